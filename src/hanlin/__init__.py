@@ -1,0 +1,3 @@
+"""Hanlin: your own Model Studio."""
+
+__version__ = "0.1.0"

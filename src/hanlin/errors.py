@@ -1,0 +1,192 @@
+"""Every way in which a call can fail, with what a client needs to know about it.
+
+    HanlinError
+      InvalidRequest                  400  the request itself is wrong; the same request will fail again
+        MalformedBody                      not JSON, or not an object
+        MissingModel
+        InvalidValue                       codes of the few parameters that have their own (seed)
+        BodyTooLarge
+        ContextLengthExceeded
+        ThinkingNotSupported
+        UnsupportedHere                    allowed by the contract, not by what answers here; says what to do
+      InvalidApiKey                   401
+      ModelNotFound                   404  unknown, or known and not servable here
+      ModelNotSupported               404  known, but not on this endpoint
+      PathNotFound                    404
+      MethodNotAllowed                405
+      EngineError                          what ran, or should have run, failed
+        EngineFailed                  500  it died or spoke nonsense while answering
+        EngineStalled                 500  it went silent while answering
+        RequestTimedOut               500
+        EngineUnavailable             503  nothing can answer now: loading, restarting
+        Overloaded                    503  everything is busy and the queue is full
+
+Texts and codes are those of Model Studio's compatible mode (spec/chat.md §12); what we add, the remedy, comes after the
+vendor's words, because clients match on substrings.
+"""
+
+
+class HanlinError(Exception):
+    """A failure that a caller is told about.
+
+    `code` and `type` are the public words of the compatible envelope, `param` names the field at fault. `retryable`
+    says whether the same request could succeed elsewhere or later; `retry_after_s`, when set, is sent as `Retry-After`.
+    """
+
+    status = 500
+    code: str | None = "internal_error"
+    type = "internal_error"
+    retryable = False
+    retry_after_s: int | None = None
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class InvalidRequest(HanlinError):
+    """The request breaks a rule of the contract; the message is the contract's."""
+
+    status, code, type = 400, "invalid_parameter_error", "invalid_request_error"
+
+
+class MalformedBody(InvalidRequest):
+    """The body is not a JSON object."""
+
+    code = None
+
+    def __init__(self, why: str = "") -> None:
+        detail = f" ({why})" if why else ""
+        super().__init__(f"Required body invalid, please check the request body format.{detail}")
+
+
+class MissingModel(InvalidRequest):
+    code = None
+
+    def __init__(self) -> None:
+        super().__init__("you must provide a model parameter.", param="model")
+
+
+class InvalidValue(InvalidRequest):
+    """A parameter whose refusal has the code `invalid_value`: only `seed` (spec/chat.md §12)."""
+
+    code = "invalid_value"
+
+
+class BodyTooLarge(InvalidRequest):
+    code = "BadRequest.TooLarge"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"Payload Too Large. Exceeded limit on max bytes to request body : {limit_bytes}")
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt does not fit what answers: the smaller of the catalogue's limit and the deployment's context."""
+
+    def __init__(self, model: str, prompt_tokens: int, limit_tokens: int) -> None:
+        super().__init__(
+            f"Range of input length should be [1, {limit_tokens}]: "
+            f"{model!r} takes {limit_tokens} tokens here, got {prompt_tokens}. Shorten the prompt or change the model",
+            param="messages",
+        )
+
+
+class ThinkingNotSupported(InvalidRequest):
+    code = "InvalidParameter.NotSupportEnableThinking"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model {model} does not support enable_thinking.", param="enable_thinking")
+
+
+class UnsupportedHere(InvalidRequest):
+    """The name may promise it, but what answers here cannot do it; the message ends with the remedy."""
+
+
+class InvalidApiKey(HanlinError):
+    status, code, type = 401, "invalid_api_key", "invalid_request_error"
+
+    def __init__(self, remedy: str) -> None:
+        super().__init__(f"Incorrect API key provided. {remedy}")
+
+
+class ModelNotFound(HanlinError):
+    status, code, type = 404, "model_not_found", "invalid_request_error"
+
+    def __init__(self, model: str, remedy: str = "") -> None:
+        text = f"The model `{model}` does not exist or you do not have access to it."
+        super().__init__(f"{text} {remedy}".rstrip(), param="model")
+
+
+class ModelNotSupported(HanlinError):
+    status, code, type = 404, "model_not_supported", "invalid_request_error"
+
+    def __init__(self, model: str, remedy: str = "") -> None:
+        super().__init__(f"Unsupported model {model} for OpenAI compatibility mode. {remedy}".rstrip(), param="model")
+
+
+class PathNotFound(HanlinError):
+    status, code, type = 404, "not_found", "invalid_request_error"
+
+
+class MethodNotAllowed(HanlinError):
+    status, code, type = 405, "InvalidParameter", "invalid_request_error"
+
+    def __init__(self, method: str) -> None:
+        super().__init__(f"Request method '{method}' is not supported.")
+
+
+class EngineError(HanlinError):
+    """What generates failed. Another attempt, here or elsewhere, could succeed."""
+
+    retryable = True
+
+
+class EngineFailed(EngineError):
+    """The engine died, closed the connection or answered with something that is not its protocol."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"An internal error has occured, please try again later or contact service support. ({why})"
+        )
+
+
+class EngineStalled(EngineError):
+    """The engine gave no sign of life for longer than its deadline."""
+
+    code = "RequestTimeOut"
+
+    def __init__(self, silent_s: float) -> None:
+        super().__init__(f"Response timeout! The engine was silent for {silent_s:g} s and is being restarted")
+
+
+class RequestTimedOut(EngineError):
+    code = "RequestTimeOut"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"Request timed out, please try again later. (limit {limit_s:g} s)")
+
+
+class EngineUnavailable(EngineError):
+    """Nothing can answer at the moment, and `why` says what is going on."""
+
+    status, code, type = 503, "ModelUnavailable", "ModelUnavailable"
+
+    def __init__(self, why: str, retry_after_s: int = 5) -> None:
+        super().__init__(f"Model is unavailable, please try again later. ({why})")
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(EngineError):
+    status, code, type = 503, "ModelServingError", "ModelServingError"
+
+    def __init__(self, waiting: int, retry_after_s: int = 5) -> None:
+        super().__init__(
+            "Too many requests. Your requests are being throttled due to system capacity limits. "
+            f"Please try again later. ({waiting} calls are waiting already)"
+        )
+        self.retry_after_s = retry_after_s
+
+
+class StartupError(Exception):
+    """The service cannot start; the message says what is wrong and what to do. Never sent to a caller."""

@@ -1,0 +1,1 @@
+"""The HTTP edge: routes, authentication, streaming. The one place where dialects meet `service`."""

@@ -1,0 +1,218 @@
+"""Settings, declared once: name, type, default and sentence. File, environment, flags and `hanlin config` come from here.
+
+Read at start, frozen, passed as arguments. Later sources win: default, `hanlin.toml`, `HANLIN_*`, flag. A value that
+does not fit, or a key that nobody knows, stops the start with its place and what to do (`StartupError`).
+"""
+
+import dataclasses
+import os
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from hanlin.errors import StartupError
+from hanlin.words import say
+
+
+class Secret(str):
+    """Text that must never be shown: its `repr` is masked. Use `reveal()` where the value itself is needed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'••••'" if len(self) else "''"
+
+    def reveal(self) -> str:
+        return str.__str__(self)
+
+    __str__ = __repr__
+
+
+class DeploymentRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A `[[deployment]]` of `hanlin.toml`: a running server that speaks OpenAI chat, and the names it answers.
+
+    `serves` are catalogue names or patterns (`qwen3-*`); `model` is the name sent to the server (default: the caller's);
+    `key_env` names the environment variable with its key; `context_tokens` is what one call may use, 0 when unknown.
+    """
+
+    name: str
+    url: str
+    serves: tuple[str, ...] = ("*",)
+    model: str = ""
+    key_env: str = ""
+    profile: str = "openai"
+    context_tokens: Annotated[int, Meta(ge=0)] = 0
+    slots: Annotated[int, Meta(ge=1)] = 64
+
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+Bytes = Annotated[int, Meta(ge=1024)]
+
+
+def setting(default: Any, en: str, zh: str) -> Any:
+    """Declare a setting: its default and its sentence in both languages."""
+    return dataclasses.field(default=default, metadata={"en": en, "zh": zh})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that an operator can set. Units are in the names; 0 means "choose from the machine" where it says so."""
+
+    host: str = setting("127.0.0.1", "Address to listen on.", "监听地址。")
+    port: Port = setting(8080, "Port to listen on.", "监听端口。")
+    api_key: Secret = setting(
+        Secret(""), "Taken as the first key when none exists yet.", "尚无密钥时，作为第一个密钥。"
+    )
+    weights: tuple[str, ...] = setting(
+        (), "Weights that the embedded engine runs; empty: chosen by memory.", "内置引擎运行的权重；留空则按内存选择。"
+    )
+    small: bool = setting(False, "Take the small default weights.", "使用较小的默认权重。")
+    embedded: bool = setting(True, "Run the embedded engine.", "运行内置引擎。")
+    identity: bool = setting(
+        True, "Lead prompts to Qwen weights with Qwen's own identity line.", "在 Qwen 权重的提示词前加上其自身的身份说明。"
+    )
+    threads: Count = setting(0, "Threads of the embedded engine; 0: from the machine.", "内置引擎线程数；0 表示自动。")
+    slots: Count = setting(0, "Calls the embedded engine decodes at once; 0: 4.", "内置引擎并行数；0 表示 4。")
+    context_tokens: Count = setting(
+        0, "Context of each call on the embedded engine; 0: from memory.", "内置引擎每次调用的上下文长度；0 表示按内存选择。"
+    )
+    queue_limit: Count = setting(256, "Calls that may wait for a free slot.", "允许排队等待的调用数。")
+    max_body_bytes: Bytes = setting(6_291_456, "Largest request body.", "请求体大小上限。")
+    load_wait_s: Seconds = setting(
+        30.0, "How long a call waits for an engine that is loading.", "引擎加载时，调用最多等待的秒数。"
+    )
+    stall_s: Seconds = setting(
+        8.0, "Silence after which an engine is taken for dead.", "引擎无响应超过此秒数即视为失效。"
+    )
+    unstreamed_limit_s: Seconds = setting(
+        300.0, "Longest unstreamed call; then the part so far is returned.", "非流式调用的最长秒数，超时返回已生成部分。"
+    )
+    keepalive_s: Seconds = setting(10.0, "Comment interval on silent streams.", "流式响应静默时发送注释的间隔秒数。")
+    shutdown_s: Seconds = setting(30.0, "How long open calls may go on after SIGTERM.", "收到 SIGTERM 后等待未完成调用的秒数。")
+    log_format: typing.Literal["text", "json"] = setting("text", "Form of log lines: text or json.", "日志格式：text 或 json。")
+    log_level: typing.Literal["debug", "info", "warning", "error"] = setting(
+        "info", "Least level that is logged.", "日志级别。"
+    )
+    deployment: tuple[DeploymentRow, ...] = setting(
+        (), "Servers that already run ([[deployment]] tables; file only).", "已在运行的服务（[[deployment]] 表，仅限文件）。"
+    )
+
+
+@dataclass(frozen=True)
+class Effective:
+    """The settings in force, and where each came from: `default`, a file's path, `HANLIN_X`, or `--x`."""
+
+    settings: Settings
+    origin: Mapping[str, str]
+
+
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+_TYPES = typing.get_type_hints(Settings, include_extras=True)
+
+
+def default_home(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder that holds all state: HANLIN_HOME, or ~/.hanlin."""
+    return Path(environment.get("HANLIN_HOME") or Path.home() / ".hanlin").expanduser()
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    flags: Mapping[str, Any] | None = None,
+) -> Effective:
+    """Read every source and return what is in force. `flags` holds only what was given (None counts as not given)."""
+    values: dict[str, Any] = {}
+    origin = dict.fromkeys(FIELDS, "default")
+    for source, pairs in (
+        *([(str(file), _from_file(file))] if file is not None else []),
+        *((f"HANLIN_{name.upper()}", [(name, value)]) for name, value in _from_environment(environment)),
+        *((f"--{name.replace('_', '-')}", [(name, value)]) for name, value in (flags or {}).items() if value is not None),
+    ):
+        for name, value in pairs:
+            values[name] = _convert(name, value, source)
+            origin[name] = source
+    return Effective(Settings(**values), origin)
+
+
+def _from_file(file: Path) -> Iterable[tuple[str, Any]]:
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(say(f"{file}: cannot be read ({error.strerror})", f"{file}：无法读取（{error.strerror}）")) from error
+    except tomllib.TOMLDecodeError as error:
+        raise StartupError(say(f"{file}: not TOML: {error}", f"{file}：不是有效的 TOML：{error}")) from error
+    for name, value in table.items():
+        if name not in FIELDS:
+            raise StartupError(
+                say(
+                    f"{file}: unknown setting {name!r}. `hanlin config` lists the known ones",
+                    f"{file}：未知设置 {name!r}。`hanlin config` 会列出所有设置",
+                )
+            )
+        yield name, value
+
+
+_NOT_SETTINGS = {"HANLIN_HOME", "HANLIN_LANG", "HANLIN_CONFIG"}
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterable[tuple[str, Any]]:
+    for variable, value in sorted(environment.items()):
+        if not variable.startswith("HANLIN_") or variable in _NOT_SETTINGS:
+            continue
+        name = variable.removeprefix("HANLIN_").lower()
+        if name not in FIELDS or name == "deployment":
+            raise StartupError(
+                say(
+                    f"{variable}: unknown setting. `hanlin config` lists the known ones; unset it",
+                    f"{variable}：未知设置。`hanlin config` 会列出所有设置；请取消该变量",
+                )
+            )
+        yield name, value
+
+
+def _convert(name: str, value: Any, source: str) -> Any:
+    wanted = _TYPES[name]
+    if wanted is Secret:
+        if not isinstance(value, str):
+            raise StartupError(say(f"{source}: {name} must be text", f"{source}：{name} 必须是文本"))
+        return Secret(value)
+    if isinstance(value, str) and typing.get_origin(wanted) is tuple:
+        value = [item.strip() for item in value.split(",") if item.strip()]
+    try:
+        return msgspec.convert(value, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        sentence = FIELDS[name].metadata[("zh" if say("en", "zh") == "zh" else "en")]
+        raise StartupError(
+            say(
+                f"{source}: {name} = {value!r} does not fit: {error}. {sentence} Correct or remove it",
+                f"{source}：{name} = {value!r} 无效：{error}。{sentence}请更正或删除",
+            )
+        ) from error
+
+
+def is_secret(name: str) -> bool:
+    """Say whether a setting's value must be masked when shown."""
+    return _TYPES[name] is Secret
+
+
+def type_name(name: str) -> str:
+    """Return a setting's type as people read it: `int`, `text | json`, `list`."""
+    wanted = _TYPES[name]
+    if typing.get_origin(wanted) is Annotated:
+        wanted = typing.get_args(wanted)[0]
+    if typing.get_origin(wanted) is typing.Literal:
+        return " | ".join(typing.get_args(wanted))
+    if typing.get_origin(wanted) is tuple:
+        return "list"
+    return "text" if wanted in (str, Secret) else wanted.__name__ if isinstance(wanted, type) else str(wanted)
+
+
+__all__ = ["FIELDS", "DeploymentRow", "Effective", "Secret", "Settings", "default_home", "is_secret", "load", "type_name"]
