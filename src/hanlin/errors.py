@@ -9,9 +9,12 @@
         ContextLengthExceeded
         ThinkingNotSupported
         UnsupportedHere                    allowed by the contract, not by what answers here; says what to do
+        DuplicateKey                       the key to add is stored already
+      LastMessageNotUser              500  as the vendor has it
       InvalidApiKey                   401
       ModelNotFound                   404  unknown, or known and not servable here
       ModelNotSupported               404  known, but not on this endpoint
+      UnknownKey                      404  no key has the id
       PathNotFound                    404
       MethodNotAllowed                405
       EngineError                          what ran, or should have run, failed
@@ -20,6 +23,7 @@
         RequestTimedOut               500
         EngineUnavailable             503  nothing can answer now: loading, restarting
         Overloaded                    503  everything is busy and the queue is full
+      StoreFailed                     500  the database cannot be read or written now
 
 Texts and codes are those of Model Studio's compatible mode (spec/chat.md §12); what we add, the remedy, comes after the
 vendor's words, because clients match on substrings.
@@ -37,6 +41,7 @@ class HanlinError(Exception):
     code: str | None = "internal_error"
     type = "internal_error"
     retryable = False
+    should_retry: bool | None = None  # what SDKs are told outright (`x-should-retry`); None leaves it to the status
     retry_after_s: int | None = None
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
@@ -48,7 +53,8 @@ class HanlinError(Exception):
 class InvalidRequest(HanlinError):
     """The request breaks a rule of the contract; the message is the contract's."""
 
-    status, code, type = 400, "invalid_parameter_error", "invalid_request_error"
+    status, type = 400, "invalid_request_error"
+    code: str | None = "invalid_parameter_error"
 
 
 class MalformedBody(InvalidRequest):
@@ -103,6 +109,21 @@ class UnsupportedHere(InvalidRequest):
     """The name may promise it, but what answers here cannot do it; the message ends with the remedy."""
 
 
+class DuplicateKey(InvalidRequest):
+    """The key to add is stored already, working or revoked."""
+
+
+class LastMessageNotUser(HanlinError):
+    """The vendor answers a conversation that does not end with the user with a 500 and the words of a Python list."""
+
+    should_retry = False
+
+    def __init__(self, role: str) -> None:
+        super().__init__(
+            f"list index out of range: the last message must be from the user, not from {role!r}", param="messages"
+        )
+
+
 class InvalidApiKey(HanlinError):
     status, code, type = 401, "invalid_api_key", "invalid_request_error"
 
@@ -123,6 +144,12 @@ class ModelNotSupported(HanlinError):
 
     def __init__(self, model: str, remedy: str = "") -> None:
         super().__init__(f"Unsupported model {model} for OpenAI compatibility mode. {remedy}".rstrip(), param="model")
+
+
+class UnknownKey(HanlinError):
+    """No key has the id that was given to revoke or change one."""
+
+    status, code, type = 404, "not_found", "invalid_request_error"
 
 
 class PathNotFound(HanlinError):
@@ -146,9 +173,7 @@ class EngineFailed(EngineError):
     """The engine died, closed the connection or answered with something that is not its protocol."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(
-            f"An internal error has occured, please try again later or contact service support. ({why})"
-        )
+        super().__init__(f"An internal error has occured, please try again later or contact service support. ({why})")
 
 
 class EngineStalled(EngineError):
@@ -186,6 +211,17 @@ class Overloaded(EngineError):
             f"Please try again later. ({waiting} calls are waiting already)"
         )
         self.retry_after_s = retry_after_s
+
+
+class StoreFailed(HanlinError):
+    """The database is down, locked, full or damaged. What it said is in the log, not in the answer."""
+
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "An internal error has occured, please try again later or contact service support. (database unavailable)"
+        )
 
 
 class StartupError(Exception):

@@ -1,4 +1,4 @@
-"""Settings, declared once: name, type, default and sentence. File, environment, flags and `hanlin config` come from here.
+"""Settings, declared once: name, type, default and sentence. File, environment, flags and `hanlin config` use it.
 
 Read at start, frozen, passed as arguments. Later sources win: default, `hanlin.toml`, `HANLIN_*`, flag. A value that
 does not fit, or a key that nobody knows, stops the start with its place and what to do (`StartupError`).
@@ -37,7 +37,7 @@ class Secret(str):
 class DeploymentRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A `[[deployment]]` of `hanlin.toml`: a running server that speaks OpenAI chat, and the names it answers.
 
-    `serves` are catalogue names or patterns (`qwen3-*`); `model` is the name sent to the server (default: the caller's);
+    `serves` are catalogue names or patterns (`qwen3-*`); `model` is the name sent to the server (empty: the caller's);
     `key_env` names the environment variable with its key; `context_tokens` is what one call may use, 0 when unknown.
     """
 
@@ -64,7 +64,7 @@ def setting(default: Any, en: str, zh: str) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that an operator can set. Units are in the names; 0 means "choose from the machine" where it says so."""
+    """Everything that an operator can set. Units are in the names."""
 
     host: str = setting("127.0.0.1", "Address to listen on.", "监听地址。")
     port: Port = setting(8080, "Port to listen on.", "监听端口。")
@@ -77,12 +77,19 @@ class Settings:
     small: bool = setting(False, "Take the small default weights.", "使用较小的默认权重。")
     embedded: bool = setting(True, "Run the embedded engine.", "运行内置引擎。")
     identity: bool = setting(
-        True, "Lead prompts to Qwen weights with Qwen's own identity line.", "在 Qwen 权重的提示词前加上其自身的身份说明。"
+        True,
+        "Lead prompts to Qwen weights with Qwen's own identity line.",
+        "在 Qwen 权重的提示词前加上其自身的身份说明。",
     )
     threads: Count = setting(0, "Threads of the embedded engine; 0: from the machine.", "内置引擎线程数；0 表示自动。")
+    spin: Count = setting(
+        1000, "How long idle engine threads spin before they sleep (GOMP_SPINCOUNT).", "引擎空闲线程休眠前的自旋次数。"
+    )
     slots: Count = setting(0, "Calls the embedded engine decodes at once; 0: 4.", "内置引擎并行数；0 表示 4。")
     context_tokens: Count = setting(
-        0, "Context of each call on the embedded engine; 0: from memory.", "内置引擎每次调用的上下文长度；0 表示按内存选择。"
+        0,
+        "Context of each call on the embedded engine; 0: from memory.",
+        "内置引擎每次调用的上下文长度；0 表示按内存选择。",
     )
     queue_limit: Count = setting(256, "Calls that may wait for a free slot.", "允许排队等待的调用数。")
     max_body_bytes: Bytes = setting(6_291_456, "Largest request body.", "请求体大小上限。")
@@ -92,17 +99,24 @@ class Settings:
     stall_s: Seconds = setting(
         8.0, "Silence after which an engine is taken for dead.", "引擎无响应超过此秒数即视为失效。"
     )
-    unstreamed_limit_s: Seconds = setting(
-        300.0, "Longest unstreamed call; then the part so far is returned.", "非流式调用的最长秒数，超时返回已生成部分。"
+    unstreamed_limit_s: Seconds = setting(600.0, "Longest unstreamed call.", "非流式调用的最长秒数。")
+    reader_stall_s: Seconds = setting(
+        120.0, "How long a caller may refuse to read its stream.", "调用方停止读取流的最长秒数。"
     )
     keepalive_s: Seconds = setting(10.0, "Comment interval on silent streams.", "流式响应静默时发送注释的间隔秒数。")
-    shutdown_s: Seconds = setting(30.0, "How long open calls may go on after SIGTERM.", "收到 SIGTERM 后等待未完成调用的秒数。")
-    log_format: typing.Literal["text", "json"] = setting("text", "Form of log lines: text or json.", "日志格式：text 或 json。")
+    shutdown_s: Seconds = setting(
+        30.0, "How long open calls may go on after SIGTERM.", "收到 SIGTERM 后等待未完成调用的秒数。"
+    )
+    log_format: typing.Literal["text", "json"] = setting(
+        "text", "Form of log lines: text or json.", "日志格式：text 或 json。"
+    )
     log_level: typing.Literal["debug", "info", "warning", "error"] = setting(
         "info", "Least level that is logged.", "日志级别。"
     )
     deployment: tuple[DeploymentRow, ...] = setting(
-        (), "Servers that already run ([[deployment]] tables; file only).", "已在运行的服务（[[deployment]] 表，仅限文件）。"
+        (),
+        "Servers that already run ([[deployment]] tables; file only).",
+        "已在运行的服务（[[deployment]] 表，仅限文件）。",
     )
 
 
@@ -134,7 +148,11 @@ def load(
     for source, pairs in (
         *([(str(file), _from_file(file))] if file is not None else []),
         *((f"HANLIN_{name.upper()}", [(name, value)]) for name, value in _from_environment(environment)),
-        *((f"--{name.replace('_', '-')}", [(name, value)]) for name, value in (flags or {}).items() if value is not None),
+        *(
+            (f"--{name.replace('_', '-')}", [(name, value)])
+            for name, value in (flags or {}).items()
+            if value is not None
+        ),
     ):
         for name, value in pairs:
             values[name] = _convert(name, value, source)
@@ -146,7 +164,9 @@ def _from_file(file: Path) -> Iterable[tuple[str, Any]]:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise StartupError(say(f"{file}: cannot be read ({error.strerror})", f"{file}：无法读取（{error.strerror}）")) from error
+        raise StartupError(
+            say(f"{file}: cannot be read ({error.strerror})", f"{file}：无法读取（{error.strerror}）")
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise StartupError(say(f"{file}: not TOML: {error}", f"{file}：不是有效的 TOML：{error}")) from error
     for name, value in table.items():
@@ -215,4 +235,14 @@ def type_name(name: str) -> str:
     return "text" if wanted in (str, Secret) else wanted.__name__ if isinstance(wanted, type) else str(wanted)
 
 
-__all__ = ["FIELDS", "DeploymentRow", "Effective", "Secret", "Settings", "default_home", "is_secret", "load", "type_name"]
+__all__ = [
+    "FIELDS",
+    "DeploymentRow",
+    "Effective",
+    "Secret",
+    "Settings",
+    "default_home",
+    "is_secret",
+    "load",
+    "type_name",
+]

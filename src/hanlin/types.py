@@ -4,7 +4,7 @@ Values only: frozen, without identity, storage or wire format. Dialects make the
 nothing in between sees JSON. What nobody here looks into stays raw (`msgspec.Raw`).
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -13,10 +13,10 @@ import msgspec
 class Served(StrEnum):
     """How the thing that answers a catalogue name relates to the name."""
 
-    EXACT = "exact"              # the weights that the vendor published under this name
-    CLOSEST = "closest"          # published weights that the catalogue judges nearest to the hosted model
-    STAND_IN = "stand-in"        # some other model, so that programs run: never to be mistaken for the name
-    UPSTREAM = "upstream"        # somebody else's service answers
+    EXACT = "exact"  # the weights that the vendor published under this name
+    CLOSEST = "closest"  # published weights that the catalogue judges nearest to the hosted model
+    STAND_IN = "stand-in"  # some other model, so that programs run: never to be mistaken for the name
+    UPSTREAM = "upstream"  # somebody else's service answers
     UNAVAILABLE = "unavailable"  # nothing here can honour this name
 
 
@@ -151,7 +151,7 @@ Burst = Sequence[Event]
 """Events that arrived together and leave in one send. An empty burst is a sign of life without a word: the engine is
 reading the prompt."""
 
-Events = AsyncIterator[Burst]
+Events = AsyncGenerator[Burst, None]
 
 
 class Choice(msgspec.Struct, frozen=True):

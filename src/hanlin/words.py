@@ -4,7 +4,7 @@ import os
 
 
 def is_chinese(environment: "os._Environ[str] | dict[str, str]" = os.environ) -> bool:
-    """Say whether the user's locale is Chinese: HANLIN_LANG, LC_ALL, LC_MESSAGES, LANG; the first that is set decides."""
+    """Say whether the user's locale is Chinese; the first of HANLIN_LANG, LC_ALL, LC_MESSAGES, LANG decides."""
     for name in ("HANLIN_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
         if value := environment.get(name):
             return value.lower().startswith("zh")

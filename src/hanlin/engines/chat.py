@@ -1,0 +1,180 @@
+"""An engine that speaks OpenAI chat over HTTP: our request in, our events out.
+
+It is always asked for a stream with usage, also when the caller wants none: only a streamed call notices a hang-up.
+Who starts the server, and whether it is well, is somebody else's business.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hanlin.engines.frames import ChatFrames
+from hanlin.engines.profiles import EngineProfile, WeightsProfile
+from hanlin.engines.wire import Client, Response
+from hanlin.errors import ContextLengthExceeded, EngineFailed, EngineUnavailable, InvalidRequest
+from hanlin.types import ChatRequest, Event, Events, Message, Sampling, StopTokens, Usage
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to speak to one deployment.
+
+    `model` is the name sent; "" sends the caller's. `unbilled_tokens` are the prompt tokens of the identity line.
+    `silence_s` is how long the engine may be silent while it answers.
+    """
+
+    profile: EngineProfile
+    model: str = ""
+    weights: WeightsProfile = field(default_factory=WeightsProfile)
+    unbilled_tokens: int = 0
+    silence_s: float = 60.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def lead(messages: Sequence[Message], weights: WeightsProfile) -> tuple[Message, ...]:
+    """Put what the weights need said ahead of the caller's messages: their identity line, and a system message.
+
+    The line ends with a newline, so that it is the same tokens whatever follows.
+    """
+    if not weights.identity and not weights.default_system:
+        return tuple(messages)
+    first, rest = (messages[0], messages[1:]) if messages[0].role == "system" else (None, messages)
+    system = first.text if first is not None else weights.default_system
+    return (Message("system", f"{weights.identity}\n{system}" if weights.identity else system), *rest)
+
+
+def encode(request: ChatRequest, manner: Manner, stop: Sequence[str] = ()) -> bytes:
+    """Return the body for the engine. `stop` are further stop texts, beside the caller's own."""
+    profile = manner.profile
+    body: dict[str, Any] = {
+        "model": manner.model or request.model,
+        "messages": [_message(message) for message in lead(request.messages, manner.weights)],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **profile.fixed,
+    }
+    for ours, theirs in profile.parameters.items():
+        if (value := _sampled(request.sampling, ours)) is not None:
+            body[theirs] = value
+    if stop:
+        body["stop"] = [*request.sampling.stop, *stop]
+    if request.logprobs:
+        body["logprobs"] = True
+        body["top_logprobs"] = max(request.top_logprobs, profile.top_logprobs_min)
+    return msgspec.json.encode(body)
+
+
+def _message(message: Message) -> dict[str, Any]:
+    return {"role": message.role, "content": message.text}
+
+
+def _sampled(sampling: Sampling, name: str) -> Any:
+    if name == "max_tokens":
+        limits = [limit for limit in (sampling.max_tokens, sampling.max_completion_tokens) if limit is not None]
+        return min(limits) if limits else None
+    if name == "logit_bias":
+        return {str(token): bias for token, bias in sampling.logit_bias} or None
+    value = getattr(sampling, name)
+    return None if value == () else value
+
+
+class ChatEngine:
+    """The conversation with one server. `generate` may run any number of times at once; `close` ends all of them."""
+
+    def __init__(self, client: Client, manner: Manner) -> None:
+        self._client = client
+        self.manner = manner
+
+    async def generate(self, request: ChatRequest) -> Events:
+        """Yield the events of one choice as they come, then its usage; an empty burst is a sign of life.
+
+        Closing the iterator closes the connection, which makes the engine stop. Raises ContextLengthExceeded,
+        InvalidRequest for what else the engine refuses, and EngineError for its failures.
+        """
+        stop = await self._stop_texts(request.sampling.stop_tokens)
+        response = await self._post("/chat/completions", encode(request, self.manner, stop))
+        try:
+            if response.status != 200:
+                raise await self._refusal(request.model, response)
+            frames = ChatFrames()
+            async for piece in response.pieces():
+                yield [self._own(event, request) for event in frames.feed(piece)]
+                if frames.done:
+                    break
+            if not frames.finished:
+                raise EngineFailed("the engine's answer ended without a finish reason")
+        finally:
+            response.close()
+
+    async def count(self, messages: Sequence[Message]) -> int | None:
+        """Return the exact prompt tokens that the caller is billed for, or None when this engine can't tell."""
+        if not self.manner.profile.counts:
+            return None
+        body = {"messages": [_message(message) for message in lead(messages, self.manner.weights)]}
+        prompt = (await self._ask("/apply-template", body))["prompt"]
+        return await self.tokens(prompt) - self.manner.unbilled_tokens
+
+    async def tokens(self, text: str) -> int:
+        """Return how many tokens `text` is, special tokens parsed."""
+        answer = await self._ask("/tokenize", {"content": text, "add_special": False, "parse_special": True})
+        return len(answer["tokens"])
+
+    async def _stop_texts(self, sequences: StopTokens) -> list[str]:
+        if not sequences or self.manner.profile.stop_tokens != "text":
+            return []
+        texts = [(await self._ask("/detokenize", {"tokens": list(tokens)}))["content"] for tokens in sequences]
+        return [text for text in texts if text]
+
+    async def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        response = await self._post(path, msgspec.json.encode(body))
+        data = await response.body()
+        if response.status != 200:
+            raise EngineFailed(f"the engine answered {response.status} to {path}")
+        answer: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+        return answer
+
+    async def _post(self, path: str, body: bytes) -> Response:
+        return await self._client.send("POST", path, body, headers=self.manner.headers, silence_s=self.manner.silence_s)
+
+    def _own(self, event: Event, request: ChatRequest) -> Event:
+        """Take out what only the engine needed: the identity line's tokens, and alternatives nobody asked for."""
+        if (usage := event.usage) is not None:
+            prompt = max(usage.prompt - self.manner.unbilled_tokens, 0)
+            cached = min(max(usage.cached - self.manner.unbilled_tokens, 0), prompt)
+            return Event(usage=Usage(prompt, usage.completion, cached, usage.reasoning))
+        if event.logprobs is not None:
+            kept = tuple(
+                msgspec.structs.replace(token, top_logprobs=token.top_logprobs[: request.top_logprobs])
+                for token in event.logprobs
+            )
+            return msgspec.structs.replace(event, logprobs=kept)
+        return event
+
+    async def _refusal(self, model: str, response: Response) -> Exception:
+        """Turn an engine's error response into ours: by status first, by its words second."""
+        data = await response.body()
+        try:
+            error = msgspec.json.decode(data, type=_ErrorBody).error
+        except msgspec.DecodeError:
+            error = _Error(message=data[:300].decode("utf-8", "replace"))
+        if response.status == 400 and error.type == "exceed_context_size_error":
+            unbilled = self.manner.unbilled_tokens
+            return ContextLengthExceeded(model, error.n_prompt_tokens - unbilled, error.n_ctx - unbilled)
+        if response.status in (429, 503):
+            return EngineUnavailable(error.message or f"the engine answered {response.status}")
+        if response.status in (400, 404, 413, 422):
+            return InvalidRequest(f"the engine refused the request: {error.message}")
+        return EngineFailed(f"the engine answered {response.status}: {error.message}")
+
+
+class _Error(msgspec.Struct):
+    message: str = ""
+    type: str | None = None
+    n_prompt_tokens: int = 0
+    n_ctx: int = 0
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error

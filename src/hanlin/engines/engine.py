@@ -1,0 +1,21 @@
+"""What the rest of Hanlin may expect of an engine, whatever it is."""
+
+from typing import Protocol
+
+from hanlin.types import ChatRequest, Events
+
+
+class Engine(Protocol):
+    """One model on one server. Any number of calls may run at once."""
+
+    def generate(self, request: ChatRequest) -> Events:
+        """Yield the events of one choice as they come, then its usage. Closing the iterator stops the engine."""
+
+    async def count(self, request: ChatRequest) -> int | None:
+        """Return the exact prompt tokens of a request, or None when this engine cannot tell."""
+
+    def why_not_ready(self) -> str | None:
+        """Return None when a call would be answered now, else what is going on."""
+
+    async def close(self) -> None:
+        """End everything that this engine started."""

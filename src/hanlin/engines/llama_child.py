@@ -1,0 +1,74 @@
+"""The program of the embedded engine's process: llama.cpp's server on a Unix socket, and nothing else of Hanlin.
+
+Started by `supervisor` as `python -m hanlin.engines.llama_child`. The first line on stdin is its orders (`Orders` as
+JSON); when stdin ends, the parent is gone and so is this process. One line on stdout says that it is ready.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    orders = json.loads(sys.stdin.readline())
+    _die_with_the_parent(orders["parent_pid"])
+    # llama.cpp prints to stdout as well: the line of readiness keeps the real one, everything else goes to stderr.
+    control = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    server = _serve(orders)
+    control.write(json.dumps({"ready": server.listening_address}) + "\n")
+    control.flush()
+    while True:
+        signal.pause()
+
+
+def _die_with_the_parent(parent_pid: int) -> None:
+    """End when the parent ends, however it ends: the kernel's signal works even while this process is stopped."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(0)
+    threading.Thread(target=_exit_at_end_of_stdin, daemon=True).start()
+
+
+def _exit_at_end_of_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+def _serve(orders: dict[str, Any]) -> Any:
+    # Imported here, after the environment of this process is certain: the library reads OpenMP's variables on load.
+    import xllamacpp
+
+    # A socket left by a killed process would keep this one from binding.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(orders["socket"])
+    params = xllamacpp.CommonParams()
+    params.model.path = orders["model_path"]
+    params.model_alias = {orders["name"]}
+    params.hostnames = [orders["socket"]]
+    params.n_ctx = orders["context_tokens"] * orders["slots"]
+    params.n_parallel = orders["slots"]
+    params.n_batch = params.n_ubatch = max(orders["batch_tokens"], orders["slots"])
+    params.cpuparams.n_threads = orders["threads"]
+    params.cpuparams_batch.n_threads = orders["threads"]
+    params.cache_ram_mib = orders["cache_mib"]
+    params.ctx_shift = False  # a prompt or an answer beyond the context is said, never cut silently
+    params.endpoint_slots = True
+    params.endpoint_metrics = True
+    params.ui = False
+    return xllamacpp.Server(params)
+
+
+if __name__ == "__main__":
+    main()

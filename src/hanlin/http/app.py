@@ -1,0 +1,203 @@
+"""The HTTP surface as an ASGI application: paths, keys, and the hand-over between dialects and `service`."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from hanlin.dialects import openai_chat
+from hanlin.errors import HanlinError, MethodNotAllowed, PathNotFound
+from hanlin.http.exchange import Exchange, Gone, Receive, Scope, Send, log
+from hanlin.http.streaming import StreamedAnswer
+from hanlin.service import chat
+from hanlin.service.planning import Plan
+from hanlin.service.studio import Card, Studio
+from hanlin.types import Answering
+
+BASE = "/compatible-mode/v1"
+PREFIXES = (BASE, "/v1")
+
+Handler = Callable[["App", Exchange], Awaitable[None]]
+
+
+class App:
+    """Answers every request. One object a process; `studio` is what it stands in front of."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self.open_calls = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send)
+        self.open_calls += 1
+        try:
+            await self._handle(exchange)
+        finally:
+            self.open_calls -= 1
+
+    async def _handle(self, exchange: Exchange) -> None:
+        try:
+            await self._route(exchange)(self, exchange)
+        except Gone:
+            exchange.status = exchange.status or 499
+        except HanlinError as problem:
+            await self._refuse(exchange, problem)
+        except Exception:  # the end of a request: whatever it was, its client gets an answer and the log the traceback
+            log.exception("%s: %s %s failed", exchange.id, exchange.method, exchange.path)
+            await self._refuse(exchange, HanlinError(_INTERNAL))
+        exchange.log()
+
+    def _route(self, exchange: Exchange) -> Handler:
+        methods = ROUTES.get(exchange.path)
+        if methods is None and exchange.path.startswith(MODEL_PATHS):
+            methods = {"GET": _model}
+        if methods is None:
+            return _not_found
+        return methods.get(exchange.method) or _not_allowed
+
+    async def _refuse(self, exchange: Exchange, problem: HanlinError) -> None:
+        if exchange.started:
+            return
+        if problem.retry_after_s is not None:
+            exchange.extra_headers["retry-after"] = str(problem.retry_after_s)
+        if problem.should_retry is not None:
+            exchange.extra_headers["x-should-retry"] = str(problem.should_retry).lower()
+        exchange.problem = problem
+        await exchange.answer(problem.status, openai_chat.error(problem, exchange.id))
+
+
+_INTERNAL = "An internal error has occured, please try again later or contact service support."
+
+
+async def _chat(app: App, exchange: Exchange) -> None:
+    studio = app.studio
+    await studio.authenticate(exchange.bearer())
+    request = openai_chat.parse(await exchange.body(studio.settings.max_body_bytes))
+    plan = studio.plan(request)
+    exchange.extra_headers.update(_statement(plan.answering))
+    if plan.request.stream:
+        await exchange.unless_gone(_streamed(studio, exchange, plan))
+    else:
+        await exchange.unless_gone(_whole(studio, exchange, plan))
+
+
+async def _whole(studio: Studio, exchange: Exchange, plan: Plan) -> None:
+    result = await chat.complete(plan, studio.settings.unstreamed_limit_s)
+    body = openai_chat.answer(result, plan.answering, id=f"chatcmpl-{exchange.id}", created=exchange.created)
+    await exchange.answer(200, body)
+
+
+async def _streamed(studio: Studio, exchange: Exchange, plan: Plan) -> None:
+    frames = openai_chat.Stream(
+        plan.answering,
+        id=f"chatcmpl-{exchange.id}",
+        created=exchange.created,
+        n=plan.request.n,
+        include_usage=plan.request.include_usage,
+    )
+    answer = StreamedAnswer(
+        exchange,
+        frames,
+        keepalive_s=studio.settings.keepalive_s,
+        reader_stall_s=studio.settings.reader_stall_s,
+    )
+    await answer.run(chat.generate(plan))
+
+
+def _statement(answering: Answering) -> Mapping[str, str]:
+    """Return the headers that say what answered."""
+    headers = {"x-hanlin-served-by": f"{answering.served}; {answering.fingerprint}"}
+    if answering.ignored:
+        headers["x-hanlin-ignored"] = ", ".join(answering.ignored)
+    return headers
+
+
+async def _models(app: App, exchange: Exchange) -> None:
+    await app.studio.authenticate(exchange.bearer())
+    rows = [_row(card) for card in app.studio.cards()]
+    await exchange.answer(200, msgspec.json.encode({"object": "list", "data": rows}))
+
+
+async def _model(app: App, exchange: Exchange) -> None:
+    await app.studio.authenticate(exchange.bearer())
+    name = next(exchange.path.removeprefix(prefix) for prefix in MODEL_PATHS if exchange.path.startswith(prefix))
+    await exchange.answer(200, msgspec.json.encode(_row(app.studio.card(unquote(name)))))
+
+
+def _row(card: Card) -> dict[str, Any]:
+    """Return a row of the list: OpenAI's four fields, and under `hanlin` what the name promises and what answers it."""
+    deployment = card.serving.deployment
+    return {
+        "id": card.name,
+        "object": "model",
+        "created": _month(card.model.as_of),
+        "owned_by": card.model.owner,
+        "hanlin": {
+            "served": card.serving.served,
+            "by": deployment.title if deployment is not None else None,
+            "fingerprint": deployment.fingerprint if deployment is not None else None,
+            "why": card.serving.why or None,
+            "context_tokens": deployment.context_tokens if deployment is not None else None,
+            "promises": {
+                "description": card.model.description,
+                "context_tokens": card.model.context_tokens,
+                "max_output_tokens": card.model.max_output_tokens,
+                "thinking": card.model.thinking,
+                "features": card.model.features,
+                "lifecycle": card.model.lifecycle.status,
+            },
+        },
+    }
+
+
+def _month(as_of: str) -> int:
+    """Return the start of the month that a row was read in, in seconds: the vendor publishes no time of creation."""
+    year, month = as_of.split("-")[:2]
+    return int(datetime(int(year), int(month), 1, tzinfo=UTC).timestamp())
+
+
+async def _health(app: App, exchange: Exchange) -> None:
+    studio = app.studio
+    body = {
+        "status": "ok" if studio.why_not_ready() is None else "degraded",
+        "deployments": [
+            {
+                "name": deployment.name,
+                "title": deployment.title,
+                "state": deployment.engine.why_not_ready() or "ready",
+                "running": deployment.capacity.running,
+                "waiting": deployment.capacity.waiting,
+                "slots": deployment.capacity.slots,
+            }
+            for deployment in studio.deployments
+        ],
+    }
+    await exchange.answer(200, msgspec.json.encode(body))
+
+
+async def _ready(app: App, exchange: Exchange) -> None:
+    why = app.studio.why_not_ready()
+    if why is not None:
+        exchange.extra_headers["retry-after"] = "2"
+    body = {"ready": why is None, "reason": why}
+    await exchange.answer(200 if why is None else 503, msgspec.json.encode(body))
+
+
+async def _not_found(app: App, exchange: Exchange) -> None:
+    raise PathNotFound(f"There is no {exchange.path} here: the base URL of programs ends with {BASE}")
+
+
+async def _not_allowed(app: App, exchange: Exchange) -> None:
+    raise MethodNotAllowed(exchange.method)
+
+
+MODEL_PATHS = tuple(f"{prefix}/models/" for prefix in PREFIXES)
+
+ROUTES: Mapping[str, Mapping[str, Handler]] = {
+    **{f"{prefix}/chat/completions": {"POST": _chat} for prefix in PREFIXES},
+    **{f"{prefix}/models": {"GET": _models} for prefix in PREFIXES},
+    "/health": {"GET": _health},
+    "/ready": {"GET": _ready},
+}

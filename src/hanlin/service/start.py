@@ -1,0 +1,168 @@
+"""Put a service together from its home, its settings and its environment, step by step.
+
+Each step is a function, so that whoever starts the service can show what is going on between them.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from hanlin.catalogue import load_weights
+from hanlin.catalogue.loading import load
+from hanlin.engines.embedded import EmbeddedEngine
+from hanlin.engines.llama import Machine, orders
+from hanlin.engines.profiles import WeightsProfile, profiles
+from hanlin.engines.server import ServerEngine
+from hanlin.errors import StartupError
+from hanlin.home import Home, server_secret
+from hanlin.keys import adopted, hash_key, hint, new_key
+from hanlin.routing.capacity import Capacity
+from hanlin.service import weights as choosing
+from hanlin.service.deployments import Deployment
+from hanlin.service.studio import Studio
+from hanlin.settings import DeploymentRow, Secret, Settings
+from hanlin.store.database import Store, open_store
+from hanlin.words import say
+
+# The system's limit for the path of a Unix socket is 108 bytes with its end.
+_SOCKET_PATH_BYTES = 100
+
+
+@dataclass(frozen=True)
+class FirstKey:
+    """The key that a start made or took over. `shown` is its text when it was made here, to be shown this once."""
+
+    hint: str
+    source: str
+    shown: Secret
+
+
+async def open_studio(home: Home, settings: Settings) -> Studio:
+    """Open what is kept in a home and return the service, still without deployments. Raises StartupError."""
+    secret = server_secret(home)
+    catalogue = load()
+    store = await open_store(home.database)
+    return Studio(settings, catalogue, store, secret)
+
+
+async def first_key(
+    store: Store, secret: bytes, settings: Settings, environment: Mapping[str, str] = os.environ
+) -> FirstKey | None:
+    """Make sure that there is a key, and return it when this start made or adopted it.
+
+    HANLIN_API_KEY is taken first, then DASHSCOPE_API_KEY, so that programs need no edit; only their hash is kept.
+    Without either a key is made.
+    """
+    if await store.keys.all():
+        return None
+    key, source = settings.api_key.reveal(), "HANLIN_API_KEY"
+    if not key:
+        key, source = environment.get("DASHSCOPE_API_KEY", ""), "DASHSCOPE_API_KEY"
+    if key.strip():
+        key = adopted(key, source)
+        shown = Secret("")
+    else:
+        key, source = new_key(), "made"
+        shown = Secret(key)
+    await store.keys.add("first", hash_key(secret, key), hint(key))
+    return FirstKey(hint(key), source, shown)
+
+
+def machine() -> Machine:
+    """Look at this machine: memory that is free now, and the cores that this process may use."""
+    return Machine(psutil.virtual_memory().available, len(os.sched_getaffinity(0)))
+
+
+def choose_weights(studio: Studio, home: Home, here: Machine) -> list[choosing.Choice]:
+    """Return the weights that the embedded engine will run, by the settings or by memory. Raises StartupError."""
+    rows = load_weights()
+    if not studio.settings.embedded:
+        return []
+    if not studio.settings.weights:
+        return [choosing.choose_default(rows, here.free_bytes, small=studio.settings.small)]
+    return [choosing.named(name, rows, studio.catalogue.find(name), home.models) for name in studio.settings.weights]
+
+
+def embedded(home: Home, settings: Settings, choice: choosing.Choice, path: Path, here: Machine) -> Deployment:
+    """Return the deployment of weights that lie at `path`, its engine started."""
+    wanted = choice.wanted
+    told = orders(
+        wanted.name,
+        path,
+        _socket(home, wanted.sha256[:12]),
+        here,
+        trained_tokens=choice.context_tokens,
+        threads=settings.threads,
+        slots=settings.slots,
+        context_tokens=settings.context_tokens,
+        spin=settings.spin,
+    )
+    profile = profiles().for_weights(wanted.repository) if settings.identity else WeightsProfile()
+    engine = EmbeddedEngine(told, profile, stall_s=settings.stall_s, load_wait_s=settings.load_wait_s)
+    engine.start()
+    return Deployment(
+        name=wanted.name,
+        title=choosing.titles([wanted]),
+        fingerprint=f"{wanted.name}@{wanted.sha256[:12]}",
+        engine=engine,
+        profile=profiles().engine["llama"],
+        capacity=Capacity(told.slots, settings.queue_limit),
+        embedded=True,
+        repository=wanted.repository,
+        context_tokens=told.context_tokens,
+    )
+
+
+def servers(settings: Settings, environment: Mapping[str, str] = os.environ) -> list[Deployment]:
+    """Return the deployments of the `[[deployment]]` rows. Raises StartupError naming the row."""
+    return [_server(row, settings, environment) for row in settings.deployment]
+
+
+def _server(row: DeploymentRow, settings: Settings, environment: Mapping[str, str]) -> Deployment:
+    if row.key_env and not environment.get(row.key_env):
+        raise StartupError(
+            say(
+                f"[[deployment]] {row.name!r}: {row.key_env} is not set: `export {row.key_env}=…`",
+                f"[[deployment]] {row.name!r}：未设置 {row.key_env}：请 `export {row.key_env}=…`",
+            )
+        )
+    profile = profiles().engine_named(row.profile)
+    try:
+        engine = ServerEngine(
+            row.url,
+            profile,
+            model=row.model,
+            key=environment.get(row.key_env, "") if row.key_env else "",
+            silence_s=settings.stall_s,
+        )
+    except ValueError as error:
+        raise StartupError(f"[[deployment]] {row.name!r}: {error}") from error
+    return Deployment(
+        name=row.name,
+        title=row.name,
+        fingerprint=row.name,
+        engine=engine,
+        profile=profile,
+        capacity=Capacity(row.slots, settings.queue_limit),
+        embedded=False,
+        context_tokens=row.context_tokens,
+        serves=row.serves,
+    )
+
+
+async def fetch(choice: choosing.Choice, home: Home, how: choosing.Means) -> Path:
+    """Return the weights' file, fetched if need be, without blocking the service."""
+    return await asyncio.to_thread(choosing.ensure, choice, home.models, how)
+
+
+def _socket(home: Home, name: str) -> Path:
+    path = home.run / f"{name}.sock"
+    if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
+        return path
+    return Path(tempfile.mkdtemp(prefix="hanlin-")) / f"{name}.sock"
+

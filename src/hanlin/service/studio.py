@@ -1,0 +1,118 @@
+"""The running service as a whole: who may call, what answers which name, whether it is ready."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from hanlin.catalogue.models import Catalogue, Model
+from hanlin.errors import EngineUnavailable, InvalidApiKey, ModelNotFound
+from hanlin.keys import hash_key
+from hanlin.service.deployments import Deployment, Serving, serving
+from hanlin.service.planning import Plan, plan
+from hanlin.settings import Settings
+from hanlin.store.database import Store
+from hanlin.store.keys import KeyRow
+from hanlin.types import ChatRequest
+from hanlin.words import say
+
+log = logging.getLogger("hanlin.service")
+
+_KNOWN_KEYS = 1024
+_BELIEVED_S = 1.0
+
+
+@dataclass(frozen=True)
+class Card:
+    """One callable name with what it promises and what answers it here."""
+
+    name: str
+    model: Model
+    serving: Serving
+
+
+class Studio:
+    """Owns the deployments and the database from the start to `close`.
+
+    `starting` says what is still to be done before calls can be answered; None once that is over.
+    """
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, store: Store, secret: bytes) -> None:
+        self.settings = settings
+        self.catalogue = catalogue
+        self.deployments: tuple[Deployment, ...] = ()
+        self.starting: str | None = say("starting", "正在启动")
+        self.stopping = False
+        self.store = store
+        self.secret = secret
+        self._known: dict[str, tuple[KeyRow | None, float]] = {}
+
+    async def authenticate(self, key: str | None) -> KeyRow:
+        """Return the row of a caller's key. Raises InvalidApiKey, which says which line is missing."""
+        if not key:
+            raise InvalidApiKey(
+                say(
+                    "No key was sent: run `export DASHSCOPE_API_KEY=…` with the key that the first start showed, "
+                    "or make another with `hanlin keys create`",
+                    "请求未携带密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
+                    "或用 `hanlin keys create` 新建一个",
+                )
+            )
+        hashed = hash_key(self.secret, key)
+        row = await self._find(hashed)
+        if row is None:
+            raise InvalidApiKey(
+                say(
+                    f"…{key[-4:]} is not a key of this service: run `export DASHSCOPE_API_KEY=…` with the key that "
+                    "the first start showed, or make another with `hanlin keys create`",
+                    f"…{key[-4:]} 不是本服务的密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
+                    "或用 `hanlin keys create` 新建一个",
+                )
+            )
+        return row
+
+    async def _find(self, hashed: str) -> KeyRow | None:
+        """Look a key up; an answer is believed for a second, so that one that was revoked elsewhere stops soon."""
+        now = time.monotonic()
+        row, until = self._known.get(hashed, (None, 0.0))
+        if now < until:
+            return row
+        row = await self.store.keys.find(hashed)
+        if len(self._known) >= _KNOWN_KEYS:
+            self._known.clear()
+        self._known[hashed] = (row, now + _BELIEVED_S)
+        return row
+
+    def plan(self, request: ChatRequest) -> Plan:
+        """Decide what a call gets, as `planning.plan`. Raises EngineUnavailable while the service starts or stops."""
+        if self.starting is not None and not self.deployments:
+            raise EngineUnavailable(self.starting)
+        if self.stopping:
+            raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
+        return plan(request, self.catalogue, self.deployments)
+
+    def cards(self) -> list[Card]:
+        """Return every callable name, in the catalogue's order."""
+        return [self.card(name) for name in self.catalogue.names()]
+
+    def card(self, name: str) -> Card:
+        """Return one name's card. Raises ModelNotFound."""
+        model = self.catalogue.find(name)
+        if model is None:
+            raise ModelNotFound(name)
+        return Card(name, model, serving(model, self.catalogue, self.deployments))
+
+    def why_not_ready(self) -> str | None:
+        """Return None when a chat call would be answered now, else the reason."""
+        if self.stopping:
+            return say("shutting down", "正在关闭")
+        if self.starting is not None:
+            return self.starting
+        reasons = [deployment.engine.why_not_ready() for deployment in self.deployments]
+        if not reasons:
+            return say("there is no deployment", "没有任何部署")
+        return reasons[0] if all(reasons) else None
+
+    async def close(self) -> None:
+        for deployment in self.deployments:
+            await deployment.engine.close()
+        await self.store.close()

@@ -1,0 +1,97 @@
+"""Open a database, at the tables of this release, and close it."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from hanlin.errors import StartupError
+from hanlin.home import cannot_use
+from hanlin.store.engine import FAILURES, connect_file, connect_server, reason
+from hanlin.store.keys import Keys
+from hanlin.store.migrate import MIGRATIONS, bring_up_to_date
+from hanlin.words import say
+
+
+class Store:
+    """An open database and what is kept in it. Its connections end with `close` or the `async with` block."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self.keys = Keys(engine)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def open_store(where: Path | str, migrations: Path = MIGRATIONS) -> Store:
+    """Open a SQLite file (a path) or a PostgreSQL database (a URL), made or migrated to the tables of this release.
+
+    A SQLite file is made for its owner only. Before it is migrated it is copied to `<file>.before-<revision>`. Raises
+    StartupError when the database cannot be reached or read, is damaged, or was migrated by a newer release.
+    """
+    if isinstance(where, Path):
+        _make(where)
+        return await _opened(connect_file(where), str(where), where, migrations)
+    try:
+        url = make_url(where)
+    except ArgumentError as error:
+        # The text itself is not repeated: it may hold a password.
+        raise StartupError(
+            say(
+                "the database's address is not a URL. Give postgresql://USER:PASSWORD@HOST/DATABASE",
+                "数据库地址不是有效的 URL。格式为 postgresql://用户:密码@主机/数据库",
+            )
+        ) from error
+    return await _opened(connect_server(url), url.render_as_string(), None, migrations)
+
+
+async def _opened(engine: AsyncEngine, where: str, file: Path | None, migrations: Path) -> Store:
+    try:
+        await bring_up_to_date(engine, where, file, migrations)
+    except FAILURES as error:
+        await engine.dispose()
+        raise _unusable(where, file, error) from error
+    except BaseException:
+        await engine.dispose()
+        raise
+    return Store(engine)
+
+
+def _make(file: Path) -> None:
+    """Make an empty file before SQLite does: it would let others read it."""
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise cannot_use(file, error) from error
+
+
+def _unusable(where: str, file: Path | None, error: Exception) -> StartupError:
+    why = reason(error)
+    if file is None:
+        return StartupError(
+            say(
+                f"{where}: the database cannot be used: {why}. See that the server runs and takes this user",
+                f"{where}：无法使用数据库：{why}。请确认数据库服务正在运行且允许该用户访问",
+            )
+        )
+    return StartupError(
+        say(
+            f"{where}: the database cannot be used: {why}. Restore it from a backup (before a migration one is made: "
+            f"{file.name}.before-*), or move it away: a new one is made, and keys must be added again",
+            f"{where}：无法使用数据库：{why}。请从备份恢复（迁移前的备份为 {file.name}.before-*），"
+            "或将其移走：会新建数据库，需重新添加密钥",
+        )
+    )

@@ -1,0 +1,212 @@
+"""Compose a reply: from a request and the rule that takes it to the chunks that are generated, choice by choice.
+
+Pure. Streamed and unstreamed answers are both made of these chunks, so they cannot differ. Frames, pace and faults are
+the business of others.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import msgspec
+
+from hanlin.testing import schema, tokens
+from hanlin.testing.ask import Ask
+from hanlin.testing.rules import Rule, ToolCall, value_at
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """What a model generates in one go: the tokens of some thinking, some answer, a call's name or its arguments."""
+
+    kind: Literal["thinking", "text", "call", "arguments"]
+    tokens: tuple[str, ...]
+    choice: int = 0
+    call: int = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.tokens)
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One whole answer. Its chunks come in the order thinking, text, calls."""
+
+    chunks: tuple[Chunk, ...]
+    finish_reason: str | None
+
+    @property
+    def thinks(self) -> bool:
+        return bool(self.chunks) and self.chunks[0].kind == "thinking"
+
+    @property
+    def calls(self) -> bool:
+        return bool(self.chunks) and self.chunks[-1].kind in ("call", "arguments")
+
+    def text(self, kind: str) -> str:
+        """Return all generated text of a kind."""
+        return "".join(chunk.text for chunk in self.chunks if chunk.kind == kind)
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Tokens of a reply; `completion` includes `reasoning`, `prompt` includes `cached`."""
+
+    prompt: int
+    completion: int
+    reasoning: int
+    cached: int
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """All that is generated for a request."""
+
+    choices: tuple[Choice, ...]
+    counts: Counts
+
+    def in_order(self) -> Iterator[Chunk]:
+        """Return the chunks as they leave: the choices take turns."""
+        if len(self.choices) == 1:
+            return iter(self.choices[0].chunks)
+        turns = itertools.zip_longest(*(choice.chunks for choice in self.choices))
+        return (chunk for turn in turns for chunk in turn if chunk is not None)
+
+    def until(self, chunk_count: int) -> "Reply":
+        """Return the reply as far as its first chunks go: unfinished choices, and the tokens made so far."""
+        made = list(itertools.islice(self.in_order(), chunk_count))
+        choices = tuple(
+            Choice(tuple(chunk for chunk in made if chunk.choice == index), None) for index in range(len(self.choices))
+        )
+        return Reply(choices, _counts(choices, self.counts.prompt, self.counts.cached))
+
+
+def compose(rule: Rule, ask: Ask) -> Reply:
+    """Return what the rule generates for the request. Raises SchemaError when it needs a schema and there is none."""
+    choices = tuple(_choice(rule, ask, index) for index in range(ask.n))
+    return Reply(choices, _counts(choices, ask.prompt_tokens, rule.cached_tokens))
+
+
+def _counts(choices: Iterable[Choice], prompt: int, cached: int) -> Counts:
+    sizes = [(chunk.kind, len(chunk.tokens)) for choice in choices for chunk in choice.chunks]
+    return Counts(
+        prompt=prompt,
+        completion=sum(size for _, size in sizes),
+        reasoning=sum(size for kind, size in sizes if kind == "thinking"),
+        cached=min(cached, prompt),
+    )
+
+
+def _choice(rule: Rule, ask: Ask, index: int) -> Choice:
+    calls = rule.tool_calls or _wanted_call(rule, ask)
+    pieces = _pieces(rule, ask, index, answers=not calls)
+    kept, stopped = _until_stop(pieces, ask.stop)
+    chunks: Iterable[Chunk] = [
+        *(Chunk("thinking", group, index) for group in tokens.group(rule.thinking, rule.chunk_tokens)),
+        *(Chunk("text", group, index) for group in kept),
+    ]
+    if not stopped:
+        chunks = itertools.chain(chunks, _call_chunks(calls, rule, ask, index))
+    within, reached = _within(chunks, ask.max_tokens)
+    natural = "length" if reached else "stop" if stopped or not calls else "tool_calls"
+    return Choice(tuple(within), rule.finish_reason or natural)
+
+
+def _pieces(rule: Rule, ask: Ask, index: int, *, answers: bool) -> list[tuple[str, ...]]:
+    """Return the answer's text as groups of tokens, one for each chunk. A reply that calls tools needs no text."""
+    if rule.chunks:
+        return [tuple(tokens.split(text)) for text in rule.chunks if text]
+    if rule.texts:
+        text = rule.texts[index % len(rule.texts)]
+    elif rule.text is not None:
+        text = rule.text
+    elif rule.echo:
+        text = ask.question
+    elif not answers:
+        text = ""
+    elif rule.json_schema:
+        text = msgspec.json.encode(schema.example(_wanted_schema(ask))).decode()
+    else:
+        text = f"我是{ask.model}，你说的是：{ask.question[:20]}"
+    return list(tokens.group(text, rule.chunk_tokens))
+
+
+def _until_stop(pieces: list[tuple[str, ...]], stop: tuple[str, ...]) -> tuple[list[tuple[str, ...]], bool]:
+    """Cut the pieces before the first stop text in them, and say whether there was one."""
+    if not stop:
+        return pieces, False
+    text = "".join(itertools.chain.from_iterable(pieces))
+    end = min((at for at in map(text.find, stop) if at >= 0), default=-1)
+    if end < 0:
+        return pieces, False
+    kept: list[tuple[str, ...]] = []
+    for piece in pieces:
+        whole = "".join(piece)
+        kept.append(tuple(tokens.split(whole[:end])) if len(whole) > end else piece)
+        end -= len(whole)
+        if end <= 0:
+            break
+    return [piece for piece in kept if piece], True
+
+
+def _within(chunks: Iterable[Chunk], limit: int | None) -> tuple[list[Chunk], bool]:
+    """Cut the chunks at so many tokens, and say whether the limit was reached before they ended."""
+    if limit is None:
+        return list(chunks), False
+    kept: list[Chunk] = []
+    for chunk in chunks:
+        if len(chunk.tokens) > limit:
+            # A call's name is one word to whoever reads it: it comes whole or not at all.
+            if limit > 0 and chunk.kind != "call":
+                kept.append(msgspec.structs.replace(chunk, tokens=chunk.tokens[:limit]))
+            return kept, True
+        kept.append(chunk)
+        limit -= len(chunk.tokens)
+    return kept, False
+
+
+def _call_chunks(calls: tuple[ToolCall, ...], rule: Rule, ask: Ask, index: int) -> Iterator[Chunk]:
+    for number, call in enumerate(calls):
+        yield Chunk("call", tuple(tokens.split(call.name)), index, number)
+        for group in tokens.group(_arguments(call, ask), rule.chunk_tokens):
+            yield Chunk("arguments", group, index, number)
+
+
+def _arguments(call: ToolCall, ask: Ask) -> str:
+    if isinstance(call.arguments, str):
+        return call.arguments
+    if call.arguments is not None:
+        return msgspec.json.encode(call.arguments).decode()
+    for tool in _tools(ask):
+        if value_at(tool, "function.name") == call.name:
+            return msgspec.json.encode(
+                schema.example(value_at(tool, "function.parameters") or {"type": "object"})
+            ).decode()
+    return "{}"
+
+
+def _wanted_call(rule: Rule, ask: Ask) -> tuple[ToolCall, ...]:
+    """Return the call that a `json_schema` rule makes: of the tool that the request names, or else of its first one."""
+    if not rule.json_schema or _schema_in(ask) is not None or not _tools(ask):
+        return ()
+    first = value_at(_tools(ask)[0], "function.name")
+    return (ToolCall(str(value_at(ask.body, "tool_choice.function.name") or first)),)
+
+
+def _wanted_schema(ask: Ask) -> Any:
+    if (wanted := _schema_in(ask)) is None:
+        raise schema.SchemaError("the rule says json_schema, but the request has neither a schema nor tools")
+    return wanted
+
+
+def _schema_in(ask: Ask) -> Any:
+    """Return the schema that the answer must fit: OpenAI's place for it, llama.cpp's own, or any object."""
+    if (wanted := value_at(ask.body, "response_format.json_schema.schema")) is not None:
+        return wanted
+    if (wanted := ask.body.get("json_schema")) is not None:
+        return wanted
+    if value_at(ask.body, "response_format.type") == "json_object":
+        return value_at(ask.body, "response_format.schema") or {"type": "object", "required": ["answer"]}
+    return None
+
+
+def _tools(ask: Ask) -> list[Any]:
+    tools = ask.body.get("tools")
+    return tools if isinstance(tools, list) else []
