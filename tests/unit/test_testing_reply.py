@@ -1,5 +1,6 @@
 """What a rule generates for a request: pure, and the same for streamed and unstreamed answers."""
 
+import itertools
 from typing import Any
 
 import msgspec
@@ -65,12 +66,8 @@ def test_thinking_comes_before_the_answer_and_calls_after_it() -> None:
 
     choice = only(rule, asked())
 
-    kinds = [chunk.kind for chunk in choice.chunks]
-    assert kinds == ["thinking", "thinking", "text", "call", "arguments", "arguments", "arguments", "arguments"] + [
-        "call",
-        "arguments",
-        "arguments",
-    ]
+    kinds = [kind for kind, _ in itertools.groupby(chunk.kind for chunk in choice.chunks)]
+    assert kinds == ["thinking", "text", "call", "arguments", "call", "arguments"]
     assert "".join(texts(choice, "arguments")) == '{"a":1}{oops'
     assert choice.finish_reason == "tool_calls"
 
@@ -83,7 +80,7 @@ def test_a_reply_with_tool_calls_has_no_text_of_its_own() -> None:
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
 def test_generation_ends_at_the_limit(limit: str) -> None:
     """Engines count everything that they generate, thinking too."""
-    reply = compose(Rule(thinking="想想", text="你好世界", chunk_tokens=3), asked(**{limit: 4}))
+    reply = compose(Rule(thinking="想想", text="你好世界", chunk_tokens=3), asked(**dict[str, Any]({limit: 4})))
 
     assert reply.choices[0].text("thinking") == "想想"
     assert texts(reply.choices[0]) == ["你好"]
@@ -101,8 +98,8 @@ def test_a_call_is_cut_in_its_arguments_only() -> None:
     rule = Rule(tool_calls=(ToolCall("get_weather", {"city": "杭州"}),))
 
     assert only(rule, asked(max_tokens=2)).chunks == ()
-    assert only(rule, asked(max_tokens=4)).text("arguments") == '{"'
-    assert only(rule, asked(max_tokens=4)).finish_reason == "length"
+    assert only(rule, asked(max_tokens=5)).text("arguments") == '{"'
+    assert only(rule, asked(max_tokens=5)).finish_reason == "length"
 
 
 @pytest.mark.parametrize(

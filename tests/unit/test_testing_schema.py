@@ -73,14 +73,14 @@ def _array_fits(schema: dict[str, Any], value: list[Any], root: Any) -> bool:
 
 
 def _text_fits(schema: dict[str, Any], value: str) -> bool:
-    return (
+    return bool(
         schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
         and re.search(schema.get("pattern", ""), value) is not None
     )
 
 
 def _number_fits(schema: dict[str, Any], value: float) -> bool:
-    return (
+    return bool(
         schema.get("minimum", value) <= value <= schema.get("maximum", value)
         and schema.get("exclusiveMinimum", value - 1) < value < schema.get("exclusiveMaximum", value + 1)
         and abs(value / schema.get("multipleOf", value or 1) % 1) < 1e-9

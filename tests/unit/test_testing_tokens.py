@@ -1,5 +1,7 @@
 """The fake engine's tokenizer: simple, the same everywhere, and without loss."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +41,7 @@ def test_an_id_that_no_text_has_is_refused() -> None:
 
 def test_a_prompt_holds_the_tools_and_every_turn() -> None:
     """All of it costs tokens, as with a real engine."""
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": [{"type": "text", "text": "简短"}, {"type": "text", "text": "回答"}]},
         {"role": "user", "content": "天气？"},
         {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1"}]},

@@ -81,8 +81,11 @@ def _without_repeats(found: list[Recommendation], wish: Wish) -> list[Recommenda
 
 def _honoured(here: Served, wish: Wish) -> Served:
     """What serves a model, for this task: a stand-in reads and writes text and nothing else."""
-    beyond_text = any(task.needs for task in wish.tasks)
-    return Served.UNAVAILABLE if here is Served.STAND_IN and beyond_text else here
+    return Served.UNAVAILABLE if here is Served.STAND_IN and _beyond_text(wish) else here
+
+
+def _beyond_text(wish: Wish) -> bool:
+    return any(task.needs for task in wish.tasks)
 
 
 def _eligible(model: Model, wish: Wish) -> bool:
@@ -150,7 +153,7 @@ def _reasons(model: Model, wish: Wish, here: Served) -> tuple[str, ...]:
     reasons.append(_price_words(_price(model, wish)))
     if (lifecycle := _lifecycle_words(model)) is not None:
         reasons.append(lifecycle)
-    reasons.append(_served_words(model, here))
+    reasons.append(_served_words(model, here, wish))
     return tuple(reasons)
 
 
@@ -189,7 +192,7 @@ def _lifecycle_words(model: Model) -> str | None:
             return None
 
 
-def _served_words(model: Model, here: Served) -> str:
+def _served_words(model: Model, here: Served, wish: Wish) -> str:
     match here:
         case Served.EXACT:
             return say("its own published weights run here", "此处运行其公开发布的权重")
@@ -202,7 +205,7 @@ def _served_words(model: Model, here: Served) -> str:
                 "a stand-in answers here: for trying programs, not its quality",
                 "此处由替身回答：可调试程序，不代表其质量",
             )
-        case Served.UNAVAILABLE if model.open_weights is not None and model.chats and not model.needs:
+        case Served.UNAVAILABLE if model.open_weights and model.chats and not model.requires and not _beyond_text(wish):
             return say(f"not here yet: hanlin pull {model.name}", f"此处尚不可用：hanlin pull {model.name}")
         case Served.UNAVAILABLE:
             return say("not here yet: it needs an upstream", "此处尚不可用：需要接入上游服务")

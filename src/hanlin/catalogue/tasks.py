@@ -25,8 +25,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `$`), Chinese ones anywhere.
 
     `general` says whether a general model does it too; `needs` what a stand-in would have to be able to do;
-    `least_tokens` is the room it takes when the text names no length; the weights say how much capability and price
-    count for it, 1 being usual.
+    `least_tokens` is the room it takes when the text names no length; a text that names `from_tokens` or more is about
+    it too; the weights say how much capability and price count for it, 1 being usual.
     """
 
     name: Text
@@ -36,6 +36,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     general: bool = True
     needs: tuple[Text, ...] = ()
     least_tokens: int = 0
+    from_tokens: int | None = None
     grade_weight: Weight = 1.0
     price_weight: Weight = 1.0
 
@@ -82,9 +83,14 @@ class Tasks(msgspec.Struct, frozen=True, dict=True):
     def understand(self, text: str) -> Wish:
         """Return the tasks that the text speaks of (general use when none), the tokens it needs, its languages."""
         folded = text.casefold()
-        tasks = tuple(task for task in self.by_name.values() if _mentions(folded, task.keywords))
+        named = self.tokens(text)
+        tasks = tuple(
+            task
+            for task in self.by_name.values()
+            if _mentions(folded, task.keywords) or (task.from_tokens is not None and named >= task.from_tokens)
+        )
         tasks = tasks or (self.by_name[GENERAL],)
-        tokens = self.tokens(text) or max(task.least_tokens for task in tasks)
+        tokens = named or max(task.least_tokens for task in tasks)
         return Wish(tasks, tokens, tuple(one for one in self.languages if _mentions(folded, one.keywords)))
 
     def tokens(self, text: str) -> int:

@@ -1,5 +1,6 @@
 """The HTTP surface as an ASGI application: paths, keys, and the hand-over between dialects and `service`."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -28,14 +29,19 @@ class App:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
         self.open_calls = 0
+        self.idle = asyncio.Event()  # set while no call is open
+        self.idle.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         self.open_calls += 1
+        self.idle.clear()
         try:
             await self._handle(exchange)
         finally:
             self.open_calls -= 1
+            if not self.open_calls:
+                self.idle.set()
 
     async def _handle(self, exchange: Exchange) -> None:
         try:
@@ -185,11 +191,11 @@ async def _ready(app: App, exchange: Exchange) -> None:
     await exchange.answer(200 if why is None else 503, msgspec.json.encode(body))
 
 
-async def _not_found(app: App, exchange: Exchange) -> None:
+async def _not_found(_app: App, exchange: Exchange) -> None:
     raise PathNotFound(f"There is no {exchange.path} here: the base URL of programs ends with {BASE}")
 
 
-async def _not_allowed(app: App, exchange: Exchange) -> None:
+async def _not_allowed(_app: App, exchange: Exchange) -> None:
     raise MethodNotAllowed(exchange.method)
 
 

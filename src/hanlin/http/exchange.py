@@ -120,7 +120,7 @@ class Exchange:
     def log(self) -> None:
         """Write the request's line: what came, what went, how long it took. Never a key, a prompt or an answer."""
         took_ms = round((time.monotonic() - self.began) * 1000)
-        what = f"{self.method} {self.path} {self.status} {took_ms} ms {self.id}"
+        what = f"{self.method} {self.path[:200]!r} {self.status} {took_ms} ms {self.id}"
         if served := self.extra_headers.get("x-hanlin-served-by"):
             what += f" by {served}"
         if self.problem is not None:

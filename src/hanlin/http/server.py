@@ -1,8 +1,8 @@
 """The socket in front of the application: bind it for ourselves alone, serve, drain, stop."""
 
 import asyncio
+import contextlib
 import socket
-import time
 
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server as Granian
@@ -62,11 +62,11 @@ class Server:
 
     async def drain(self, limit_s: float) -> int:
         """Wait until open calls are over, at most `limit_s`; return how many are left."""
-        until = time.monotonic() + limit_s
-        while self._app.open_calls and time.monotonic() < until:
-            await asyncio.sleep(0.05)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._app.idle.wait()
         return self._app.open_calls
 
     async def stop(self) -> None:
-        self._granian.stop()
+        self._granian.stop()  # type: ignore[no-untyped-call]
         await self.wait()

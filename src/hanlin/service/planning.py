@@ -56,7 +56,7 @@ def _not_text(value: Any, _request: ChatRequest) -> bool:
 
 
 def _audio(value: Any, _request: ChatRequest) -> bool:
-    return value != ["text"]
+    return bool(value != ["text"])
 
 
 REFUSALS: Mapping[str, Refusal] = {

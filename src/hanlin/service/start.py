@@ -8,16 +8,18 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
 
-from hanlin.catalogue import load_weights
+from hanlin.catalogue import WeightsCatalogue, load_weights
 from hanlin.catalogue.loading import load
 from hanlin.engines.embedded import EmbeddedEngine
 from hanlin.engines.llama import Machine, orders
 from hanlin.engines.profiles import WeightsProfile, profiles
 from hanlin.engines.server import ServerEngine
+from hanlin.engines.weights import Means
 from hanlin.errors import StartupError
 from hanlin.home import Home, server_secret
 from hanlin.keys import adopted, hash_key, hint, new_key
@@ -78,9 +80,15 @@ def machine() -> Machine:
     return Machine(psutil.virtual_memory().available, len(os.sched_getaffinity(0)))
 
 
+@cache
+def weight_rows() -> WeightsCatalogue:
+    """Return the packaged weights catalogue."""
+    return load_weights()
+
+
 def choose_weights(studio: Studio, home: Home, here: Machine) -> list[choosing.Choice]:
     """Return the weights that the embedded engine will run, by the settings or by memory. Raises StartupError."""
-    rows = load_weights()
+    rows = weight_rows()
     if not studio.settings.embedded:
         return []
     if not studio.settings.weights:
@@ -155,7 +163,7 @@ def _server(row: DeploymentRow, settings: Settings, environment: Mapping[str, st
     )
 
 
-async def fetch(choice: choosing.Choice, home: Home, how: choosing.Means) -> Path:
+async def fetch(choice: choosing.Choice, home: Home, how: Means) -> Path:
     """Return the weights' file, fetched if need be, without blocking the service."""
     return await asyncio.to_thread(choosing.ensure, choice, home.models, how)
 
@@ -165,4 +173,3 @@ def _socket(home: Home, name: str) -> Path:
     if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
         return path
     return Path(tempfile.mkdtemp(prefix="hanlin-")) / f"{name}.sock"
-

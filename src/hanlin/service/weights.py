@@ -114,9 +114,7 @@ class Pull:
         return sum(part.size_bytes for part in self.parts)
 
 
-def plan_pull(
-    name: str, catalogue: WeightsCatalogue, model: Model | None, free_bytes: int, how: Means
-) -> Pull:
+def plan_pull(name: str, catalogue: WeightsCatalogue, model: Model | None, free_bytes: int, how: Means) -> Pull:
     """Find what to fetch for a name: a row of ours, or the published weights of a catalogue name on the hubs.
 
     Asks the hubs over the network for names without a row. Raises WeightsError, and StartupError for unknown names.

@@ -118,17 +118,20 @@ class Connection(asyncio.Protocol):
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        if self._headers.get("expect", "").lower() == "100-continue":
+        if int(self._headers.get("content-length", 0)) > MAX_BODY_BYTES:
+            self._refuse(413, f"the body has more than {MAX_BODY_BYTES} bytes")
+        elif self._headers.get("expect", "").lower() == "100-continue":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
         self._body_bytes += len(data)
         if self._body_bytes <= MAX_BODY_BYTES:
             self._body.append(data)
+        else:
+            self._refuse(413, f"the body has more than {MAX_BODY_BYTES} bytes")
 
     def on_message_complete(self) -> None:
-        if self._body_bytes > MAX_BODY_BYTES:
-            self._refuse(413, f"the body has {self._body_bytes} bytes, the limit is {MAX_BODY_BYTES}")
+        if self._transport.is_closing():
             return
         if len(self._waiting) == _MAX_WAITING:
             self._transport.abort()
@@ -224,6 +227,8 @@ class Connection(asyncio.Protocol):
         self._resting = True
 
     def _refuse(self, status: int, why: str) -> None:
+        if self._transport.is_closing():
+            return
         if self._answer is not None:  # an answer is on its way, and nothing may come into it
             self._transport.abort()
             return

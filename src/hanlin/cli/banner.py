@@ -1,0 +1,107 @@
+"""What a start says once it is ready: where, with which key, what answers for which names, and calls to paste."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from hanlin.service.start import FirstKey
+from hanlin.service.studio import Card
+from hanlin.types import Served
+from hanlin.words import say
+
+# Names that people look for first; the rest are counted.
+_KNOWN_FIRST = ("qwen3-max", "qwen-plus", "qwen-flash", "qwen3-coder-plus", "deepseek-v3.2", "kimi-k2.6", "glm-5.2")
+_SHOWN = 6
+
+STYLES = {
+    Served.EXACT: "green",
+    Served.CLOSEST: "green",
+    Served.UPSTREAM: "cyan",
+    Served.STAND_IN: "yellow",
+    Served.UNAVAILABLE: "dim",
+}
+
+
+def meaning(served: Served) -> str:
+    """Explain one of the five words to somebody who reads it for the first time."""
+    return {
+        Served.EXACT: say("the published weights of this name", "该名称公开的权重"),
+        Served.CLOSEST: say("the published weights nearest to it", "与其最接近的公开权重"),
+        Served.UPSTREAM: say("another server answers", "由其他服务回答"),
+        Served.STAND_IN: say(
+            "NOT these models: a small local one answers in their place, free of charge",
+            "并非这些模型本身：由本机小模型代答，不计费",
+        ),
+        Served.UNAVAILABLE: say("refused with a remedy, see `hanlin models`", "会被拒绝并给出办法，见 `hanlin models`"),
+    }[served]
+
+
+def banner(url: str, key: FirstKey | None, cards: Sequence[Card], took_s: float) -> RenderableType:
+    """Return the whole statement."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row(say("base URL", "基础地址"), f"[bold cyan]{url}[/]")
+    facts.add_row(say("key", "密钥"), _key(key))
+    by = sorted({card.serving.deployment.fingerprint for card in cards if card.serving.deployment})
+    facts.add_row(say("answered by", "实际应答"), escape(", ".join(by)))
+    title = say(f"翰林 Hanlin is ready [dim]({took_s:.1f} s)[/]", f"翰林 Hanlin 已就绪 [dim]({took_s:.1f} 秒)[/]")
+    return Group(
+        Panel(Group(facts, Text(""), served_table(cards)), title=title, title_align="left", border_style="cyan"),
+        *_calls(url),
+    )
+
+
+def served_table(cards: Sequence[Card]) -> Table:
+    """Return what answers for which names, a row for each of the five words that occurs."""
+    groups: dict[Served, list[str]] = defaultdict(list)
+    for card in cards:
+        groups[card.serving.served].append(card.name)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for served in Served:
+        if names := groups.get(served):
+            shown = [name for name in _KNOWN_FIRST if name in names]
+            shown += [name for name in names if name not in shown]
+            listed = ", ".join(shown[:_SHOWN])
+            more = len(names) - _SHOWN
+            if more > 0:
+                listed += say(f" and {more} more", f" 等 {len(names)} 个")
+            table.add_row(f"[{STYLES[served]}]{served}[/]", f"{escape(listed)}\n[dim]{meaning(served)}[/]")
+    return table
+
+
+def _key(key: FirstKey | None) -> str:
+    if key is None:
+        return say("the one of the first start, in $DASHSCOPE_API_KEY", "首次启动时的密钥，见 $DASHSCOPE_API_KEY")
+    if key.shown:
+        once = say("shown this once:", "仅显示这一次：")
+        return f"{once}\n[bold green]export DASHSCOPE_API_KEY={key.shown.reveal()}[/]"
+    kept = say("adopted; only its hash is kept", "已采用，仅保存其哈希")
+    return f"${key.source} (…{escape(key.hint)}), {kept}"
+
+
+def _calls(url: str) -> list[RenderableType]:
+    question = "你是谁？"
+    curl = f"""curl {url}/chat/completions \\
+  -H "Authorization: Bearer $DASHSCOPE_API_KEY" -H "Content-Type: application/json" \\
+  -d '{{"model":"qwen-plus","messages":[{{"role":"user","content":"{question}"}}]}}'"""
+    python = f"""import os; from openai import OpenAI
+client = OpenAI(api_key=os.environ["DASHSCOPE_API_KEY"], base_url="{url}")
+print(client.chat.completions.create(model="qwen-plus",
+    messages=[{{"role": "user", "content": "{question}"}}]).choices[0].message.content)"""
+    javascript = f"""import OpenAI from "openai";
+const openai = new OpenAI({{apiKey: process.env.DASHSCOPE_API_KEY, baseURL: "{url}"}});
+console.log((await openai.chat.completions.create({{model: "qwen-plus",
+    messages: [{{role: "user", content: "{question}"}}]}})).choices[0].message.content);"""
+    blocks: list[RenderableType] = []
+    for name, code in (("curl", curl), ("Python", python), ("JavaScript", javascript)):
+        blocks += [Rule(name, align="left", style="dim"), Text(code, no_wrap=True, overflow="ignore")]
+    return [*blocks, Rule(style="dim")]

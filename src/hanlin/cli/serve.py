@@ -1,0 +1,132 @@
+"""`hanlin serve`: start everything in order, show how far it is, say what answers, end cleanly."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from hanlin import logs
+from hanlin.cli import show
+from hanlin.cli.banner import banner
+from hanlin.engines.weights import Progress
+from hanlin.errors import StartupError
+from hanlin.home import Home, HomeLock, lock, prepare
+from hanlin.http.app import BASE, App
+from hanlin.http.server import Server, free_port
+from hanlin.service import start
+from hanlin.service.studio import Studio
+from hanlin.service.weights import Choice, means
+from hanlin.settings import Settings, load
+from hanlin.words import say
+
+
+def run(home: Home, config: Path | None, flags: Mapping[str, Any]) -> None:
+    """Serve until a signal ends it. Raises StartupError and WeightsError for what keeps it from starting."""
+    prepare(home)
+    file = config or (home.config_file if home.config_file.is_file() else None)
+    settings = load(file, flags=flags).settings
+    logs.set_up(settings.log_format, settings.log_level)
+    with lock(home) as held:
+        uvloop.run(_serve(home, settings, held))
+
+
+async def _serve(home: Home, settings: Settings, held: HomeLock) -> None:
+    began = time.monotonic()
+    port = free_port(settings.host, settings.port)
+    studio = await start.open_studio(home, settings)
+    server = Server(app := App(studio), settings.host, port)
+    try:
+        server.start()
+        ending = asyncio.create_task(_signal())
+        rising = asyncio.create_task(_rise(home, studio, held, port, began))
+        falling = asyncio.create_task(server.wait())
+        done, _ = await asyncio.wait((ending, rising, falling), return_when=asyncio.FIRST_COMPLETED)
+        if rising in done:
+            rising.result()
+            done, _ = await asyncio.wait((ending, falling), return_when=asyncio.FIRST_COMPLETED)
+        rising.cancel()
+        if ending in done:
+            await _drain(studio, app, server)
+        else:
+            raise StartupError(say("the HTTP server ended unexpectedly", "HTTP 服务意外结束"))
+    finally:
+        await server.stop()
+        await studio.close()
+
+
+async def _signal() -> None:
+    """Return at the first SIGTERM or SIGINT; a second one ends the process at once."""
+    came = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, came.set)
+    await came.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+
+
+async def _drain(studio: Studio, app: App, server: Server) -> None:
+    studio.stopping = True
+    if app.open_calls:
+        show.note(
+            say(
+                f"finishing {app.open_calls} open calls, at most {studio.settings.shutdown_s:g} s",
+                f"正在完成 {app.open_calls} 个未结束的调用，最多 {studio.settings.shutdown_s:g} 秒",
+            )
+        )
+    await server.drain(studio.settings.shutdown_s)
+
+
+async def _rise(home: Home, studio: Studio, held: HomeLock, port: int, began: float) -> None:
+    """Do everything between the open port and the banner."""
+    settings = studio.settings
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}{BASE}"
+    key = await start.first_key(studio.store, studio.secret, settings)
+    held.announce(url)
+    studio.deployments = tuple(start.servers(settings))
+    here = start.machine()
+    for choice in start.choose_weights(studio, home, here):
+        path = await _fetch(choice, studio, home)
+        deployment = start.embedded(home, settings, choice, path, here)
+        studio.deployments = (*studio.deployments, deployment)
+    studio.starting = None
+    await _until_ready(studio)
+    show.out.print(banner(url, key, studio.cards(), time.monotonic() - began))
+
+
+async def _fetch(choice: Choice, studio: Studio, home: Home) -> Path:
+    name = choice.wanted.name
+    show.note(say(f"weights: {name} ({choice.reason})", f"权重：{name}（{choice.reason}）"))
+    stopped = False
+
+    def watched(report: Progress) -> Progress:
+        def progress(done_bytes: int, total_bytes: int, text: str) -> None:
+            if stopped:
+                raise KeyboardInterrupt
+            percent = 100 * done_bytes // max(total_bytes, 1)
+            studio.starting = say(f"fetching {name}, {percent}%", f"正在获取 {name}，{percent}%")
+            report(done_bytes, total_bytes, text)
+
+        return progress
+
+    try:
+        with show.downloading(name) as report:
+            return await start.fetch(choice, home, means(start.weight_rows(), watched(report), show.note))
+    except asyncio.CancelledError:
+        stopped = True  # ends the thread at its next step; what it has is kept for the next start
+        raise
+
+
+async def _until_ready(studio: Studio) -> None:
+    """Return once a chat call would be answered. An engine that cannot load says so and is tried again meanwhile."""
+    said = ""
+    while (why := studio.why_not_ready()) is not None:
+        if "exit" in why and why != said:
+            show.fail(why)
+            said = why
+        await asyncio.sleep(0.05)
