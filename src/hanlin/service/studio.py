@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.errors import EngineUnavailable, InvalidApiKey, ModelNotFound
-from hanlin.keys import hash_key
+from hanlin.keys import hash_key, hint
 from hanlin.service.deployments import Deployment, Serving, serving
 from hanlin.service.planning import Plan, plan
 from hanlin.settings import Settings
@@ -62,9 +62,9 @@ class Studio:
         if row is None:
             raise InvalidApiKey(
                 say(
-                    f"…{key[-4:]} is not a key of this service: run `export DASHSCOPE_API_KEY=…` with the key that "
+                    f"…{hint(key)} is not a key of this service: run `export DASHSCOPE_API_KEY=…` with the key that "
                     "the first start showed, or make another with `hanlin keys create`",
-                    f"…{key[-4:]} 不是本服务的密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
+                    f"…{hint(key)} 不是本服务的密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
                     "或用 `hanlin keys create` 新建一个",
                 )
             )

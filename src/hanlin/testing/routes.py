@@ -60,7 +60,10 @@ class Engine:
             ("GET", "/rules"): self._list_rules,
             ("PUT", "/rules"): self._replace_rules,
         }
-        self._controls = {self._list_requests, self._forget_requests, self._list_rules, self._replace_rules}
+        self._while_loading = {  # a test looks on, and calls to generate are refused where they are noted
+            *(self._list_requests, self._forget_requests, self._list_rules, self._replace_rules),
+            *(self._chat, self._completion),
+        }
 
     def respond(self, request: Request) -> Answer:
         """Return the answer to a request, ready to be played."""
@@ -71,7 +74,7 @@ class Engine:
         if route is None:
             known = any(path == other for _, other in self._routes)
             return self._error(405 if known else 404, f"{request.method} {request.path} is not served here")
-        if self._loading and route not in self._controls:
+        if self._loading and route not in self._while_loading:
             return self._error(503, "Loading model")
         try:
             return route(request)
@@ -107,6 +110,8 @@ class Engine:
             if record.body is None:
                 record.body = request.body.decode("utf-8", "replace")
             return self._failing(record, 400, self._speaker.error(record.id, 400, str(error)))
+        if self._loading:
+            return self._failing(record, 503, self._speaker.error(record.id, 503, "Loading model"))
         self._totals.prompt_tokens += ask.prompt_tokens
         if 0 < self._setup.context_tokens < ask.prompt_tokens:
             refusal = self._speaker.too_long(record.id, ask.prompt_tokens, self._setup.context_tokens)

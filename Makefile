@@ -1,0 +1,69 @@
+# Two commands do everything on a fresh machine: `make serve` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: serve test check unit contract process e2e embedded proof bench docs clean
+
+serve: .venv/.run                ## install what is missing and start the service; ARGS="--small --port 9000" are passed on
+	@exec $(BIN)/hanlin serve $(ARGS)
+
+test: check unit contract process e2e embedded    ## everything that must hold before a change lands
+
+check: .venv/.dev                ## format, lint, types, and documents that are generated
+	$(BIN)/ruff format --check src tests bench scripts
+	$(BIN)/ruff check src tests bench scripts
+	$(BIN)/mypy
+	$(BIN)/python scripts/make_docs.py --check
+
+unit: .venv/.dev                 ## decisions, dialects, data: a few seconds
+	$(BIN)/pytest tests/unit
+
+contract: .venv/.dev             ## the fake engine behind the real service; the store on its databases
+	$(BIN)/pytest tests/contract
+
+process: .venv/.dev              ## downloads that fail, processes that die
+	$(BIN)/pytest tests/process -m "not embedded"
+
+e2e: .venv/.dev tests/e2e/node_modules/.package-lock.json    ## the official SDKs against the real service
+	$(BIN)/pytest tests/e2e -m "not embedded"
+
+embedded: .venv/.dev .home/.weights tests/e2e/node_modules/.package-lock.json    ## the real engine with the small weights
+	$(BIN)/pytest tests -m embedded
+
+proof: .venv/.dev tests/e2e/node_modules/.package-lock.json    ## longer drills on the default weights; minutes
+	$(BIN)/hanlin pull qwen2.5-coder-1.5b-instruct --home .home
+	TEST_WEIGHTS=qwen2.5-coder-1.5b-instruct $(BIN)/pytest tests -m embedded
+
+bench: .venv/.dev .home/.weights      ## the service beside a direct call to the same engine, as ratios
+	$(BIN)/python -m bench.first_token
+	$(BIN)/python -m bench.concurrency
+
+docs: .venv/.dev                 ## write the generated documents anew
+	$(BIN)/python scripts/make_docs.py
+
+clean:
+	rm -rf .venv .home tests/e2e/node_modules
+
+.venv/.pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hanlin needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/.run: .venv/.pip requirements/run.lock pyproject.toml
+	@echo "Installing Hanlin and its locked dependencies into .venv …"
+	$(PIP) install --require-hashes -r requirements/run.lock
+	$(PIP) install --no-deps -e .
+	touch $@
+
+.venv/.dev: .venv/.run requirements/dev.lock
+	@echo "Installing the tools that tests need …"
+	$(PIP) install --require-hashes -r requirements/dev.lock
+	touch $@
+
+.home/.weights: .venv/.run
+	$(BIN)/hanlin pull qwen2.5-coder-0.5b-instruct --home .home
+	touch $@
+
+tests/e2e/node_modules/.package-lock.json: tests/e2e/package-lock.json
+	npm ci --prefix tests/e2e --no-audit --no-fund --loglevel=error

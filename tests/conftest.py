@@ -1,0 +1,47 @@
+"""Fixtures of all tiers: homes that already hold the real weights, and the service on them."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service import Service
+
+WEIGHTS = os.environ.get("TEST_WEIGHTS", "qwen2.5-coder-0.5b-instruct")
+WEIGHTS_HOME = Path(__file__).parents[1] / ".home"
+
+
+def home_with_weights(home: Path) -> Path:
+    """Make a home whose weights are links to those that `make` has fetched; a test may damage its own."""
+    models = WEIGHTS_HOME / "models"
+    assert models.is_dir(), "the weights are missing: run `make embedded`, which fetches them"
+    (home / "models").mkdir(parents=True, mode=0o700)
+    for file in models.iterdir():
+        if file.is_file():
+            (home / "models" / file.name).hardlink_to(file)
+    return home
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Start services on the embedded engine, each on a home of its own; they end with the test."""
+    services: list[Service] = []
+
+    def start(*arguments: str, **options: object) -> Service:
+        home = home_with_weights(tmp_path / f"home{len(services)}")
+        service = Service(home, "--weights", WEIGHTS, *arguments, **options)  # type: ignore[arg-type]
+        services.append(service)
+        return service
+
+    yield start
+    for service in services:
+        service.close()
+
+
+@pytest.fixture(scope="session")
+def embedded_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One service on the embedded engine for all tests that only talk to it."""
+    home = home_with_weights(tmp_path_factory.mktemp("embedded") / "home")
+    with Service(home, "--weights", WEIGHTS) as service:
+        yield service
