@@ -8,7 +8,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -115,6 +115,11 @@ _NO_FAULT = Fault()
 class _Handler(BaseHTTPRequestHandler):
     faulty: FaultyServer
     protocol_version = "HTTP/1.1"
+
+    def handle(self) -> None:
+        # A client that is killed resets its connection.
+        with suppress(ConnectionError):
+            super().handle()
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Stay silent: what was asked is in `requests`."""

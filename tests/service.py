@@ -13,7 +13,8 @@ from typing import IO, Any, Self
 
 import httpx2
 import psutil
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, OpenAI, Stream
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from hanlin.testing import FakeEngine, free_port
 
@@ -67,6 +68,8 @@ class Service:
         self.home.mkdir(parents=True, exist_ok=True)
         if self._config:
             (self.home / "hanlin.toml").write_text(self._config, encoding="utf-8")
+        if self._output is not None:
+            self._output.close()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `stop`)
         kept = {
             name: value
@@ -74,8 +77,11 @@ class Service:
             if not name.startswith("HANLIN_") and name != "DASHSCOPE_API_KEY"
         }
         self.process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("hanlin")), "serve", "--home", str(self.home)]
-            + ["--port", str(self.port), *self._arguments],
+            [
+                *(str(Path(sys.executable).with_name("hanlin")), "serve"),
+                *("--home", str(self.home), "--port", str(self.port)),
+                *self._arguments,
+            ],
             env={**kept, "HANLIN_LANG": "en", **self._environment},
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -106,14 +112,16 @@ class Service:
             return 0
 
     def output(self) -> str:
-        """Return everything that the process has printed so far."""
+        """Return everything that the latest process has printed so far."""
         assert self._output is not None
         self._output.seek(0)
         return self._output.read().decode("utf-8", "replace")
 
     def engine_pid(self) -> int:
         """Return the pid of the embedded engine's process."""
-        children = [child for child in psutil.Process(self.pid).children() if "llama_child" in " ".join(child.cmdline())]
+        children = [
+            child for child in psutil.Process(self.pid).children() if "llama_child" in " ".join(child.cmdline())
+        ]
         assert len(children) == 1, children
         return int(children[0].pid)
 
@@ -144,6 +152,24 @@ class Service:
         if error is not None and self._output is not None:
             print(self.output()[-6000:])  # noqa: T201 (what a failed test shows)
         self.close()
+
+
+def ask(client: OpenAI, question: str = "你是谁？", **options: Any) -> ChatCompletion:
+    """Ask one question and return the whole answer."""
+    answer = client.chat.completions.create(
+        **{"model": "qwen-plus", "messages": [{"role": "user", "content": question}], **options}
+    )
+    assert isinstance(answer, ChatCompletion)
+    return answer
+
+
+def ask_streamed(client: OpenAI, question: str = "你是谁？", **options: Any) -> Stream[ChatCompletionChunk]:
+    """Ask one question and return the stream of its answer."""
+    stream = client.chat.completions.create(
+        **{"model": "qwen-plus", "messages": [{"role": "user", "content": question}], "stream": True, **options}
+    )
+    assert isinstance(stream, Stream)
+    return stream
 
 
 def in_front_of(engine: FakeEngine, **row: object) -> str:

@@ -167,7 +167,7 @@ def _from_file(file: Path) -> Iterable[tuple[str, Any]]:
         raise StartupError(
             say(f"{file}: cannot be read ({error.strerror})", f"{file}：无法读取（{error.strerror}）")
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StartupError(say(f"{file}: not TOML: {error}", f"{file}：不是有效的 TOML：{error}")) from error
     for name, value in table.items():
         if name not in FIELDS:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ REPOSITORY = "Qwen/Qwen3-0.6B-GGUF"
 CANDIDATES = (REPOSITORY, "unsloth/Qwen3-0.6B-GGUF")
 SMALL, LARGE = random.Random(1).randbytes(100_000), random.Random(2).randbytes(200_000)
 PATIENT = Patience(silence_s=20, attempts=2, first_wait_s=0.01, longest_wait_s=0.05)
+
+
+@pytest.fixture(autouse=True)
+def _english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANLIN_LANG", "en")
 
 
 @pytest.fixture
@@ -264,6 +270,29 @@ def test_a_split_model_is_fetched_into_one_set(hub: FaultyServer, tmp_path: Path
     assert progress == sorted(progress)
     assert progress[-1] == (300_000, 300_000)
     assert len(hub.requests) == 3
+
+
+def test_a_set_that_lost_a_part_is_not_run_and_is_mended_by_another_pull(hub: FaultyServer, tmp_path: Path) -> None:
+    """Given the first part alone, the engine would fail with a riddle; only the lost part is fetched again."""
+    names = ("m-q8_0-00001-of-00002.gguf", "m-q8_0-00002-of-00002.gguf")
+    tree(hub, REPOSITORY, entry(names[0], LARGE), entry(names[1], SMALL))
+    for name, body in zip(names, (LARGE, SMALL), strict=True):
+        hub.serve(f"/{REPOSITORY}/resolve/main/{name}", body)
+    hubs = (hugging_face(hub),)
+    located = locate(MODEL, CANDIDATES, hubs, patience=PATIENT)
+    parts = located.wanted(pick(located.files, 10**9, ("Q8_0",), name="m"), hubs, "m")
+    path = fetch_set(parts, tmp_path, Means(hubs=hubs, patience=PATIENT))
+    installed_only = replace(parts[0], sources=())
+    assert fetch(installed_only, tmp_path) == path
+
+    (tmp_path / sha256(SMALL)).write_bytes(SMALL[:-1] + b"?")
+    with pytest.raises(NoSource, match="hanlin pull m"):
+        fetch(installed_only, tmp_path)
+
+    assert fetch_set(parts, tmp_path, Means(hubs=hubs, patience=PATIENT)) == path
+    assert [part.read_bytes() for part in sorted(path.parent.iterdir())] == [LARGE, SMALL]
+    assert len(hub.asked(f"/{REPOSITORY}/resolve/main/{names[0]}")) == 1
+    assert len(hub.asked(f"/{REPOSITORY}/resolve/main/{names[1]}")) == 2
 
 
 def test_a_hub_without_an_address_is_left_for_the_next_source(hub: FaultyServer, tmp_path: Path) -> None:

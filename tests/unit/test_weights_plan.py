@@ -10,6 +10,11 @@ GB = 1_000_000_000
 PREFERENCES = ("Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K", "Q8_0")
 
 
+@pytest.fixture(autouse=True)
+def _english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANLIN_LANG", "en")
+
+
 def hub_file(path: str, size_bytes: int) -> HubFile:
     return HubFile(path, size_bytes, hashlib.sha256(path.encode()).hexdigest())
 

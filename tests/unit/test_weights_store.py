@@ -14,6 +14,11 @@ from hanlin.settings import Secret
 BODY = b"weights" * 1000
 
 
+@pytest.fixture(autouse=True)
+def _english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANLIN_LANG", "en")
+
+
 def wanted(body: bytes = BODY, *, name: str = "tiny", file_name: str = "") -> Wanted:
     digest = hashlib.sha256(body).hexdigest()
     return Wanted(name, len(body), digest, (), repository="Owner/Tiny", quantisation="Q4_0", file_name=file_name)

@@ -1,12 +1,11 @@
 """What a start says once it is ready: where, with which key, what answers for which names, and calls to paste."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.panel import Panel
-from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
@@ -42,8 +41,19 @@ def meaning(served: Served) -> str:
     }[served]
 
 
-def banner(url: str, key: FirstKey | None, cards: Sequence[Card], took_s: float) -> RenderableType:
-    """Return the whole statement."""
+def show_banner(console: Console, url: str, key: FirstKey | None, cards: Sequence[Card], took_s: float) -> None:
+    """Print the whole statement. What is there to be copied is never wrapped, cut or framed."""
+    console.print(_statement(url, key, cards, took_s))
+    if key is not None and key.shown:
+        console.print(say("\nYour key, shown this once:", "\n你的密钥，仅显示这一次："))
+        console.print(f"[bold green]export DASHSCOPE_API_KEY={key.shown.reveal()}[/]", soft_wrap=True)
+    for name, code in _calls(url).items():
+        console.print(f"\n[dim]# {name}[/]")
+        console.print(Text(code), soft_wrap=True)
+    console.print()
+
+
+def _statement(url: str, key: FirstKey | None, cards: Sequence[Card], took_s: float) -> Panel:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -52,10 +62,7 @@ def banner(url: str, key: FirstKey | None, cards: Sequence[Card], took_s: float)
     by = sorted({card.serving.deployment.fingerprint for card in cards if card.serving.deployment})
     facts.add_row(say("answered by", "实际应答"), escape(", ".join(by)))
     title = say(f"翰林 Hanlin is ready [dim]({took_s:.1f} s)[/]", f"翰林 Hanlin 已就绪 [dim]({took_s:.1f} 秒)[/]")
-    return Group(
-        Panel(Group(facts, Text(""), served_table(cards)), title=title, title_align="left", border_style="cyan"),
-        *_calls(url),
-    )
+    return Panel(Group(facts, Text(""), served_table(cards)), title=title, title_align="left", border_style="cyan")
 
 
 def served_table(cards: Sequence[Card]) -> Table:
@@ -82,26 +89,25 @@ def _key(key: FirstKey | None) -> str:
     if key is None:
         return say("the one of the first start, in $DASHSCOPE_API_KEY", "首次启动时的密钥，见 $DASHSCOPE_API_KEY")
     if key.shown:
-        once = say("shown this once:", "仅显示这一次：")
-        return f"{once}\n[bold green]export DASHSCOPE_API_KEY={key.shown.reveal()}[/]"
+        return say("made just now, see below", "刚刚生成，见下方")
     kept = say("adopted; only its hash is kept", "已采用，仅保存其哈希")
     return f"${key.source} (…{escape(key.hint)}), {kept}"
 
 
-def _calls(url: str) -> list[RenderableType]:
-    question = "你是谁？"
-    curl = f"""curl {url}/chat/completions \\
+def _calls(url: str) -> Mapping[str, str]:
+    """Return a call for each language, to be pasted as it is."""
+    return {
+        "curl": f"""curl {url}/chat/completions \\
   -H "Authorization: Bearer $DASHSCOPE_API_KEY" -H "Content-Type: application/json" \\
-  -d '{{"model":"qwen-plus","messages":[{{"role":"user","content":"{question}"}}]}}'"""
-    python = f"""import os; from openai import OpenAI
+  -d '{{"model": "qwen-plus", "messages": [{{"role": "user", "content": "你是谁？"}}]}}'""",
+        "Python": f"""import os
+from openai import OpenAI
 client = OpenAI(api_key=os.environ["DASHSCOPE_API_KEY"], base_url="{url}")
-print(client.chat.completions.create(model="qwen-plus",
-    messages=[{{"role": "user", "content": "{question}"}}]).choices[0].message.content)"""
-    javascript = f"""import OpenAI from "openai";
-const openai = new OpenAI({{apiKey: process.env.DASHSCOPE_API_KEY, baseURL: "{url}"}});
-console.log((await openai.chat.completions.create({{model: "qwen-plus",
-    messages: [{{role: "user", content: "{question}"}}]}})).choices[0].message.content);"""
-    blocks: list[RenderableType] = []
-    for name, code in (("curl", curl), ("Python", python), ("JavaScript", javascript)):
-        blocks += [Rule(name, align="left", style="dim"), Text(code, no_wrap=True, overflow="ignore")]
-    return [*blocks, Rule(style="dim")]
+answer = client.chat.completions.create(model="qwen-plus", messages=[{{"role": "user", "content": "你是谁？"}}])
+print(answer.choices[0].message.content)""",
+        "JavaScript": f"""import OpenAI from "openai";
+const openai = new OpenAI({{ apiKey: process.env.DASHSCOPE_API_KEY, baseURL: "{url}" }});
+const messages = [{{ role: "user", content: "你是谁？" }}];
+const answer = await openai.chat.completions.create({{ model: "qwen-plus", messages }});
+console.log(answer.choices[0].message.content);""",
+    }

@@ -1,14 +1,65 @@
-"""Settings as command-line options: every option of `serve` comes from the table in `settings`."""
+"""Options that several commands share; those of `serve` come from the table in `settings`."""
 
 import inspect
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hanlin import settings
+from hanlin.home import Home
+from hanlin.settings import Effective, default_home, load
 from hanlin.words import say
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        metavar="DIR",
+        help=say("Folder of all state [$HANLIN_HOME, ~/.hanlin].", "状态目录 [$HANLIN_HOME，~/.hanlin]。"),
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="HANLIN_CONFIG",
+        help=say(
+            "Settings file [$HANLIN_CONFIG, hanlin.toml of the home].", "设置文件 [$HANLIN_CONFIG，主目录的 hanlin.toml]。"
+        ),
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help=say("Print JSON, for scripts.", "输出 JSON，便于脚本使用。"))]
+KeyVariableOption = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key-env",
+        metavar="NAME",
+        help=say(
+            "Variable that holds the key [HANLIN_API_KEY, DASHSCOPE_API_KEY].",
+            "存放密钥的环境变量 [HANLIN_API_KEY，DASHSCOPE_API_KEY]。",
+        ),
+    ),
+]
+
+
+def home_of(given: Path | None) -> Home:
+    """Return the home that a command works on."""
+    return Home(given or default_home())
+
+
+def config_file(home: Home, given: Path | None) -> Path | None:
+    """Return the settings file that counts: the one that was named, or the home's where there is one."""
+    return given or (home.config_file if home.config_file.is_file() else None)
+
+
+def effective(home: Home, config: Path | None) -> Effective:
+    """Return the settings that `serve` would start with. Raises StartupError."""
+    return load(config_file(home, config))
+
 
 # A key on the command line can be read by every user of the machine; tables belong into the file.
 _NOT_FLAGS = {"api_key", "deployment"}

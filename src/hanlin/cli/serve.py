@@ -11,7 +11,7 @@ import uvloop
 
 from hanlin import logs
 from hanlin.cli import show
-from hanlin.cli.banner import banner
+from hanlin.cli.banner import show_banner
 from hanlin.engines.weights import Progress
 from hanlin.errors import StartupError
 from hanlin.home import Home, HomeLock, lock, prepare
@@ -96,7 +96,7 @@ async def _rise(home: Home, studio: Studio, held: HomeLock, port: int, began: fl
         studio.deployments = (*studio.deployments, deployment)
     studio.starting = None
     await _until_ready(studio)
-    show.out.print(banner(url, key, studio.cards(), time.monotonic() - began))
+    show_banner(show.out, url, key, studio.cards(), time.monotonic() - began)
 
 
 async def _fetch(choice: Choice, studio: Studio, home: Home) -> Path:

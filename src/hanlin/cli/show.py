@@ -1,12 +1,15 @@
 """What people see: one console for results, one for progress and errors, and the progress bar of downloads."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+import msgspec
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.text import Text
 
 from hanlin.engines.weights import Progress as Report
 
@@ -14,16 +17,45 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 _LINE_EVERY_S = 10.0
+_WIDE_COLUMNS = 200  # what is read by a program, or kept in a file, need not fit a screen
+
+# What a terminal would obey instead of showing it. Names and answers may come from anywhere.
+_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+class Failed(Exception):
+    """A command could not do what it was asked for; the message says why and what to do."""
 
 
 def fail(message: object) -> None:
     """Print what went wrong, on stderr."""
-    err.print("[bold red]✗[/]", str(message), markup=True, soft_wrap=True)
+    err.print(Text.assemble(("✗ ", "bold red"), str(message)), soft_wrap=True)
 
 
 def note(message: str) -> None:
     """Print one line about what is going on, on stderr."""
-    err.print("[dim]·[/]", message, soft_wrap=True)
+    err.print(Text.assemble(("· ", "dim"), message), soft_wrap=True)
+
+
+def remark(message: str) -> None:
+    """Print what stands beside a result and is not part of it, dimmed, on stderr."""
+    err.print(Text(message, style="dim"), soft_wrap=True)
+
+
+def page(content: RenderableType) -> None:
+    """Print a result for people. Where nobody's screen limits it, it is as wide as it needs to be."""
+    fits_screen = out.is_terminal or "COLUMNS" in os.environ
+    out.print(content, width=None if fits_screen else _WIDE_COLUMNS)
+
+
+def data(value: object) -> None:
+    """Print a result for programs: JSON on stdout, Chinese as it is."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def plain(text: str) -> str:
+    """Return foreign text without the characters that a terminal would obey."""
+    return text.translate(_CONTROLS)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Pure translation: bytes to `ChatRequest`, events to frames, errors to bodies. What a model may do is decided elsewhere.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -52,13 +53,15 @@ class Number:
         return above and below
 
 
+FLOAT_MAX = sys.float_info.max
+
 NUMBERS: Mapping[str, Number] = {
     "temperature": Number("Temperature should be in [0.0, 2.0)", 0, 2, high_open=True),
     "top_p": Number("Range of top_p should be (0.0, 1.0]", 0, 1, low_open=True),
     "top_k": Number("Parameter top_k be greater than or equal to 0", 0, integer=True),
     "presence_penalty": Number("Presence_penalty should be in [-2.0, 2.0]", -2, 2),
     "frequency_penalty": Number("Frequency_penalty should be in [-2.0, 2.0]", -2, 2),
-    "repetition_penalty": Number("Repetition_penalty should be greater than 0.0", 0, low_open=True),
+    "repetition_penalty": Number("Repetition_penalty should be greater than 0.0", 0, FLOAT_MAX, low_open=True),
     "n": Number("Range of n should be [1, 4]", 1, 4, integer=True),
     "top_logprobs": Number("Range of top_logprobs should be [0, 5]", 0, 5, integer=True),
     # Their upper bounds are the model's, so `service` checks the ranges of these two.
@@ -130,19 +133,21 @@ def parse(body: bytes) -> ChatRequest:
 
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def _fields(body: bytes) -> dict[str, bytes]:
     try:
+        body.decode()  # what stays raw is not looked into here, and must not fail later
         return {name: bytes(raw) for name, raw in _object.decode(body).items()}
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise MalformedBody(str(error)) from error
 
 
 def _value(raw: bytes) -> Any:
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise MalformedBody(str(error)) from error
 
 
@@ -208,12 +213,16 @@ def _is_token(item: Any) -> bool:
     return isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**31
 
 
+def _is_token_id(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 10
+
+
 def _logit_bias(fields: Mapping[str, bytes]) -> tuple[tuple[int, float], ...]:
     value = _value(fields.get("logit_bias", b"null"))
     if value is None:
         return ()
     if isinstance(value, dict) and all(
-        token.isdecimal() and isinstance(bias, (int, float)) and not isinstance(bias, bool) and -100 <= bias <= 100
+        _is_token_id(token) and isinstance(bias, (int, float)) and not isinstance(bias, bool) and -100 <= bias <= 100
         for token, bias in value.items()
     ):
         return tuple((int(token), float(bias)) for token, bias in value.items())

@@ -157,7 +157,7 @@ class ChatEngine:
         data = await response.body()
         try:
             error = msgspec.json.decode(data, type=_ErrorBody).error
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             error = _Error(message=data[:300].decode("utf-8", "replace"))
         if response.status == 400 and error.type == "exceed_context_size_error":
             unbilled = self.manner.unbilled_tokens

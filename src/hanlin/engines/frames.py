@@ -94,7 +94,7 @@ class ChatFrames:
                 break
             try:
                 frame = _frame.decode(data)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise EngineFailed(f"the engine sent something that is not a chat frame: {error}") from error
             if frame.error is not None:
                 raise EngineFailed(f"the engine reports: {bytes(frame.error)[:500].decode('utf-8', 'replace')}")

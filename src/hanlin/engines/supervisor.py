@@ -225,17 +225,19 @@ class Supervisor:
     async def _watch(self, process: asyncio.subprocess.Process) -> str:
         """Return why the child has to go: it ended by itself, or it gave no sign of life for too long."""
         clock = asyncio.get_running_loop().time
+        probe_every_s = min(_PROBE_EVERY_S, self._stall_s / 4)
         self.alive()
         ending = asyncio.create_task(process.wait())
         try:
             while True:
-                done, _ = await asyncio.wait([ending], timeout=min(_PROBE_EVERY_S, self._stall_s / 4))
+                until_verdict_s = self._last_sign + self._stall_s - clock()
+                done, _ = await asyncio.wait([ending], timeout=max(min(probe_every_s, until_verdict_s), 0.05))
                 if done:
                     return await self._ending(process)
                 silent_s = clock() - self._last_sign
                 if silent_s >= self._stall_s:
                     return f"gave no sign of life for {silent_s:.1f} s"
-                if silent_s >= min(_PROBE_EVERY_S, self._stall_s / 4):
+                if silent_s >= probe_every_s:
                     await self._ask(self._stall_s - silent_s)
         finally:
             ending.cancel()

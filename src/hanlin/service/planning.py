@@ -48,7 +48,7 @@ def _always(value: Any, _request: ChatRequest) -> bool:
 
 
 def _tools(value: Any, request: ChatRequest) -> bool:
-    return bool(value) and request.asks.get("tool_choice") != b'"none"'
+    return bool(value) and bytes(request.asks.get("tool_choice", b"")) != b'"none"'
 
 
 def _not_text(value: Any, _request: ChatRequest) -> bool:

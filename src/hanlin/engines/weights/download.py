@@ -63,9 +63,8 @@ def judge(status: int, headers: Mapping[str, str], *, have_bytes: int, wanted_by
         return _judge_unsatisfied(headers, wanted_bytes)
     if status not in (200, 206):
         return Refuse(_refusal(status))
-    if headers.get("content-encoding", "identity") != "identity" or headers.get("content-type", "").startswith(
-        "text/html"
-    ):
+    is_page = headers.get("content-type", "").startswith("text/html")
+    if is_page or headers.get("content-encoding", "identity") != "identity":
         return Refuse(say("answers with a web page instead of the file", "返回的是网页而不是文件"))
     if status == 200:
         return _judge_whole(headers, wanted_bytes)
@@ -119,6 +118,7 @@ def download(url: str, job: Job, token: Secret = NO_TOKEN) -> None:
     attempts = _Attempts(url, job)
     partial, patience = job.partial, job.patience
     failures, best_bytes = 0, partial.size_bytes
+    job.progress(best_bytes, job.wanted.size_bytes, job.label)
     with http_client(job.label, patience, token) as client:
         while partial.missing_bytes > 0:
             later = attempts.run(client)

@@ -12,6 +12,7 @@ from hanlin.engines.weights import store
 from hanlin.engines.weights.download import download
 from hanlin.engines.weights.errors import (
     DigestMismatch,
+    FolderUnusable,
     NoSource,
     SourceFailed,
     SourceUnusable,
@@ -58,6 +59,8 @@ def fetch(wanted: Wanted, models: Path, means: Means = _PLAIN) -> Path:
     Raises NoSource when every source failed, DiskFull, FolderUnusable. What was fetched until then stays, and the next
     call goes on from there. Another process that fetches the same weights is waited for.
     """
+    if not wanted.sources:
+        return _only_here(wanted, models)
     final = models / wanted.sha256
     if final.is_file() and store.intact(models, wanted.sha256):
         return final
@@ -67,9 +70,23 @@ def fetch(wanted: Wanted, models: Path, means: Means = _PLAIN) -> Path:
         if not final.is_file():
             partial = Partial(folder, wanted.size_bytes, means.disk)
             label = _complete(wanted, partial, means)
-            store.install(models, partial.data, wanted, label)
+            with partial.disk_errors():
+                store.install(models, partial.data, wanted, label)
             partial.remove()
         return final
+
+
+def _only_here(wanted: Wanted, models: Path) -> Path:
+    """Return the path of weights that were pulled earlier and that nothing says how to fetch."""
+    path = store.find(models, wanted.sha256)
+    if path is None or not store.intact(models, wanted.sha256):
+        raise NoSource(
+            say(
+                f"{wanted.name}: these weights are not here whole; run `hanlin pull {wanted.name}` again",
+                f"{wanted.name}：权重不完整；请重新运行 `hanlin pull {wanted.name}`",
+            )
+        )
+    return path
 
 
 def fetch_set(parts: Sequence[Wanted], models: Path, means: Means = _PLAIN) -> Path:
@@ -81,7 +98,8 @@ def fetch_set(parts: Sequence[Wanted], models: Path, means: Means = _PLAIN) -> P
     for part in parts:
         fetch(part, models, _as_part(means, before, total))
         before += part.size_bytes
-    return store.join_set(models, parts)
+    with store.locked(models, parts[0].sha256, _Waiting(parts[0], models, means)):
+        return store.join_set(models, parts)
 
 
 def _as_part(means: Means, before: int, total: int) -> Means:
@@ -91,7 +109,10 @@ def _as_part(means: Means, before: int, total: int) -> Means:
 
 def _put_aside_if_damaged(wanted: Wanted, models: Path, means: Means) -> None:
     if (models / wanted.sha256).is_file() and not store.intact(models, wanted.sha256):
-        aside = store.quarantine(models, wanted.sha256)
+        try:
+            aside = store.quarantine(models, wanted.sha256)
+        except OSError as error:
+            raise FolderUnusable(error, models) from error
         means.tell(
             say(
                 f"{wanted.name}: the file was damaged on this disk; moved to {aside}, fetching it anew",
@@ -114,7 +135,10 @@ class _Waiting:
         if not self._told:
             self._told = True
             self._means.tell(f"{self._wanted.name}: {text}")
-        done = self._data.stat().st_size if self._data.exists() else 0
+        try:
+            done = self._data.stat().st_size
+        except OSError:
+            done = 0  # not begun, or just finished
         self._means.progress(done, self._wanted.size_bytes, text)
 
 

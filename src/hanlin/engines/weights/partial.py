@@ -2,14 +2,14 @@
 
     partial/<sha256>/data           the first bytes of the weights
     partial/<sha256>/origin.json    which source wrote last, and what it needs to go on
-    partial/<sha256>/wheels-…/      what pip is downloading
+    partial/<sha256>/pip-…/         what pip is downloading
 
 Any source may go on where another stopped: only the digest of the whole decides. The holder of the lock owns all of it.
 """
 
 import contextlib
-import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +58,13 @@ class Partial:
         self.data = folder / "data"
         self.wanted_bytes = size_bytes
         self._disk = disk
-        with self._disk_errors():
+        with self.disk_errors():
             folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def size_bytes(self) -> int:
         """How much is there."""
-        with self._disk_errors():
+        with self.disk_errors():
             return self.data.stat().st_size if self.data.exists() else 0
 
     @property
@@ -82,50 +82,65 @@ class Partial:
     def remember(self, origin: Origin) -> None:
         """Write down who writes from here on."""
         if origin != self.origin:
-            with self._disk_errors():
+            with self.disk_errors():
                 replace_text(self.folder / "origin.json", msgspec.json.encode(origin).decode())
 
     def cut(self, size_bytes: int) -> None:
         """Keep only the first bytes."""
-        with self._disk_errors(), self.data.open("ab") as file:
+        with self.disk_errors(), self.data.open("ab") as file:
             file.truncate(size_bytes)
 
     @contextlib.contextmanager
     def appending(self) -> Iterator[Callable[[bytes], None]]:
         """Give a function that writes at the end; what it took is in the file once the block is left."""
-        with self._disk_errors():
+        with self.disk_errors():
             file = self._disk.open_to_append(self.data)
 
         # Only the file's own errors are the disk's: the block also reads from the network and reports progress.
         def write(data: bytes) -> None:
-            with self._disk_errors():
+            with self.disk_errors():
                 file.write(data)
 
         try:
             yield write
         finally:
-            with self._disk_errors():
+            with self.disk_errors():
                 file.close()
 
     def digest(self) -> str:
         """Return the SHA-256 of what is there."""
-        with self._disk_errors():
+        with self.disk_errors():
             return digest_of(self.data)
 
     def discard(self) -> None:
         """Throw away everything that was fetched."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        with self._disk_errors():
+        with self.disk_errors():
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def remove(self) -> None:
         """Leave nothing behind, once the file has its final name."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    @contextlib.contextmanager
+    def scratch(self, prefix: str) -> Iterator[Path]:
+        """Give an empty folder on the same disk that goes with the block."""
+        with self.disk_errors():
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def clear_scratch(self, prefix: str) -> None:
+        """Remove the scratch folders of a process that was killed."""
+        for folder in self.folder.glob(f"{prefix}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def require_room(self, extra_bytes: int = 0) -> None:
         """Raise DiskFull unless the rest, and `extra_bytes` on the way, will fit."""
         needed = self.missing_bytes + extra_bytes + _RESERVE_BYTES
-        with self._disk_errors():
+        with self.disk_errors():
             free = self._disk.free_bytes(self.folder)
         if free < needed:
             raise DiskFull(self.folder, needed, free)
@@ -135,7 +150,8 @@ class Partial:
         return DiskFull(self.folder, self.missing_bytes, self._disk.free_bytes(self.folder))
 
     @contextlib.contextmanager
-    def _disk_errors(self) -> Iterator[None]:
+    def disk_errors(self) -> Iterator[None]:
+        """Turn what the operating system says within the block into our errors."""
         try:
             yield
         except OSError as error:
@@ -153,13 +169,3 @@ class Job:
     label: str
     progress: Progress
     patience: Patience
-
-
-def clear_scratch(folder: Path, prefix: str) -> None:
-    """Remove what a killed process left behind under names that begin like this."""
-    for path in folder.glob(f"{prefix}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(path)

@@ -1,4 +1,4 @@
-"""One download by pip: started with the operator's configuration, watched while it runs, ended when nobody waits any more.
+"""One download by pip: started with the operator's configuration, watched, ended when nobody waits for it any more.
 
 What the wheel is for is not known here.
 """

@@ -133,11 +133,10 @@ def intact(models: Path, sha256: str) -> bool:
         if not verify(path, digest):
             return False
         if known is not None:
-            write_manifest(
-                models,
-                digest,
-                msgspec.structs.replace(known, size_bytes=status.st_size, modified_ns=status.st_mtime_ns),
-            )
+            found = msgspec.structs.replace(known, size_bytes=status.st_size, modified_ns=status.st_mtime_ns)
+            # On a disk that is mounted read-only, not being able to remember only costs the time of the next look.
+            with contextlib.suppress(OSError):
+                write_manifest(models, digest, found)
     return True
 
 
@@ -179,22 +178,30 @@ def install(models: Path, unfinished: Path, wanted: Wanted, source: str) -> Path
 
 
 def join_set(models: Path, parts: Sequence[Wanted]) -> Path:
-    """Make the folder of links that presents finished files as one set, and return the path of the first link."""
+    """Make the folder of links that presents finished files as one set, and return the path of the first link.
+
+    The lock of the first file must be held. Raises FolderUnusable.
+    """
     first = parts[0]
     manifest = read_manifest(models, first.sha256)
     if manifest is None:
         raise ValueError(f"{first.sha256} is not installed")
     folder = models / f"{first.sha256}.set"
-    with tempfile.TemporaryDirectory(dir=partial_folder(models)) as scratch:
-        links = Path(scratch, "set")
-        links.mkdir()
-        for part in parts:
-            # A relative link keeps working when the home is moved.
-            (links / part.file_name).symlink_to(Path("..", part.sha256))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(links, folder)
     files, digests = tuple(part.file_name for part in parts), tuple(part.sha256 for part in parts)
-    write_manifest(models, first.sha256, msgspec.structs.replace(manifest, files=files, digests=digests))
+    if (manifest.files, manifest.digests) == (files, digests) and find(models, first.sha256):
+        return folder / first.file_name
+    try:
+        with tempfile.TemporaryDirectory(dir=partial_folder(models)) as scratch:
+            links = Path(scratch, "set")
+            links.mkdir()
+            for part in parts:
+                # A relative link keeps working when the home is moved.
+                (links / part.file_name).symlink_to(Path("..", part.sha256))
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(links, folder)
+        write_manifest(models, first.sha256, msgspec.structs.replace(manifest, files=files, digests=digests))
+    except OSError as error:
+        raise FolderUnusable(error, folder) from error
     return folder / first.file_name
 
 

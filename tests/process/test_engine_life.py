@@ -1,0 +1,226 @@
+"""The embedded engine as a process: killed, stopped, orphaned, damaged, abandoned. Real weights."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import msgspec
+import psutil
+import pytest
+from openai import APIError
+from tests.service import KEY, Service, ask, ask_streamed
+
+from hanlin.testing import wait_until
+
+pytestmark = pytest.mark.embedded
+
+Start = Callable[..., Service]
+LONG_ANSWER = "从一数到一千，每行一个数字，不要省略。"
+# Long enough for several seconds of reading on two cores, and shorter than the context.
+LONG_PROMPT = "今天天气很好，我们一起去公园散步，然后去图书馆看书。" * 300
+
+
+@contextmanager
+def slots(service: Service) -> Iterator[Callable[[], int]]:
+    """Give a function that asks the engine itself how many slots it is working on."""
+    (path,) = (service.home / "run").glob("*.sock")
+    with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(path)), timeout=30) as client:
+
+        def busy() -> int:
+            rows = msgspec.json.decode(client.get("http://engine/slots").content)
+            return sum(row["is_processing"] for row in rows)
+
+        yield busy
+
+
+def seconds_until_free(busy: Callable[[], int]) -> float:
+    """Return how long the engine goes on after now."""
+    since = time.monotonic()
+    while busy():
+        assert time.monotonic() - since < 30, "the engine goes on and on"
+    return time.monotonic() - since
+
+
+def test_a_killed_engine_ends_its_streams_with_one_error_and_comes_back(embedded: Start) -> None:
+    """llama.cpp can abort on hostile input: it must die alone, and not for long."""
+    service = embedded().start()
+    stream = ask_streamed(service.client(), LONG_ANSWER)
+    next(iter(stream))
+
+    os.kill(service.engine_pid(), signal.SIGKILL)
+
+    with pytest.raises(APIError) as failure:
+        for _ in stream:
+            pass
+    assert failure.value.code == "internal_error"
+    service.wait_ready()
+    assert ask(service.client(), max_tokens=8).choices[0].message.content
+
+
+def test_a_stopped_engine_leaves_the_rotation_and_is_replaced(embedded: Start) -> None:
+    """A process that is there and does nothing must not keep callers waiting: 10 s, and the machine's noise on top."""
+    service = embedded().start()
+    stream = ask_streamed(service.client(), LONG_ANSWER)
+    next(iter(stream))
+    stopped = service.engine_pid()
+    since = time.monotonic()
+
+    os.kill(stopped, signal.SIGSTOP)
+
+    wait_until(lambda: service.readiness() == 503, "the engine to leave the rotation", 30)
+    left_after_s = time.monotonic() - since
+    with pytest.raises(APIError):
+        for _ in stream:
+            pass
+    service.wait_ready()
+    print(f"\nleft the rotation after {left_after_s:.1f} s")  # noqa: T201 (a figure for people)
+    assert left_after_s < 20
+    assert service.engine_pid() != stopped
+    assert ask(service.client(), max_tokens=8).choices[0].message.content
+
+
+def test_an_idle_engine_that_stops_is_noticed_before_anybody_calls(embedded: Start) -> None:
+    """The next caller should not be the one who finds out."""
+    service = embedded().start()
+
+    os.kill(service.engine_pid(), signal.SIGSTOP)
+
+    wait_until(lambda: service.readiness() == 503, "the engine to leave the rotation", 30)
+    service.wait_ready()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_no_engine_outlives_its_killed_service(embedded: Start, frozen: bool) -> None:
+    """An orphan would keep gigabytes of memory and nobody would know whose they are."""
+    service = embedded().start()
+    engine = psutil.Process(service.engine_pid())
+    if frozen:
+        engine.suspend()
+
+    service.stop(signal.SIGKILL)
+
+    engine.wait(10)
+    assert not engine.is_running()
+
+
+def test_the_service_ends_its_engine_when_it_is_told_to_end(embedded: Start) -> None:
+    """Whoever stops a service means all of it."""
+    service = embedded().start()
+    engine = psutil.Process(service.engine_pid())
+
+    code = service.stop()
+
+    assert code == 0
+    assert not engine.is_running()
+
+
+def test_damaged_weights_are_never_used_and_the_message_names_the_remedy(embedded: Start, tmp_path: Path) -> None:
+    """A flipped bit makes a model that answers nonsense, or a crash far from its cause."""
+    service = embedded(environment=nowhere_to_fetch_from())
+    (file,) = [path for path in (service.home / "models").iterdir() if not path.suffix and path.is_file()]
+    damaged = tmp_path / "copy"
+    damaged.write_bytes(file.read_bytes())
+    stat = damaged.stat()
+    with damaged.open("r+b") as writing:
+        writing.seek(stat.st_size // 2)
+        writing.write(b"hanlin")
+    os.utime(damaged, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    file.unlink()
+    damaged.rename(file)
+
+    service.launch()
+    assert service.process is not None
+    code = service.process.wait(60)
+
+    assert code == 1
+    assert "damaged" in service.output()
+    assert not file.exists()
+
+
+def nowhere_to_fetch_from() -> dict[str, str]:
+    """Return an environment in which no source of weights can be reached."""
+    dead = "http://127.0.0.1:9"
+    return {
+        "PIP_INDEX_URL": f"{dead}/simple",
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_FIND_LINKS": "",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_RETRIES": "0",
+        "HF_ENDPOINT": dead,
+        "MODELSCOPE_ENDPOINT": dead,
+    }
+
+
+def test_a_call_while_the_engine_loads_waits_for_it(embedded: Start) -> None:
+    """The first call after a start should not need a second try."""
+    service = embedded()
+    service.launch()
+    wait_until(lambda: service.readiness() != 0, "the port", 30)
+
+    answer = ask(service.client(max_retries=8), max_tokens=8)
+
+    assert answer.choices[0].message.content
+
+
+def test_a_call_that_would_wait_too_long_is_told_to_come_back(embedded: Start) -> None:
+    """Never a hang: a caller with a deadline of its own must learn what is going on."""
+    service = embedded(environment={"HANLIN_LOAD_WAIT_S": "0.2"}).start()
+    os.kill(service.engine_pid(), signal.SIGKILL)
+    wait_until(lambda: service.readiness() == 503, "the death to be noticed")
+
+    answer = httpx2.post(
+        f"{service.base_url}/chat/completions",
+        headers={"authorization": f"Bearer {KEY}"},
+        json={"model": "qwen-plus", "messages": [{"role": "user", "content": "你好"}]},
+        timeout=30,
+    )
+
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "ModelUnavailable"
+    assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "unstreamed"])
+def test_a_caller_who_hangs_up_while_it_writes_frees_the_engine(embedded_service: Service, streamed: bool) -> None:
+    """Tokens that nobody reads cost everybody else time: 250 ms is the promise, noise of the machine comes on top."""
+    with slots(embedded_service) as busy, calling(embedded_service, LONG_ANSWER, stream=streamed) as hang_up:
+        wait_until(busy, "the engine to begin", 30)
+        time.sleep(0.5)
+
+        hang_up()
+        free_after_s = seconds_until_free(busy)
+
+    print(f"\nfree {free_after_s * 1000:.0f} ms after the hang-up")  # noqa: T201 (a figure for people)
+    assert free_after_s < 2
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "unstreamed"])
+def test_a_caller_who_hangs_up_while_it_reads_frees_the_engine(embedded_service: Service, streamed: bool) -> None:
+    """Reading a long prompt takes many seconds on a small machine; it is given up after the batch that runs."""
+    prompt = f"{time.monotonic()} {LONG_PROMPT}"  # new each time: what is cached would not be read again
+    with slots(embedded_service) as busy, calling(embedded_service, prompt, stream=streamed) as hang_up:
+        wait_until(busy, "the engine to begin", 30)
+        time.sleep(0.5)
+
+        hang_up()
+        free_after_s = seconds_until_free(busy)
+
+    print(f"\nfree {free_after_s * 1000:.0f} ms after the hang-up")  # noqa: T201 (a figure for people)
+    assert free_after_s < 2
+
+
+@contextmanager
+def calling(service: Service, question: str, *, stream: bool) -> Iterator[Callable[[], None]]:
+    """Make a call on a connection of its own, and give the function that hangs it up."""
+    body = msgspec.json.encode(
+        {"model": "qwen-plus", "messages": [{"role": "user", "content": question}], "stream": stream}
+    )
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        yield connection.close
