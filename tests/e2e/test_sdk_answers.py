@@ -263,8 +263,8 @@ def test_a_seed_reaches_the_engine_and_repeats_an_answer(client: OpenAI, engine:
     engine.rules([Rule(when={"seed": 1}, text="一"), Rule(when={"seed": 2}, text="二"), Rule(text="默认")])
 
     answers = [
-        client.chat.completions.create(model="qwen-plus", messages=QUESTION, **seed).choices[0].message.content
-        for seed in ({"seed": 1}, {"seed": 1}, {"seed": 2}, {})
+        client.chat.completions.create(model="qwen-plus", messages=QUESTION, seed=seed).choices[0].message.content
+        for seed in (1, 1, 2, None)
     ]
 
     assert answers == ["一", "一", "二", "默认"]

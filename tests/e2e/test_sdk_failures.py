@@ -1,4 +1,4 @@
-"""When something breaks or somebody leaves: retries, failures inside a stream, hang-ups, as the Python SDK sees them."""
+"""What the Python SDK sees when something breaks or somebody leaves: retries, failures inside a stream, hang-ups."""
 
 import asyncio
 import time
@@ -117,8 +117,7 @@ def test_a_failure_inside_a_stream_raises_after_what_had_arrived(
     words: list[str] = []
 
     with pytest.raises(openai.APIError) as caught:
-        for chunk in stream:
-            words.append(chunk.choices[0].delta.content or "")
+        words.extend(chunk.choices[0].delta.content or "" for chunk in stream)
 
     assert "".join(words) in ("一", "一二")  # what came in one packet with the failure may go down with it
     assert caught.value.code == code

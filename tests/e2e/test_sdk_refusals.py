@@ -152,9 +152,7 @@ def test_a_wrong_request_is_refused_by_name_before_anything_runs(
         extra = {"stream_options": {"include_usage": "yes"}}
 
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(
-            model="qwen-plus", messages=QUESTION, **({"stream": True} if stream else {}), extra_body=extra
-        )
+        client.chat.completions.create(model="qwen-plus", messages=QUESTION, stream=stream, extra_body=extra)
 
     error = caught.value
     assert (error.status_code, error.code, error.param, error.type) == (400, code, param, "invalid_request_error")

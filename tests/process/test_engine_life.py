@@ -13,9 +13,9 @@ import msgspec
 import psutil
 import pytest
 from openai import APIError
-from tests.service import KEY, Service, ask, ask_streamed
 
 from hanlin.testing import wait_until
+from tests.service import KEY, Service, ask, ask_streamed
 
 pytestmark = pytest.mark.embedded
 

@@ -13,9 +13,9 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
-from tests.service import KEY, Service, ask, ask_streamed, in_front_of
 
 from hanlin.testing import FakeEngine, Rule, wait_until
+from tests.service import KEY, Service, ask, ask_streamed, in_front_of
 
 Start = Callable[..., Service]
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.faulty_server import Fault, FaultyServer, faulty_server
 
 from hanlin.engines.weights import Means, NoSource, Patience, Source, SourceUnreachable, Wanted, fetch, find, installed
+from tests.faulty_server import Fault, FaultyServer, faulty_server
 
 BODY = random.Random(7).randbytes(300_000)
 DIGEST = hashlib.sha256(BODY).hexdigest()

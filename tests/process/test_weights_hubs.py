@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.faulty_server import Fault, FaultyServer, faulty_server
 
 from hanlin.engines.weights import (
     Hub,
@@ -29,6 +28,7 @@ from hanlin.engines.weights import (
     pick,
 )
 from hanlin.settings import Secret
+from tests.faulty_server import Fault, FaultyServer, faulty_server
 
 MODEL = "Qwen/Qwen3-0.6B"
 REPOSITORY = "Qwen/Qwen3-0.6B-GGUF"

@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.faulty_server import Fault, FaultyServer, faulty_server
-from tests.wheel_index import operator, publish, wheel
 
 from hanlin.engines.weights import DiskFull, Means, Patience, Source, Wanted, fetch, find
 from hanlin.engines.weights.partial import LocalDisk
+from tests.faulty_server import Fault, FaultyServer, faulty_server
+from tests.wheel_index import operator, publish, wheel
 
 MIB = 1024 * 1024
 BODY = random.Random(3).randbytes(4 * MIB)

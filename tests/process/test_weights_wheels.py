@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.faulty_server import Fault, FaultyServer, faulty_server
-from tests.wheel_index import operator, publish, wheel
 
 from hanlin.engines.weights import DiskFull, Means, NoSource, Patience, Source, SourceUnreachable, Wanted, fetch
+from tests.faulty_server import Fault, FaultyServer, faulty_server
+from tests.wheel_index import operator, publish, wheel
 
 PARTS = [random.Random(number).randbytes(150_000) for number in (1, 2)]
 BODY = b"".join(PARTS)

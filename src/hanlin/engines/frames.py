@@ -5,6 +5,7 @@ and progress frames while it reads the prompt. Here they all become the same eve
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -47,7 +48,7 @@ class _Usage(msgspec.Struct):
 class _Frame(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 _frame = msgspec.json.Decoder(_Frame)
@@ -97,7 +98,8 @@ class ChatFrames:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise EngineFailed(f"the engine sent something that is not a chat frame: {error}") from error
             if frame.error is not None:
-                raise EngineFailed(f"the engine reports: {bytes(frame.error)[:500].decode('utf-8', 'replace')}")
+                said = msgspec.json.encode(frame.error)[:500].decode("utf-8", "replace")
+                raise EngineFailed(f"the engine reports: {said}")
             events += self._events(frame)
         return events
 

@@ -115,6 +115,13 @@ def verify(path: Path, sha256: str) -> bool:
         return False
 
 
+def whole(models: Path, sha256: str) -> bool:
+    """Read finished weights completely, every file of a set, and say whether all digests are right."""
+    manifest = read_manifest(models, sha256)
+    digests = (manifest.digests if manifest is not None else ()) or (sha256,)
+    return all(verify(models / digest, digest) for digest in digests)
+
+
 def intact(models: Path, sha256: str) -> bool:
     """Say whether finished weights are still what they were, reading them only if size or time of change differ.
 

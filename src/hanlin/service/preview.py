@@ -1,0 +1,76 @@
+"""What a start would run and which names that would answer, worked out without starting anything.
+
+The same decisions as a real start; only the engines are missing, so no call can be made.
+"""
+
+from collections.abc import Sequence
+
+from hanlin.catalogue import Catalogue
+from hanlin.engines.llama import Machine, context_that_fits
+from hanlin.engines.profiles import profiles
+from hanlin.errors import EngineUnavailable
+from hanlin.home import Home
+from hanlin.routing.capacity import Capacity
+from hanlin.service import start
+from hanlin.service.deployments import Deployment, serving
+from hanlin.service.studio import Card
+from hanlin.service.weights import Choice, choose_default, named, titles
+from hanlin.settings import Settings
+from hanlin.types import ChatRequest, Events
+from hanlin.words import say
+
+
+class NotRunning:
+    """The engine of a deployment that only exists on paper."""
+
+    def generate(self, request: ChatRequest) -> Events:
+        raise EngineUnavailable(self.why_not_ready())
+
+    async def count(self, request: ChatRequest) -> int | None:
+        return None
+
+    def why_not_ready(self) -> str:
+        return say("nothing is running: start `hanlin serve`", "服务未运行：请启动 `hanlin serve`")
+
+    async def close(self) -> None:
+        pass
+
+
+def weights(home: Home, settings: Settings, catalogue: Catalogue, here: Machine) -> list[Choice]:
+    """Return the weights that a start would run. Raises StartupError for names that are neither here nor known."""
+    rows = start.weight_rows()
+    if not settings.embedded:
+        return []
+    if not settings.weights:
+        return [choose_default(rows, here.free_bytes, small=settings.small)]
+    return [named(name, rows, catalogue.find(name), home.models) for name in settings.weights]
+
+
+def cards(home: Home, settings: Settings, catalogue: Catalogue, here: Machine) -> list[Card]:
+    """Return every callable name with what would answer it, in the catalogue's order. Raises StartupError."""
+    deployments = (
+        *start.servers(settings),
+        *(_on_paper(choice, settings, here) for choice in weights(home, settings, catalogue, here)),
+    )
+    return [_card(name, catalogue, deployments) for name in catalogue.names()]
+
+
+def _card(name: str, catalogue: Catalogue, deployments: Sequence[Deployment]) -> Card:
+    model = catalogue.by_name[name]
+    return Card(name, model, serving(model, catalogue, deployments))
+
+
+def _on_paper(choice: Choice, settings: Settings, here: Machine) -> Deployment:
+    wanted = choice.wanted
+    context = settings.context_tokens or context_that_fits(here.free_bytes)
+    return Deployment(
+        name=wanted.name,
+        title=titles([wanted]),
+        fingerprint=f"{wanted.name}@{wanted.sha256[:12]}",
+        engine=NotRunning(),
+        profile=profiles().engine["llama"],
+        capacity=Capacity(settings.slots or 4, settings.queue_limit),
+        embedded=True,
+        repository=wanted.repository,
+        context_tokens=min(context, choice.context_tokens),
+    )

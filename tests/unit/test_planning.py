@@ -1,0 +1,412 @@
+"""What a chat call gets: refusals, what is ignored, what the catalogue fills in, lengths, names, thinking."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from hanlin.catalogue.loading import load
+from hanlin.catalogue.models import Catalogue, Model, Need, SamplingDefaults, SamplingGroup
+from hanlin.engines.profiles import EngineProfile, profiles
+from hanlin.errors import (
+    HanlinError,
+    InvalidRequest,
+    ModelNotFound,
+    ModelNotSupported,
+    ThinkingNotSupported,
+    UnsupportedHere,
+)
+from hanlin.service.planning import DEFAULT_SEED, REFUSALS, Plan, fill, ignored, plan
+from hanlin.testing import ScriptedEngine
+from hanlin.types import ChatRequest, MediaPart, Message, Sampling, Served, TextPart
+from tests.values import catalogue_of, deployment, model, request
+
+LLAMA = profiles().engine["llama"]
+OPENAI = profiles().engine["openai"]
+
+
+@pytest.fixture(autouse=True)
+def _english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANLIN_LANG", "en")
+
+
+def planned(asked: ChatRequest, *models: Model, **fields: Any) -> Plan:
+    """Plan a call to the one model `qwen-plus`, or to those given, on one deployment."""
+    return plan(asked, catalogue_of(*(models or (model(),))), [deployment(ScriptedEngine(), **fields)])
+
+
+def refused(asked: ChatRequest, *models: Model, **fields: Any) -> HanlinError:
+    with pytest.raises(HanlinError) as problem:
+        planned(asked, *models, **fields)
+    return problem.value
+
+
+def asking(**asks: object) -> ChatRequest:
+    """Return a request that asks for capabilities by their wire names."""
+    raw = {name: msgspec.Raw(json.dumps(value).encode()) for name, value in asks.items()}
+    return request(given=frozenset({"model", "messages", *asks}), asks=raw)
+
+
+# --- what answers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_answers_and_how_it_relates_to_the_name() -> None:
+    """`model` echoes the name asked for; the rest states what ran, so that a stand-in is never taken for the name."""
+    result = planned(request(model="qwen-plus-latest"), model(aliases=("qwen-plus-latest",)))
+
+    assert result.answering.model == "qwen-plus-latest"
+    assert (result.answering.deployment, result.answering.fingerprint) == ("small", "small@0123456789ab")
+    assert result.answering.served is Served.STAND_IN
+    assert result.model.name == "qwen-plus"
+
+
+def test_an_unknown_model_is_not_found_and_the_remedy_follows_the_vendors_words() -> None:
+    """Clients match on the vendor's sentence (spec §12); people read on."""
+    problem = refused(request(model="gpt-5"))
+
+    assert isinstance(problem, ModelNotFound)
+    assert problem.message == (
+        "The model `gpt-5` does not exist or you do not have access to it. `hanlin models` lists the names."
+    )
+
+
+def test_a_known_model_that_nothing_here_serves_says_what_to_do_about_it() -> None:
+    """With published weights the remedy is a command."""
+    with pytest.raises(ModelNotFound) as problem:
+        plan(request(), catalogue_of(model(open_weights="Qwen/Qwen3-8B")), [])
+
+    assert "Not served here: no deployment serves this name." in problem.value.message
+    assert "Run `hanlin pull qwen-plus` and `hanlin serve --weights qwen-plus`" in problem.value.message
+
+
+def test_a_model_of_another_endpoint_is_not_supported_on_this_one() -> None:
+    """Spec §12: the vendor has words and a code of their own for it."""
+    problem = refused(request(), model(endpoint="embeddings"))
+
+    assert isinstance(problem, ModelNotSupported)
+    assert problem.message.startswith("Unsupported model qwen-plus for OpenAI compatibility mode.")
+
+
+def test_a_model_whose_callers_need_more_than_text_is_not_stood_in_for() -> None:
+    """A text model in place of one that reads images would answer with inventions."""
+    need = Need("image", "its callers send images", "其用户会发送图片")
+
+    with pytest.raises(ModelNotFound, match="Not served here: its callers send images") as problem:
+        plan(request(), catalogue_of(model(needs=("image",)), needs={"image": need}), [deployment(ScriptedEngine())])
+
+    assert "`hanlin models` lists the names that are answered here" in problem.value.message
+
+
+# --- thinking --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("thinking", "asked", "error", "words"),
+    [
+        ("none", True, ThinkingNotSupported, "The model qwen-plus does not support enable_thinking."),
+        ("only", False, InvalidRequest, "The value of the enable_thinking parameter is restricted to True."),
+        ("hybrid-default-on", True, UnsupportedHere, "answered here without thinking"),
+        ("hybrid-default-off", True, UnsupportedHere, "answered here without thinking"),
+    ],
+)
+def test_thinking_that_cannot_be_had_is_refused(
+    thinking: str, asked: bool, error: type[HanlinError], words: str
+) -> None:
+    """What the contract forbids gets the contract's words (spec §5.2); what only we cannot do yet says so."""
+    problem = refused(request(enable_thinking=asked), model(thinking=thinking))
+
+    assert type(problem) is error
+    assert words in problem.message
+    assert problem.param == "enable_thinking"
+
+
+@pytest.mark.parametrize(
+    ("thinking", "asked", "listed"),
+    [
+        ("none", None, ()),
+        ("none", False, ()),
+        ("hybrid-default-off", None, ()),
+        ("hybrid-default-off", False, ()),
+        ("hybrid-default-on", False, ()),
+        ("hybrid-default-on", None, ("enable_thinking",)),
+    ],
+)
+def test_a_model_that_would_have_thought_is_listed_as_answered_without(
+    thinking: str, asked: bool | None, listed: tuple[str, ...]
+) -> None:
+    """Its caller did not ask for thinking but relies on it: the header is the only way of telling."""
+    result = planned(request(enable_thinking=asked), model(thinking=thinking))
+
+    assert result.answering.ignored == listed
+
+
+def test_a_model_that_cannot_but_think_is_not_stood_in_for() -> None:
+    """Its answers would lack what the name is about."""
+    thinking = Need("thinking", "it always thinks", "它总是思考")
+
+    with pytest.raises(ModelNotFound, match="it always thinks"):
+        plan(
+            request(),
+            catalogue_of(model(thinking="only"), needs={"thinking": thinking}),
+            [deployment(ScriptedEngine())],
+        )
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+TOOL = {"type": "function", "function": {"name": "f"}}
+ASKED = {
+    "tools": [TOOL],
+    "functions": [{"name": "f"}],
+    "tool_calls": True,
+    "response_format": {"type": "json_object"},
+    "enable_search": True,
+    "partial": True,
+    "modalities": ["text", "audio"],
+    "audio": {"voice": "Cherry"},
+    "translation_options": {"target_lang": "English"},
+    "skill": [{"type": "ppt"}],
+    "enable_code_interpreter": True,
+}
+UNASKED: dict[str, list[object]] = {
+    "tools": [[]],
+    "functions": [[]],
+    "response_format": [{"type": "text"}],
+    "enable_search": [False],
+    "partial": [False],
+    "modalities": [["text"]],
+    "audio": [{}],
+    "translation_options": [{}],
+    "skill": [[]],
+    "enable_code_interpreter": [False],
+}
+
+
+def test_every_capability_that_is_refused_is_asked_for_here() -> None:
+    """A refusal without a test could say anything."""
+    assert set(ASKED) == set(REFUSALS)
+
+
+@pytest.mark.parametrize("name", sorted(ASKED))
+def test_a_capability_that_nothing_here_has_is_refused_by_name(name: str) -> None:
+    """Answering as if it had not been asked for would give the program wrong results without a word."""
+    problem = refused(asking(**{name: ASKED[name]}))
+
+    assert isinstance(problem, UnsupportedHere)
+    assert (problem.status, problem.param) == (400, name)
+    assert problem.message == REFUSALS[name].message.format(model="qwen-plus")
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in UNASKED.items() for value in values])
+def test_a_capability_that_is_named_but_not_asked_for_is_neither_refused_nor_listed(name: str, value: object) -> None:
+    """SDKs send defaults: `tools: []` and `response_format: text` ask for nothing."""
+    assert planned(asking(**{name: value})).answering.ignored == ()
+
+
+@pytest.mark.parametrize("value", ["json", {}, {"type": "json_schema"}, ["text"]])
+def test_any_response_format_but_text_is_refused(value: object) -> None:
+    """Unstructured text where structure was promised breaks the caller's parser."""
+    assert refused(asking(response_format=value)).param == "response_format"
+
+
+def test_the_vendors_sentences_for_tools_and_search_are_kept() -> None:
+    """Spec §12."""
+    assert refused(asking(tools=[TOOL])).message == "The tool call is not supported."
+    assert refused(asking(enable_search=True)).message == "This model does not support enable_search."
+
+
+def test_tools_that_must_not_be_called_need_no_support() -> None:
+    """Spec §7: `tool_choice: none` means that tools are ignored for this turn."""
+    assert planned(asking(tools=[TOOL], tool_choice="none")).model.name == "qwen-plus"
+    assert refused(asking(tools=[TOOL], tool_choice="auto")).param == "tools"
+
+
+def test_media_are_refused_with_what_answers_here() -> None:
+    """A text model would invent what is in the picture; the message says what runs and what to do."""
+    parts = (
+        TextPart("what is it?"),
+        MediaPart("image", msgspec.Raw(b"{}")),
+        MediaPart("audio", msgspec.Raw(b"{}")),
+        MediaPart("image", msgspec.Raw(b"{}")),
+    )
+
+    problem = refused(request(messages=(Message("user", parts),)))
+
+    assert problem.message == (
+        "What answers for qwen-plus here reads text only, not audio or image: Small-0.5B Q4. Send text only"
+    )
+    assert problem.param == "messages"
+
+
+# --- lengths ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("limit", "asked"), [(100, 1), (100, 100), (None, 1), (None, 10**6)])
+def test_max_tokens_within_the_models_range_is_taken(limit: int | None, asked: int) -> None:
+    """Both ends are inside."""
+    result = planned(request(sampling=Sampling(max_tokens=asked)), model(max_output_tokens=limit))
+
+    assert result.request.sampling.max_tokens == asked
+
+
+@pytest.mark.parametrize(("limit", "asked", "high"), [(100, 0, 100), (100, 101, 100), (None, -1, 2**31 - 1)])
+def test_max_tokens_outside_the_models_range_is_refused(limit: int | None, asked: int, high: int) -> None:
+    """Spec §12: the upper end is the model's, and the message names it."""
+    problem = refused(request(sampling=Sampling(max_tokens=asked)), model(max_output_tokens=limit))
+
+    assert (problem.message, problem.param) == (f"Range of max_tokens should be [1, {high}]", "max_tokens")
+
+
+def test_max_completion_tokens_is_at_least_one() -> None:
+    """Spec §3."""
+    assert refused(request(sampling=Sampling(max_completion_tokens=0))).param == "max_completion_tokens"
+    assert planned(request(sampling=Sampling(max_completion_tokens=1))).request.sampling.max_completion_tokens == 1
+
+
+# --- what the catalogue fills in -------------------------------------------------------------------------------------
+
+OWN = SamplingDefaults(temperature=0.7, top_p=0.8, top_k=20, presence_penalty=1.5, repetition_penalty=1.05)
+
+
+def filled(sampling: Sampling, defaults: SamplingDefaults = OWN, **fields: Any) -> Sampling:
+    chosen = model(sampling="own", **fields)
+    group = SamplingGroup("own", "https://example.org", plain=defaults, thinking=SamplingDefaults(temperature=9.0))
+    return fill(request(sampling=sampling), chosen, catalogue_of(chosen, groups=(group,))).sampling
+
+
+def test_what_the_caller_leaves_open_is_the_models_own() -> None:
+    """Spec §3.1: each group of models has its values; the seed is 1234 (§3), the answer as long as the model allows."""
+    assert filled(Sampling(), max_output_tokens=8192) == Sampling(
+        temperature=0.7,
+        top_p=0.8,
+        top_k=20,
+        presence_penalty=1.5,
+        repetition_penalty=1.05,
+        seed=DEFAULT_SEED,
+        max_tokens=8192,
+    )
+
+
+def test_what_the_caller_says_is_kept_zeros_included() -> None:
+    """Zero is a value, not an omission: temperature 0, top_k off, no penalty."""
+    said = Sampling(
+        temperature=0.0,
+        top_p=0.1,
+        top_k=0,
+        presence_penalty=0.0,
+        frequency_penalty=0.0,
+        repetition_penalty=1.0,
+        seed=0,
+        max_tokens=5,
+        stop=("x",),
+        logit_bias=((1, 2.0),),
+    )
+
+    assert filled(said, max_output_tokens=8192) == said
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(0.0, 0.6), (0.6, 0.6), (0.9, 0.9), (None, 1.0)])
+def test_a_temperature_below_the_models_floor_is_raised_to_it(asked: float | None, sent: float) -> None:
+    """Spec §3.1: some groups raise lower values instead of refusing them."""
+    floor = SamplingDefaults(temperature=1.0, temperature_floor=0.6)
+
+    assert filled(Sampling(temperature=asked), floor).temperature == sent
+
+
+def test_a_model_without_top_k_draws_from_all_tokens() -> None:
+    """Left open, an engine would put in a default of its own."""
+    assert filled(Sampling(), SamplingDefaults()).top_k == 0
+
+
+def test_a_model_without_limits_leaves_the_length_to_the_engine() -> None:
+    """Unknown is not zero."""
+    assert filled(Sampling()).max_tokens is None
+
+
+# --- what is ignored -------------------------------------------------------------------------------------------------
+
+SENT = {
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "n",
+    "stop",
+    "enable_thinking",
+    "temperature",
+    "top_p",
+    "top_k",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "max_tokens",
+    "max_completion_tokens",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+}
+
+
+@pytest.mark.parametrize(
+    ("profile", "listed"),
+    [
+        (LLAMA, ()),
+        (OPENAI, ("repetition_penalty", "top_k")),
+        (EngineProfile(parameters={}), tuple(sorted(SENT - {"model", "messages", "stream", "stream_options", "n"}))[2:]),
+    ],
+    ids=["llama", "openai", "nothing"],
+)
+def test_what_an_engine_does_not_take_is_listed(profile: EngineProfile, listed: tuple[str, ...]) -> None:
+    """The embedded engine takes everything of the contract; others say what they leave out."""
+    asked = request(given=frozenset(SENT))
+
+    expected = tuple(name for name in listed if name not in ("enable_thinking", "stop"))
+    assert ignored(asked, model(), profile) == expected
+
+
+def test_fields_that_nobody_knows_are_listed_not_refused() -> None:
+    """Spec §3: unknown top-level fields are not known to be rejected. Sorted, so that two calls compare."""
+    asked = request(given=frozenset({"model", "user", "metadata", "cache_control"}))
+
+    assert ignored(asked, model(), LLAMA) == ("cache_control", "metadata", "user")
+
+
+@pytest.mark.parametrize(("profile", "listed"), [(LLAMA, ()), (OPENAI, ("stop",))])
+def test_stop_tokens_are_honoured_only_where_they_can_be_turned_into_text(
+    profile: EngineProfile, listed: tuple[str, ...]
+) -> None:
+    """An engine that takes stop texts would never see them."""
+    asked = request(given=frozenset({"stop"}), sampling=Sampling(stop_tokens=((1,),)))
+
+    assert ignored(asked, model(), profile) == listed
+
+
+# --- with the real catalogue -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    return load()
+
+
+def test_every_name_of_the_catalogue_gets_a_plan_or_a_reason(catalogue: Catalogue) -> None:
+    """No row may fail in a way that nobody planned for."""
+    here = [deployment(ScriptedEngine())]
+    answered = 0
+
+    for name in catalogue.names():
+        try:
+            result = plan(request(model=name), catalogue, here)
+        except ModelNotFound as problem:
+            assert f"The model `{name}` does not exist" in problem.message
+            assert "Not served here: " in problem.message
+        except ModelNotSupported as problem:
+            assert problem.message.startswith(f"Unsupported model {name} for OpenAI compatibility mode.")
+        else:
+            answered += 1
+            assert result.answering.model == name
+            assert result.request.sampling.temperature is not None
+            assert result.request.sampling.top_k is not None
+    assert answered > 50
