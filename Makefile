@@ -11,8 +11,8 @@ serve: .venv/.run                ## install what is missing and start the servic
 test: check unit contract process e2e embedded    ## everything that must hold before a change lands
 
 check: .venv/.dev                ## format, lint, types, and documents that are generated
-	$(BIN)/ruff format --check src tests bench scripts
-	$(BIN)/ruff check src tests bench scripts
+	$(BIN)/ruff format --check src tests bench scripts examples
+	$(BIN)/ruff check src tests bench scripts examples
 	$(BIN)/mypy
 	$(BIN)/python scripts/make_docs.py --check
 

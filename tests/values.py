@@ -35,7 +35,9 @@ def model(name: str = "qwen-plus", **fields: Any) -> Model:
     return Model(**(basics | fields))
 
 
-def catalogue_of(*models: Model, groups: tuple[SamplingGroup, ...] = (), needs: dict[str, Any] | None = None) -> Catalogue:
+def catalogue_of(
+    *models: Model, groups: tuple[SamplingGroup, ...] = (), needs: dict[str, Any] | None = None
+) -> Catalogue:
     """Return a catalogue of these models only."""
     by_name = {name: model for model in models for name in (model.name, *model.aliases)}
     return Catalogue(

@@ -187,6 +187,7 @@ class EngineStalled(EngineError):
 
 class RequestTimedOut(EngineError):
     code = "RequestTimeOut"
+    should_retry = False  # the same call would take as long again
 
     def __init__(self, limit_s: float) -> None:
         super().__init__(f"Request timed out, please try again later. (limit {limit_s:g} s)")

@@ -93,20 +93,14 @@ def test_every_room_has_its_place_in_the_picture() -> None:
 
 def test_imports_flow_down_never_up() -> None:
     """A room that knows those above it cannot be understood, tested or replaced without them."""
-    offences = [
-        found for found in IMPORTS if found.by in HEIGHT and HEIGHT.get(found.room, -99) > HEIGHT[found.by]
-    ]
+    offences = [found for found in IMPORTS if found.by in HEIGHT and HEIGHT.get(found.room, -99) > HEIGHT[found.by]]
 
     assert not offences, broken("these reach upwards:", offences)
 
 
 def test_the_catalogue_the_engines_and_the_store_do_not_know_each_other() -> None:
     """Data, processes and tables change for different reasons."""
-    offences = [
-        found
-        for found in IMPORTS
-        if found.by != found.room and {found.by, found.room} <= NEIGHBOURS_APART
-    ]
+    offences = [found for found in IMPORTS if found.by != found.room and {found.by, found.room} <= NEIGHBOURS_APART]
 
     assert not offences, broken("these know their neighbours:", offences)
 

@@ -106,7 +106,9 @@ def test_logprobs_and_reasoning_counts_are_kept() -> None:
     events = frames.feed(
         says("a", logprobs={"content": [token]})
         + says("b", logprobs={"content": None})
-        + frame(usage={"prompt_tokens": 1, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 4}})
+        + frame(
+            usage={"prompt_tokens": 1, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 4}}
+        )
     )
 
     assert events == [

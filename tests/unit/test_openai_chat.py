@@ -508,7 +508,17 @@ def test_a_bare_request_leaves_everything_to_the_model() -> None:
     assert (request.logprobs, request.top_logprobs, request.enable_thinking) == (False, 0, None)
 
 
-NAMES = [*openai_chat.NUMBERS, "model", "messages", "seed", "stop", "logit_bias", "stream", "stream_options", "logprobs"]
+NAMES = [
+    *openai_chat.NUMBERS,
+    "model",
+    "messages",
+    "seed",
+    "stop",
+    "logit_bias",
+    "stream",
+    "stream_options",
+    "logprobs",
+]
 ANYTHING = st.recursive(
     st.none()
     | st.booleans()
@@ -695,7 +705,10 @@ def test_names_that_need_escapes_stay_names() -> None:
 @given(st.lists(st.tuples(st.integers(0, 2), st.text()), max_size=20), st.integers(1, 5))
 def test_streamed_and_whole_answers_say_the_same(said: list[tuple[int, str]], burst: int) -> None:
     """However a text is cut into events and these into bursts: one request has one answer."""
-    events = [*(Event(index, text) for index, text in said), *(Event(index, finish_reason="stop") for index in range(3))]
+    events = [
+        *(Event(index, text) for index, text in said),
+        *(Event(index, finish_reason="stop") for index in range(3)),
+    ]
     events.append(Event(usage=Usage(5, 7)))
     frames = stream(n=3, include_usage=True)
 

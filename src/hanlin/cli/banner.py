@@ -15,7 +15,10 @@ from hanlin.types import Served
 from hanlin.words import say
 
 # Names that people look for first; the rest are counted.
-_KNOWN_FIRST = ("qwen3-max", "qwen-plus", "qwen-flash", "qwen3-coder-plus", "deepseek-v3.2", "kimi-k2.6", "glm-5.2")
+_KNOWN_FIRST = (
+    *("qwen3-max", "qwen-plus", "qwen-flash", "qwen3-coder-plus", "deepseek-v3.2", "kimi-k2.6", "glm-5.2"),
+    *("qwen3-vl-plus", "qwen3-omni-flash", "deepseek-r1", "qwen-mt-plus", "text-embedding-v4", "qwen-deep-research"),
+)
 _SHOWN = 6
 
 STYLES = {

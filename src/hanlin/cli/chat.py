@@ -63,7 +63,9 @@ def obey(line: str, talk: Talk) -> Step:
         case "/model":
             return Step(talk, say(f"{talk.model}; /model NAME changes it", f"{talk.model}；用 /model 名称 更换"))
         case "/system":
-            said = say("the system message is set", "已设置系统消息") if rest else say("no system message", "无系统消息")
+            said = (
+                say("the system message is set", "已设置系统消息") if rest else say("no system message", "无系统消息")
+            )
             return Step(dataclasses.replace(talk, system=rest), said)
         case "/help":
             return Step(talk, commands())
@@ -101,7 +103,9 @@ class Told:
             return ""
         parts = [show.plain(self.answer.served_by)]
         if (usage := self.answer.usage) is not None:
-            parts.append(say(f"{usage.prompt} + {usage.completion} tokens", f"{usage.prompt} + {usage.completion} token"))
+            parts.append(
+                say(f"{usage.prompt} + {usage.completion} tokens", f"{usage.prompt} + {usage.completion} token")
+            )
         if self.answer.finish_reason == "length":
             parts.append(say("cut at the length limit", "已达长度上限"))
         if self.answer.ignored:

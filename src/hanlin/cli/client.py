@@ -34,7 +34,7 @@ class Target:
     """A service: its base URL, and the key that is sent there. `key` is empty when none is."""
 
     url: str
-    key: Secret = Secret("")
+    key: Secret = field(default=Secret(""))
 
 
 def key_in(variable: str | None, environment: Mapping[str, str] = os.environ) -> tuple[str, Secret]:
@@ -43,7 +43,9 @@ def key_in(variable: str | None, environment: Mapping[str, str] = os.environ) ->
     Raises Failed when `variable` was named and is not set, StartupError when what it holds cannot be a key.
     """
     if variable is not None and not environment.get(variable):
-        raise Failed(say(f"{variable} is not set: `export {variable}=…`", f"未设置 {variable}：请 `export {variable}=…`"))
+        raise Failed(
+            say(f"{variable} is not set: `export {variable}=…`", f"未设置 {variable}：请 `export {variable}=…`")
+        )
     for name in (variable,) if variable is not None else KEY_VARIABLES:
         if text := environment.get(name):
             return name, Secret(adopted(text, name))
@@ -63,8 +65,8 @@ def target(
         if here is None:
             raise Failed(
                 say(
-                    f"no service runs on {home.path}: start one with `hanlin serve`, or name another with --base-url URL",
-                    f"{home.path} 上没有运行中的服务：请运行 `hanlin serve`，或用 --base-url 地址 指定其他服务",
+                    f"no service runs on {home.path}: start it with `hanlin serve`, or name another with --base-url",
+                    f"{home.path} 上没有运行中的服务：请运行 `hanlin serve`，或用 --base-url 指定其他服务",
                 )
             )
         base_url = here.url
@@ -193,24 +195,18 @@ class Service:
     @contextmanager
     def ask(self, model: str, turns: Sequence[Turn]) -> Iterator[Answer]:
         """Send a conversation and give its answer as it comes; leaving the block early stops it. Raises Failed."""
-        body = {
-            "model": model,
-            "messages": turns,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        request = {"content": msgspec.json.encode(body), "headers": {"Content-Type": "application/json"}}
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        content = msgspec.json.encode({"model": model, "messages": turns, **options})
+        headers = {"Content-Type": "application/json"}
         url = f"{self.target.url}/chat/completions"
-        with self._failures(), self._client.stream("POST", url, **request) as response:
+        with self._failures(), self._client.stream("POST", url, content=content, headers=headers) as response:
             if response.status_code != 200:
                 response.read()
             self._check(response)
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 raise Failed(self._no_chat_api())
-            headers = response.headers
-            yield Answer(
-                unquote(headers.get("x-hanlin-served-by", "")), headers.get("x-hanlin-ignored", ""), _response=response
-            )
+            served_by = unquote(response.headers.get("x-hanlin-served-by", ""))
+            yield Answer(served_by, response.headers.get("x-hanlin-ignored", ""), _response=response)
 
     def _check(self, response: httpx2.Response) -> None:
         if response.status_code == 200:

@@ -15,6 +15,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from hanlin.cli import show
+from hanlin.cli.prose import Prose
 from hanlin.words import is_chinese, say
 
 HELP_OPTIONS = ["-h", "--help"]
@@ -25,20 +26,18 @@ def examples(*lines: str) -> str:
     return "\n".join(lines)
 
 
-# Contexts and formatters are the parser's own classes, which it does not publish.
-
-
 class Page(TyperCommand):
     """A command whose `--help` is our page; its epilog holds the examples."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
+    # The parser does not publish the classes of contexts and formatters.
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         show.out.print(_page(self, ctx))
 
 
 class Menu(TyperGroup):
     """A group of commands, with the same page."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         show.out.print(_page(self, ctx))
 
 
@@ -55,18 +54,18 @@ def _page(command: TyperCommand | TyperGroup, ctx: Any) -> RenderableType:
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     options = [parameter for parameter in command.get_params(ctx) if parameter.param_type_name == "option"]
     title, _, rest = (command.help or "").partition("\n\n")
-    blocks: list[RenderableType] = [Text.assemble((_usage(command, ctx, arguments), "bold")), Text(""), Text(title)]
+    blocks: list[RenderableType] = [Text(_usage(command, ctx, arguments), "bold"), Text(""), Prose(title)]
     if rest:
-        blocks += [Text(""), Text(rest, style="dim")]
+        blocks += [Text(""), Prose(rest, "dim")]
     if isinstance(command, TyperGroup):
-        rows = [(name, (known.help or "").partition("\n\n")[0]) for name, known in command.commands.items()]
-        blocks += _section(say("Commands", "命令"), rows)
+        helps = ((name, command.commands[name].help or "") for name in command.list_commands(ctx))
+        blocks += _section(say("Commands", "命令"), [(name, text.partition("\n\n")[0]) for name, text in helps])
     blocks += _section(say("Arguments", "参数"), [(_name(one), _sentence(one)) for one in arguments])
     blocks += _section(say("Options", "选项"), [(_flags(one), _sentence(one)) for one in options])
     if command.epilog:
         lines = [Text(line, style="green", overflow="fold") for line in command.epilog.splitlines()]
         blocks += [Text(""), Text(say("Examples", "示例"), style="bold"), Padding(Group(*lines), (0, 0, 0, 2))]
-    return Group(*blocks, Text(""))
+    return Group(*blocks)
 
 
 def _usage(command: TyperCommand | TyperGroup, ctx: Any, arguments: Iterable[Any]) -> str:
@@ -86,7 +85,7 @@ def _section(title: str, rows: list[tuple[str, str]]) -> list[RenderableType]:
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for name, sentence in rows:
-        table.add_row(Text(name), Text(sentence))
+        table.add_row(Text(name), Prose(sentence))
     return [Text(""), Text(title, style="bold"), Padding(table, (0, 0, 0, 2))]
 
 
@@ -115,6 +114,9 @@ _IN_CHINESE = (
     (r"Option '(.*?)' requires an argument.*", "选项 {0} 需要一个值"),
     (r"Option '(.*?)' does not take a value.*", "选项 {0} 不带值"),
     (r"Got unexpected extra argument\(s\) \((.*)\)", "多余的参数：{0}"),
+    (r"Invalid value for (.*?): .* is not one of (.*)", "{0} 的值无效：应为 {1} 之一"),
+    (r"Invalid value for (.*?): Input should be greater than or equal to (.*)", "{0} 的值无效：不得小于 {1}"),
+    (r"Invalid value for (.*?): Input should be a valid integer.*", "{0} 的值无效：应为整数"),
     (r"Invalid value for (.*?): (.*)", "{0} 的值无效：{1}"),
 )
 
@@ -123,7 +125,7 @@ def usage_error(error: typer.TyperException) -> str:
     """Return what is wrong with a call, and where its help page is."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "hanlin"
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace("Value error, ", "")
     if is_chinese():
         message = next(
             (words.format(*found.groups()) for wrong, words in _IN_CHINESE if (found := re.fullmatch(wrong, message))),

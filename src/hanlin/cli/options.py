@@ -28,7 +28,8 @@ ConfigOption = Annotated[
         metavar="FILE",
         envvar="HANLIN_CONFIG",
         help=say(
-            "Settings file [$HANLIN_CONFIG, hanlin.toml of the home].", "设置文件 [$HANLIN_CONFIG，主目录的 hanlin.toml]。"
+            "Settings file [$HANLIN_CONFIG, hanlin.toml of the home].",
+            "设置文件 [$HANLIN_CONFIG，主目录的 hanlin.toml]。",
         ),
     ),
 ]

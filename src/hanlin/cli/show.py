@@ -27,6 +27,10 @@ class Failed(Exception):
     """A command could not do what it was asked for; the message says why and what to do."""
 
 
+class Misused(Failed):
+    """The command was called in a way that makes no sense; the parser cannot know."""
+
+
 def fail(message: object) -> None:
     """Print what went wrong, on stderr."""
     err.print(Text.assemble(("✗ ", "bold red"), str(message)), soft_wrap=True)

@@ -128,7 +128,7 @@ def parse(body: bytes) -> ChatRequest:
         top_logprobs=numbers.get("top_logprobs", 0),
         enable_thinking=_boolean("enable_thinking", fields),
         given=given | marks,
-        asks={**asks, **dict.fromkeys(marks, msgspec.Raw(b"true"))},
+        asks={**asks, **dict.fromkeys(marks & _CAPABILITIES, msgspec.Raw(b"true"))},
     )
 
 
@@ -246,6 +246,11 @@ def _include_usage(fields: Mapping[str, bytes], *, stream: bool) -> bool:
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
+# What messages can ask for beside their text; the other fields that a message may carry are read or have no effect
+# (spec/chat.md §5.4: reasoning of earlier turns is not put into the prompt).
+_CAPABILITIES = frozenset({"tool_calls", "partial", "cache_control"})
+_MESSAGE_FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id", "partial", "reasoning_content"})
+
 _MEDIA = {
     "image_url": "image",
     "image": "image",
@@ -256,7 +261,7 @@ _MEDIA = {
 
 
 def _messages(fields: Mapping[str, bytes]) -> tuple[tuple[Message, ...], frozenset[str]]:
-    """Return the messages and the marks found in them: wire names of capabilities that a message asks for."""
+    """Return the messages and the marks found in them: what a message asks for, and fields nobody here reads."""
     rows = _value(fields.get("messages", b"null"))
     if rows is None:
         raise InvalidRequest('Either "prompt" or "messages" must exist and cannot both be none', param="messages")
@@ -293,6 +298,7 @@ def _message(row: Any, position: int, rows: Sequence[Any], marks: set[str]) -> M
         _follows_tool_calls(position, rows)
     if row.get("partial"):
         marks.add("partial")
+    marks.update(f"messages.{name}" for name, value in row.items() if name not in _MESSAGE_FIELDS and value is not None)
     if content is None:
         raise InvalidRequest("The content field is a required field.", param=f"messages.{position}.content")
     return Message(_ROLES[role], content if isinstance(content, str) else _parts(content, position, marks))

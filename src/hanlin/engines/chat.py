@@ -161,7 +161,8 @@ class ChatEngine:
             error = _Error(message=data[:300].decode("utf-8", "replace"))
         if response.status == 400 and error.type == "exceed_context_size_error":
             unbilled = self.manner.unbilled_tokens
-            return ContextLengthExceeded(model, error.n_prompt_tokens - unbilled, error.n_ctx - unbilled)
+            # One token of the context is left for the answer: the longest prompt is a token shorter.
+            return ContextLengthExceeded(model, error.n_prompt_tokens - unbilled, error.n_ctx - 1 - unbilled)
         if response.status in (429, 503):
             return EngineUnavailable(error.message or f"the engine answered {response.status}")
         if response.status in (400, 404, 413, 422):

@@ -1,7 +1,7 @@
 """The HTTP surface as an ASGI application: paths, keys, and the hand-over between dialects and `service`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
@@ -19,6 +19,9 @@ from hanlin.types import Answering
 
 BASE = "/compatible-mode/v1"
 PREFIXES = (BASE, "/v1")
+
+_LISTED_NAMES = 32
+_NAME_CHARACTERS = 64
 
 Handler = Callable[["App", Exchange], Awaitable[None]]
 
@@ -116,8 +119,15 @@ def _statement(answering: Answering) -> Mapping[str, str]:
     """Return the headers that say what answered."""
     headers = {"x-hanlin-served-by": f"{answering.served}; {answering.fingerprint}"}
     if answering.ignored:
-        headers["x-hanlin-ignored"] = ", ".join(answering.ignored)
+        headers["x-hanlin-ignored"] = _listed(answering.ignored)
     return headers
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Join names for a header; a caller may have sent any number of them, of any length."""
+    listed = [name[:_NAME_CHARACTERS] for name in names[:_LISTED_NAMES]]
+    more = len(names) - len(listed)
+    return ", ".join([*listed, f"and {more} more"] if more else listed)
 
 
 async def _models(app: App, exchange: Exchange) -> None:

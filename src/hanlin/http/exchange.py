@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream;charset=UTF-8"
 
+PROBES = ("/ready", "/health")
+
 log = logging.getLogger("hanlin.http")
 
 
@@ -125,7 +127,13 @@ class Exchange:
             what += f" by {served}"
         if self.problem is not None:
             what += f" {self.problem.code or self.problem.type}"
-        log.log(logging.WARNING if self.status >= 500 else logging.INFO, what)
+        log.log(self._importance(), what)
+
+    def _importance(self) -> int:
+        """Probes come every few seconds and say nothing new; failures of the service are what one looks for."""
+        if self.path in PROBES:
+            return logging.DEBUG
+        return logging.WARNING if self.status >= 500 else logging.INFO
 
 
 def _header_value(value: str) -> bytes:

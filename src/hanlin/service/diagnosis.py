@@ -1,6 +1,6 @@
 """What stands between this machine and an answer: facts in, findings out, each with what to do about it.
 
-Pure: whoever asks gathers the facts. A check is a function of `Facts` in `CHECKS`, and says nothing where it has no say.
+Pure: whoever asks gathers the facts. A check is a function of `Facts`, listed in `CHECKS`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,7 +98,9 @@ def _python(facts: Facts) -> Iterator[Finding]:
         Level.OK if good else Level.FAIL,
         "Python",
         version if good else say(f"{version}, {wanted} or newer is needed", f"{version}，需要 {wanted} 或更高版本"),
-        "" if good else say(f"install Python {wanted} and make a new environment", f"请安装 Python {wanted} 并重建环境"),
+        ""
+        if good
+        else say(f"install Python {wanted} and make a new environment", f"请安装 Python {wanted} 并重建环境"),
     )
 
 
@@ -132,7 +134,9 @@ def _settings(facts: Facts) -> Iterator[Finding]:
 def _home(facts: Facts) -> Iterator[Finding]:
     title = say("home", "主目录")
     if facts.home_problem:
-        remedy = say("or take another folder: --home DIR, or HANLIN_HOME", "或换用其他目录：--home 目录，或 HANLIN_HOME")
+        remedy = say(
+            "or take another folder: --home DIR, or HANLIN_HOME", "或换用其他目录：--home 目录，或 HANLIN_HOME"
+        )
         yield Finding("home", Level.FAIL, title, facts.home_problem, remedy)
     elif facts.running is not None:
         by = say(
@@ -149,7 +153,8 @@ def _disk(facts: Facts) -> Iterator[Finding]:
     free = size(facts.disk_free_bytes)
     title = say("disk", "磁盘")
     remedy = say(
-        "free some space, or set HANLIN_HOME to a folder on a larger disk", "请释放空间，或将 HANLIN_HOME 指向更大的磁盘"
+        "free some space, or set HANLIN_HOME to a folder on a larger disk",
+        "请释放空间，或将 HANLIN_HOME 指向更大的磁盘",
     )
     if facts.disk_free_bytes < missing:
         detail = say(
@@ -173,7 +178,9 @@ def _cpu(facts: Facts) -> Iterator[Finding]:
         yield Finding("cpu", Level.FAIL, title, detail, _elsewhere())
     elif facts.cores < _FEW_CORES:
         detail = say(f"{shown}; answers will come slowly", f"{shown}；回答会较慢")
-        yield Finding("cpu", Level.WARN, title, detail, say("take the small weights: --small", "请使用较小的权重：--small"))
+        yield Finding(
+            "cpu", Level.WARN, title, detail, say("take the small weights: --small", "请使用较小的权重：--small")
+        )
     else:
         avx2 = ", AVX2" if "avx2" in facts.cpu_flags else ""
         yield Finding("cpu", Level.OK, title, shown + avx2)

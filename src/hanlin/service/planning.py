@@ -73,8 +73,14 @@ REFUSALS: Mapping[str, Refusal] = {
     "enable_code_interpreter": Refusal(_always, "enable_code_interpreter is not supported by {model}."),
 }
 
-# Wire names that are always honoured, by the dialect, by `service` or by having no effect that could be missed.
-_HONOURED = frozenset({"model", "messages", "stream", "stream_options", "n", "stop", "enable_thinking"})
+# Wire names that are always honoured, by the dialect, by `service` or by having no effect that could be missed
+# (a choice of tools without tools, options of a search that is not asked for).
+_HONOURED = frozenset(
+    {
+        *("model", "messages", "stream", "stream_options", "n", "stop", "enable_thinking"),
+        *("tool_choice", "parallel_tool_calls", "tool_stream", "search_options"),
+    }
+)
 
 
 def plan(request: ChatRequest, catalogue: Catalogue, deployments: Sequence[Deployment]) -> Plan:
@@ -109,7 +115,7 @@ def _unavailable(
     request: ChatRequest, model: Model, found: Serving
 ) -> InvalidRequest | ModelNotFound | ModelNotSupported:
     if not model.chats:
-        return ModelNotSupported(request.model, found.why)
+        return ModelNotSupported(request.model, f"({found.why})")
     return ModelNotFound(request.model, f"{say('Not served here', '此处无法提供')}: {found.why}. {remedy(model)}")
 
 

@@ -23,10 +23,10 @@ from hanlin.words import say
 class NotRunning:
     """The engine of a deployment that only exists on paper."""
 
-    def generate(self, request: ChatRequest) -> Events:
+    def generate(self, request: ChatRequest) -> Events:  # noqa: ARG002
         raise EngineUnavailable(self.why_not_ready())
 
-    async def count(self, request: ChatRequest) -> int | None:
+    async def count(self, request: ChatRequest) -> int | None:  # noqa: ARG002
         return None
 
     def why_not_ready(self) -> str:

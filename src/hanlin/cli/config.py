@@ -1,0 +1,91 @@
+"""`hanlin config`: the settings in force and where each comes from, secrets masked."""
+
+from typing import Any
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from hanlin.cli import show
+from hanlin.cli.options import ConfigOption, HomeOption, JsonOption, config_file, home_of
+from hanlin.cli.prose import Prose
+from hanlin.settings import FIELDS, Effective, is_secret, load, type_name
+from hanlin.words import say
+
+
+def config(home: HomeOption = None, file: ConfigOption = None, as_json: JsonOption = False) -> None:
+    place = home_of(home)
+    found = config_file(place, file)
+    rows = described(load(found))
+    if as_json:
+        show.data({"home": str(place.path), "file": str(found) if found else None, "settings": rows})
+        return
+    show.page(view(str(place.path), str(found or ""), rows))
+
+
+def described(effective: Effective) -> list[dict[str, Any]]:
+    """Return a row for every setting: name, type, value (a secret's is masked), origin, and its sentence."""
+    return [
+        {
+            "name": name,
+            "type": type_name(name),
+            "value": _value(name, getattr(effective.settings, name)),
+            "origin": effective.origin[name],
+            "meaning": say(field.metadata["en"], field.metadata["zh"]),
+        }
+        for name, field in FIELDS.items()
+    ]
+
+
+def _value(name: str, value: Any) -> Any:
+    if is_secret(name):
+        return "••••" if value else ""
+    return msgspec.to_builtins(value)
+
+
+def view(home: str, file: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """Return the page: where settings come from, then each with its sentence; what was changed stands out."""
+    places = Table.grid(padding=(0, 2))
+    places.add_column(style="bold")
+    places.add_column(overflow="fold")
+    places.add_row(say("home", "主目录"), Text(home))
+    places.add_row(
+        say("file", "文件"),
+        Text(file or say("none (hanlin.toml of the home, or --config)", "无（主目录的 hanlin.toml，或 --config）")),
+    )
+    settings = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    settings.add_column(say("name", "名称"), no_wrap=True)
+    settings.add_column(say("value", "值"), overflow="fold")
+    settings.add_column(say("from", "来源"), overflow="fold")
+    settings.add_column(say("meaning", "含义"), overflow="fold", style="dim")
+    for row in rows:
+        changed = row["origin"] != "default"
+        settings.add_row(
+            Text(row["name"], "bold cyan" if changed else ""),
+            Text(_shown(row["value"])),
+            Text(_origin(row["origin"], file), "" if changed else "dim"),
+            Prose(row["meaning"]),
+        )
+    return Group(places, Text(""), settings)
+
+
+def _origin(origin: str, file: str) -> str:
+    if origin == "default":
+        return say("default", "默认")
+    return say("file", "文件") if origin == file else origin
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case list() if all(isinstance(item, dict) for item in value):
+            return "\n".join(f"{row['name']}: {row['url']}" for row in value)
+        case list():
+            return ", ".join(map(str, value))
+        case _:
+            return msgspec.json.encode(value).decode()
+
+
+__all__ = ["config", "described", "view"]

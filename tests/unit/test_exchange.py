@@ -1,0 +1,170 @@
+"""One request and its response: bodies within limits, keys, hang-ups, headers, and the line in the log."""
+
+import asyncio
+import logging
+import uuid
+
+import pytest
+
+from hanlin.errors import BodyTooLarge, EngineUnavailable
+from hanlin.http.exchange import Gone
+from tests.asgi import Peer
+
+
+async def test_a_body_is_read_to_its_end_however_it_is_cut() -> None:
+    """Servers hand bodies over in pieces of their own choice."""
+    assert await Peer(b"he", b"", b"llo").exchange().body(100) == b"hello"
+    assert await Peer().exchange().body(100) == b""
+
+
+@pytest.mark.parametrize("size", [9, 10])
+async def test_a_body_may_be_as_large_as_the_limit(size: int) -> None:
+    """The limit itself is inside."""
+    peer = Peer(b"x" * size, headers={"content-length": str(size)})
+
+    assert len(await peer.exchange().body(10)) == size
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused_unread() -> None:
+    """Spec §12: `BadRequest.TooLarge`, with the limit."""
+    peer = Peer(b"", headers={"content-length": "11"}, finish_body=False)
+
+    with pytest.raises(BodyTooLarge, match="max bytes to request body : 10"):
+        await peer.exchange().body(10)
+
+
+async def test_a_body_that_does_not_say_how_large_it_is_is_refused_as_soon_as_it_is_too_large() -> None:
+    """Chunked bodies have no length; here the rest never comes, so the whole must not be waited for."""
+    peer = Peer(b"x" * 6, b"x" * 5, finish_body=False)
+
+    async with asyncio.timeout(10):
+        with pytest.raises(BodyTooLarge):
+            await peer.exchange().body(10)
+
+
+async def test_a_client_that_leaves_while_it_sends_is_gone() -> None:
+    """Half a body is no request."""
+    peer = Peer(b"half", finish_body=False)
+    peer.hang_up()
+
+    with pytest.raises(Gone):
+        await peer.exchange().body(10)
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ("Bearer sk-1", "sk-1"),
+        ("bearer  sk-1 ", "sk-1"),
+        ("BEARER sk-1", "sk-1"),
+        ("Bearer", None),
+        ("Bearer  ", None),
+        ("Basic sk-1", None),
+        ("sk-1", None),
+        ("", None),
+        (None, None),
+    ],
+)
+async def test_the_key_is_the_bearer_token(header: str | None, key: str | None) -> None:
+    """The scheme's case does not matter, any other scheme is no key."""
+    peer = Peer(headers={"authorization": header} if header is not None else {})
+
+    assert peer.exchange().bearer() == key
+
+
+async def test_work_that_ends_before_the_client_leaves_has_its_result() -> None:
+    """The usual case, failures included."""
+
+    async def fails() -> None:
+        raise EngineUnavailable("loading")
+
+    assert await Peer().exchange().unless_gone(asyncio.sleep(0, "done")) == "done"
+    with pytest.raises(EngineUnavailable):
+        await Peer().exchange().unless_gone(fails())
+
+
+async def test_a_client_that_hangs_up_cancels_the_work_for_it() -> None:
+    """The work has ended, its clean-up included, when this is known: an engine must not go on for nobody."""
+    peer, log = Peer(), list[str]()
+
+    async def work() -> None:
+        try:
+            log.append("began")
+            peer.hang_up()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(0)
+            log.append("cleaned up")
+
+    exchange = peer.exchange()
+    await exchange.body(10)
+    async with asyncio.timeout(10):
+        with pytest.raises(Gone):
+            await exchange.unless_gone(work())
+
+    assert log == ["began", "cleaned up"]
+
+
+async def test_an_answer_has_its_length_its_type_and_an_id_that_finds_its_log_lines() -> None:
+    """spec/surfaces.md §9: always send `x-request-id`."""
+    peer = Peer()
+    exchange = peer.exchange()
+    exchange.extra_headers["x-more"] = "1"
+
+    await exchange.answer(418, b"{}")
+
+    assert (peer.status, peer.body, peer.ended) == (418, b"{}", True)
+    assert peer.headers == {
+        "content-type": "application/json",
+        "x-request-id": exchange.id,
+        "x-more": "1",
+        "content-length": "2",
+    }
+    assert uuid.UUID(exchange.id)
+
+
+async def test_every_request_has_an_id_of_its_own() -> None:
+    """Also when a client sends one: two requests must never share their log lines."""
+    peer = Peer(headers={"x-request-id": "mine"})
+
+    ids = {peer.exchange().id for _ in range(3)}
+
+    assert len(ids) == 3
+    assert "mine" not in ids
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"), [("plain; a=1", "plain; a=1"), ("替身", "%E6%9B%BF%E8%BA%AB"), ("a\r\nset-cookie: x", "a%0D%0Aset-cookie: x")]
+)
+async def test_what_a_header_cannot_carry_is_encoded(value: str, sent: str) -> None:
+    """A line end in a value would be a header of its own: names come from requests and from configuration."""
+    peer = Peer()
+    exchange = peer.exchange()
+    exchange.extra_headers["x-value"] = value
+
+    await exchange.answer(200, b"")
+
+    assert peer.headers["x-value"] == sent
+
+
+@pytest.mark.parametrize(("status", "level"), [(200, "INFO"), (404, "INFO"), (503, "WARNING")])
+async def test_a_request_leaves_one_line_that_holds_no_secret(
+    status: int, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What came, what went, how long, by whom; never a key, a prompt or an answer, and no line of the client's making."""
+    caplog.set_level(logging.INFO, "hanlin.http")
+    peer = Peer(b"a prompt", path="/v1/x\nINFO forged", headers={"authorization": "Bearer sk-secret"})
+    exchange = peer.exchange()
+    exchange.extra_headers["x-hanlin-served-by"] = "stand-in; small"
+    exchange.problem = EngineUnavailable("loading") if status >= 400 else None
+    await exchange.answer(status, b"an answer")
+
+    exchange.log()
+
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert record.message.startswith(f"POST '/v1/x\\nINFO forged' {status} ")
+    assert exchange.id in record.message
+    assert "by stand-in; small" in record.message
+    assert ("ModelUnavailable" in record.message) is (status >= 400)
+    assert not any(secret in record.message for secret in ("sk-secret", "a prompt", "an answer", "\n"))

@@ -1,0 +1,235 @@
+"""Streams to clients: what the headers wait for, silence, slow readers, failures early and late, and the end."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from hanlin.errors import EngineFailed, EngineUnavailable, HanlinError
+from hanlin.http.exchange import Exchange, Gone
+from hanlin.http.streaming import KEEP_ALIVE, StreamedAnswer
+from hanlin.testing import HANG, ScriptedEngine
+from hanlin.testing.scripted import Step
+from hanlin.types import Burst, Event
+from tests.asgi import Peer, Sent
+from tests.values import request
+
+LONG_S = 60.0
+SHORT_S = 0.05
+
+
+class PlainFrames:
+    """Frames that can be read in a test: `<` opens, `>` closes, `!` is an error."""
+
+    def open(self) -> bytes:
+        return b"<"
+
+    def frames(self, burst: Burst) -> bytes:
+        return "".join(event.text for event in burst).encode()
+
+    def close(self) -> bytes:
+        return b">"
+
+    def error(self, problem: HanlinError, request_id: str) -> bytes:
+        return f"!{problem.code} {request_id}".encode()
+
+
+def a(text: str) -> Burst:
+    return [Event(text=text)]
+
+
+class Stream:
+    """A streamed answer of a script to a peer, ready to run."""
+
+    def __init__(
+        self, peer: Peer, *script: Step, keepalive_s: float = LONG_S, reader_stall_s: float = LONG_S
+    ) -> None:
+        self.exchange: Exchange = peer.exchange()
+        self.engine = ScriptedEngine(script)
+        self._answer = StreamedAnswer(
+            self.exchange, PlainFrames(), keepalive_s=keepalive_s, reader_stall_s=reader_stall_s
+        )
+
+    async def run(self) -> None:
+        async with asyncio.timeout(10):
+            await self._answer.run(self.engine.generate(request()))
+
+    def start(self) -> "asyncio.Task[None]":
+        return asyncio.create_task(self.run())
+
+
+class SlowPeer(Peer):
+    """A client that takes its time for every piece."""
+
+    async def send(self, message: Sent) -> None:
+        await asyncio.sleep(SHORT_S)
+        await super().send(message)
+
+
+async def settle() -> None:
+    """Let every task go on until it waits."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_stream_is_opened_filled_closed_and_ended() -> None:
+    """The dialect's opening leaves with the first event, in one piece; then a piece a burst; the end comes once."""
+    peer = Peer()
+
+    await Stream(peer, a("one"), [*a("two"), *a("three")]).run()
+
+    assert peer.status == 200
+    assert peer.headers["content-type"] == "text/event-stream;charset=UTF-8"
+    assert peer.pieces == [b"<one", b"twothree", b">"]
+    assert peer.ended
+
+
+@pytest.mark.parametrize("script", [(), ([],), ([], [])])
+async def test_an_answer_without_a_word_is_still_a_whole_stream(script: Sequence[Burst]) -> None:
+    """A model may stop at once; the client must not be left without an end."""
+    peer = Peer()
+
+    await Stream(peer, *script).run()
+
+    assert (peer.status, peer.body, peer.ended) == (200, b"<>", True)
+
+
+async def test_the_headers_wait_for_the_first_event() -> None:
+    """Until then a failure can still have its true status, and another deployment could still take over."""
+    peer, word = Peer(), asyncio.Event()
+    stream = Stream(peer, [], word, a("word"))
+    task = stream.start()
+    await settle()
+    assert stream.engine.running == 1
+    assert peer.sent == []
+
+    word.set()
+    await task
+
+    assert peer.body == b"<word>"
+
+
+async def test_a_failure_before_the_first_event_is_raised_and_nothing_is_sent() -> None:
+    """Whoever runs the stream answers it with its status."""
+    peer = Peer()
+    stream = Stream(peer, [], EngineUnavailable("loading"))
+
+    with pytest.raises(EngineUnavailable, match="loading"):
+        await stream.run()
+
+    assert peer.sent == []
+    assert not stream.exchange.started
+
+
+async def test_a_failure_after_it_is_one_error_frame_and_the_end() -> None:
+    """Status 200 has left already: the error is in the stream, and no end of the dialect pretends that all was well."""
+    peer = Peer()
+    stream = Stream(peer, a("half"), EngineFailed("died"))
+
+    await stream.run()
+
+    assert peer.pieces == [b"<half", f"!internal_error {stream.exchange.id}".encode()]
+    assert peer.ended
+
+
+async def test_a_silent_stream_carries_a_comment_now_and_then() -> None:
+    """Proxies and clients take a silent connection for a dead one."""
+    peer, word = Peer(), asyncio.Event()
+    stream = Stream(peer, a("one"), word, a("two"), keepalive_s=SHORT_S)
+    task = stream.start()
+
+    await peer.until(KEEP_ALIVE * 2)
+    word.set()
+    await task
+
+    assert peer.body.replace(KEEP_ALIVE, b"") == b"<onetwo>"
+    assert peer.pieces[:3] == [b"<one", KEEP_ALIVE, KEEP_ALIVE]
+
+
+async def test_the_headers_wait_no_longer_than_the_first_comment() -> None:
+    """A prompt may take minutes to read; clients give up on a connection without headers long before."""
+    peer, word = Peer(), asyncio.Event()
+    stream = Stream(peer, word, EngineFailed("died"), keepalive_s=SHORT_S)
+    task = stream.start()
+
+    await peer.until(KEEP_ALIVE)
+    word.set()
+    await task
+
+    assert peer.status == 200
+    assert peer.pieces[0] == b"<" + KEEP_ALIVE
+    assert peer.pieces[-1].startswith(b"!internal_error")
+
+
+async def test_empty_bursts_do_not_hold_the_comment_back() -> None:
+    """The engine's signs of life are not the client's: without bytes its connection is silent."""
+    peer, word = Peer(), asyncio.Event()
+    stream = Stream(peer, a("one"), [], [], word, keepalive_s=SHORT_S)
+    task = stream.start()
+
+    await peer.until(KEEP_ALIVE)
+    word.set()
+    await task
+
+    assert peer.ended
+
+
+async def test_a_slow_reader_slows_the_engine_down() -> None:
+    """What nobody reads must not pile up in memory."""
+    peer = Peer()
+    asked: list[str] = []
+
+    class Noted(list[Burst]):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            for text in "abc":
+                asked.append(text)
+                yield a(text)
+
+    stream = Stream(peer)
+    stream.engine = ScriptedEngine(Noted())
+    peer.reading.clear()
+    task = stream.start()
+
+    await settle()
+    assert asked == ["a"]
+    peer.reading.set()
+    await task
+
+    assert (asked, peer.body) == (["a", "b", "c"], b"<abc>")
+
+
+async def test_a_reader_that_reads_no_more_is_cut_off_and_its_engine_ends() -> None:
+    """It would hold its slot for ever; a hang-up can be noticed, a client that only stops reading cannot."""
+    peer = Peer()
+    stream = Stream(peer, a("one"), a("two"), HANG, keepalive_s=SHORT_S, reader_stall_s=2 * SHORT_S)
+    peer.reading.clear()
+
+    with pytest.raises(Gone):
+        await stream.run()
+
+    assert (stream.engine.running, stream.engine.ended) == (0, 1)
+    assert not peer.ended
+
+
+async def test_a_reader_may_take_its_time_as_long_as_it_reads() -> None:
+    """The limit is for one piece, not for the whole answer: its pieces take longer than it together here."""
+    peer = SlowPeer()
+    stream = Stream(peer, *(a(str(number)) for number in range(10)), keepalive_s=SHORT_S, reader_stall_s=8 * SHORT_S)
+
+    await stream.run()
+
+    assert peer.body == b"<0123456789>"
+
+
+async def test_a_cancelled_stream_has_closed_its_engine_when_it_returns() -> None:
+    """A hang-up must reach the engine at once, not when garbage is collected."""
+    peer = Peer()
+    stream = Stream(peer, a("one"), HANG)
+    task = stream.start()
+    await peer.until(b"one")
+
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert (stream.engine.running, stream.engine.ended) == (0, 1)
+    assert not peer.ended
