@@ -21,7 +21,7 @@ def request(content: str = "你好", **fields: Any) -> ChatRequest:
 
 def model(name: str = "qwen-plus", **fields: Any) -> Model:
     """Return a chat model without limits."""
-    basics = {
+    basics: dict[str, Any] = {
         "name": name,
         "family": "plus",
         "owner": "qwen",
@@ -54,7 +54,7 @@ def catalogue_of(
 
 def deployment(engine: Engine, profile: EngineProfile | None = None, **fields: Any) -> Deployment:
     """Return an embedded deployment named `small` with four slots and room for four more calls."""
-    basics = {
+    basics: dict[str, Any] = {
         "name": "small",
         "title": "Small-0.5B Q4",
         "fingerprint": "small@0123456789ab",

@@ -97,7 +97,12 @@ class Settings:
         30.0, "How long a call waits for an engine that is loading.", "引擎加载时，调用最多等待的秒数。"
     )
     stall_s: Seconds = setting(
-        8.0, "Silence after which an engine is taken for dead.", "引擎无响应超过此秒数即视为失效。"
+        8.0,
+        "Silence after which the embedded engine is taken for dead and replaced.",
+        "内置引擎无响应超过此秒数即视为失效并重启。",
+    )
+    silence_s: Seconds = setting(
+        120.0, "Silence after which a call to another server is given up.", "其他服务无响应超过此秒数即放弃该调用。"
     )
     unstreamed_limit_s: Seconds = setting(600.0, "Longest unstreamed call.", "非流式调用的最长秒数。")
     reader_stall_s: Seconds = setting(

@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
@@ -15,7 +15,8 @@ from hanlin.http.app import BASE, App
 from hanlin.keys import hash_key
 from hanlin.service.studio import Studio
 from hanlin.settings import Settings
-from hanlin.store.database import open_store
+from hanlin.store.database import Store
+from hanlin.store.keys import KeyRow
 from hanlin.testing import HANG, ScriptedEngine, says
 from hanlin.testing.scripted import Script
 from hanlin.types import Event
@@ -24,7 +25,7 @@ from tests.values import deployment
 
 KEY = "sk-test-of-the-app"
 SECRET = b"secret"
-SMALL_BODY = 1024
+LIMIT_BYTES = 4096
 
 
 @pytest.fixture(autouse=True)
@@ -40,26 +41,41 @@ def catalogue() -> Catalogue:
 NewApp = Callable[[Script], App]
 
 
+class OneKey:
+    """A store that knows one key."""
+
+    async def find(self, key_hash: str) -> KeyRow | None:
+        row = KeyRow("key-1", "test", hash_key(SECRET, KEY), "", datetime.now(UTC))
+        return row if key_hash == row.hash else None
+
+    @property
+    def keys(self) -> "OneKey":
+        return self
+
+
 @pytest.fixture
-async def app_of(tmp_path: Path, catalogue: Catalogue) -> AsyncIterator[NewApp]:
+def app_of(catalogue: Catalogue) -> NewApp:
     """Make applications in front of one scripted engine, with one key."""
-    store = await open_store(tmp_path / "hanlin.db")
-    await store.keys.add("test", hash_key(SECRET, KEY), "")
 
     def make(script: Script) -> App:
-        studio = Studio(Settings(max_body_bytes=SMALL_BODY), catalogue, store, SECRET)
+        studio = Studio(Settings(max_body_bytes=LIMIT_BYTES), catalogue, cast(Store, OneKey()), SECRET)
         studio.deployments = (deployment(ScriptedEngine(script)),)
         studio.starting = None
         return App(studio)
 
-    yield make
-    await store.close()
+    return make
 
 
 def engine_of(app: App) -> ScriptedEngine:
     engine = app.studio.deployments[0].engine
     assert isinstance(engine, ScriptedEngine)
     return engine
+
+
+async def answering(app: App) -> None:
+    """Wait until the engine answers a call."""
+    async with asyncio.timeout(10):
+        await engine_of(app).called.wait()
 
 
 def chat_call(path: str = f"{BASE}/chat/completions", key: str | None = KEY, **fields: Any) -> Peer:
@@ -115,6 +131,18 @@ async def test_an_answer_states_what_answered_and_what_was_ignored(app_of: NewAp
     assert peer.headers["x-hanlin-ignored"] == "metadata, user"
 
 
+async def test_the_list_of_what_was_ignored_has_a_bound(app_of: NewApp) -> None:
+    """A caller may send any number of names, and clients give up on headers beyond a few kilobytes."""
+    names: dict[str, Any] = {f"field_{number:03}": 1 for number in range(50)}
+
+    peer = await call(app_of(says("x")), chat_call(**names | {"z" * 200: 1}))
+
+    listed = peer.headers["x-hanlin-ignored"]
+    assert listed.startswith("field_000, field_001, ")
+    assert listed.endswith(", and 19 more")
+    assert len(listed) < 3000
+
+
 async def test_nothing_ignored_is_no_header(app_of: NewApp) -> None:
     """An empty header would have to be explained."""
     assert "x-hanlin-ignored" not in (await call(app_of(says("x")), chat_call())).headers
@@ -126,8 +154,7 @@ async def test_a_client_that_hangs_up_ends_its_engine_call(app_of: NewApp, strea
     app = app_of([[Event(text="a")], HANG])
     peer = chat_call(stream=stream)
     task = asyncio.create_task(call(app, peer))
-    while not engine_of(app).running:
-        await asyncio.sleep(0.001)
+    await answering(app)
 
     peer.hang_up()
     await task
@@ -186,7 +213,9 @@ async def test_a_call_that_must_not_be_repeated_says_so(app_of: NewApp) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "", "sk-wrong"])
-@pytest.mark.parametrize("make", [chat_call, lambda key: get(f"{BASE}/models", key), lambda key: get("/v1/models/x", key)])
+@pytest.mark.parametrize(
+    "make", [chat_call, lambda key: get(f"{BASE}/models", key), lambda key: get("/v1/models/x", key)]
+)
 async def test_without_a_working_key_nothing_is_told(
     app_of: NewApp, make: Callable[..., Peer], key: str | None
 ) -> None:
@@ -200,12 +229,14 @@ async def test_without_a_working_key_nothing_is_told(
 
 async def test_a_body_beyond_the_limit_is_refused(app_of: NewApp) -> None:
     """Spec §12: 400 `BadRequest.TooLarge`, not 413."""
-    peer = await call(app_of(says("x")), chat_call(user="x" * SMALL_BODY))
+    peer = await call(app_of(says("x")), chat_call(user="x" * LIMIT_BYTES))
 
     assert (peer.status, peer.json["error"]["code"]) == (400, "BadRequest.TooLarge")
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1/chat/completions", "/chat/completions", f"{BASE}/chat/completions/", BASE])
+@pytest.mark.parametrize(
+    "path", ["/", "/api/v1/chat/completions", "/chat/completions", f"{BASE}/chat/completions/", BASE]
+)
 async def test_an_unknown_path_names_the_right_one(app_of: NewApp, path: str) -> None:
     """Users put `/api/v1` where `/compatible-mode/v1` is meant (spec/surfaces.md §9.6)."""
     peer = await call(app_of(says("x")), chat_call(path))
@@ -217,7 +248,8 @@ async def test_an_unknown_path_names_the_right_one(app_of: NewApp, path: str) ->
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", f"{BASE}/chat/completions"), ("POST", "/v1/models"), ("DELETE", "/v1/models/x"), ("PUT", "/health")]
+    ("method", "path"),
+    [("GET", f"{BASE}/chat/completions"), ("POST", "/v1/models"), ("DELETE", "/v1/models/x"), ("PUT", "/health")],
 )
 async def test_another_method_on_a_known_path_is_not_allowed(app_of: NewApp, method: str, path: str) -> None:
     """Spec §12 has the words."""
@@ -290,8 +322,7 @@ async def test_open_calls_are_counted_until_they_end(app_of: NewApp) -> None:
     word = asyncio.Event()
     app = app_of([word, *says("x")])
     task = asyncio.create_task(call(app, chat_call()))
-    while not engine_of(app).running:
-        await asyncio.sleep(0.001)
+    await answering(app)
     assert (app.open_calls, app.idle.is_set()) == (1, False)
 
     word.set()

@@ -1,4 +1,4 @@
-"""The picture of the house: which room may use which. Imports flow down, never up; what breaks it is shown by its line."""
+"""The picture of the house: which room may use which. Imports flow down; what breaks it is shown by its line."""
 
 import ast
 from collections.abc import Iterator
@@ -106,7 +106,7 @@ def test_the_catalogue_the_engines_and_the_store_do_not_know_each_other() -> Non
 
 
 def test_dialects_know_the_words_only() -> None:
-    """Wire formats are pure: a dialect can be read, and tested, without anything that runs; nor do they know each other."""
+    """Wire formats are pure: each can be read, and tested, without anything that runs, and without the others."""
     offences = [found for found in IMPORTS if found.by in PURE and found.room not in PURE[found.by]]
 
     assert not offences, broken("dialects may know `types` and `errors`:", offences)

@@ -134,7 +134,8 @@ async def test_every_request_has_an_id_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "sent"), [("plain; a=1", "plain; a=1"), ("替身", "%E6%9B%BF%E8%BA%AB"), ("a\r\nset-cookie: x", "a%0D%0Aset-cookie: x")]
+    ("value", "sent"),
+    [("plain; a=1", "plain; a=1"), ("替身", "%E6%9B%BF%E8%BA%AB"), ("a\r\nset-cookie: x", "a%0D%0Aset-cookie: x")],
 )
 async def test_what_a_header_cannot_carry_is_encoded(value: str, sent: str) -> None:
     """A line end in a value would be a header of its own: names come from requests and from configuration."""
@@ -151,7 +152,7 @@ async def test_what_a_header_cannot_carry_is_encoded(value: str, sent: str) -> N
 async def test_a_request_leaves_one_line_that_holds_no_secret(
     status: int, level: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What came, what went, how long, by whom; never a key, a prompt or an answer, and no line of the client's making."""
+    """What came, what went, by whom; never a key, a prompt or an answer, and no line of the client's making."""
     caplog.set_level(logging.INFO, "hanlin.http")
     peer = Peer(b"a prompt", path="/v1/x\nINFO forged", headers={"authorization": "Bearer sk-secret"})
     exchange = peer.exchange()
@@ -168,3 +169,15 @@ async def test_a_request_leaves_one_line_that_holds_no_secret(
     assert "by stand-in; small" in record.message
     assert ("ModelUnavailable" in record.message) is (status >= 400)
     assert not any(secret in record.message for secret in ("sk-secret", "a prompt", "an answer", "\n"))
+
+
+@pytest.mark.parametrize("path", ["/ready", "/health"])
+async def test_probes_leave_no_line_in_a_usual_log(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """They come every few seconds and say nothing new."""
+    caplog.set_level(logging.INFO, "hanlin.http")
+    exchange = Peer(method="GET", path=path).exchange()
+    await exchange.answer(503, b"{}")
+
+    exchange.log()
+
+    assert caplog.records == []

@@ -1,6 +1,7 @@
 """What a chat call gets: refusals, what is ignored, what the catalogue fills in, lengths, names, thinking."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from hanlin.errors import (
     ThinkingNotSupported,
     UnsupportedHere,
 )
+from hanlin.service.deployments import serving
 from hanlin.service.planning import DEFAULT_SEED, REFUSALS, Plan, fill, ignored, plan
 from hanlin.testing import ScriptedEngine
 from hanlin.types import ChatRequest, MediaPart, Message, Sampling, Served, TextPart
@@ -398,15 +400,13 @@ def test_every_name_of_the_catalogue_gets_a_plan_or_a_reason(catalogue: Catalogu
     answered = 0
 
     for name in catalogue.names():
-        try:
-            result = plan(request(model=name), catalogue, here)
-        except ModelNotFound as problem:
-            assert f"The model `{name}` does not exist" in problem.message
-            assert "Not served here: " in problem.message
-        except ModelNotSupported as problem:
-            assert problem.message.startswith(f"Unsupported model {name} for OpenAI compatibility mode.")
+        found = serving(catalogue.by_name[name], catalogue, here)
+        if found.deployment is None:
+            with pytest.raises((ModelNotFound, ModelNotSupported), match=re.escape(found.why)):
+                plan(request(model=name), catalogue, here)
         else:
             answered += 1
+            result = plan(request(model=name), catalogue, here)
             assert result.answering.model == name
             assert result.request.sampling.temperature is not None
             assert result.request.sampling.top_k is not None

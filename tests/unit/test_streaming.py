@@ -41,9 +41,7 @@ def a(text: str) -> Burst:
 class Stream:
     """A streamed answer of a script to a peer, ready to run."""
 
-    def __init__(
-        self, peer: Peer, *script: Step, keepalive_s: float = LONG_S, reader_stall_s: float = LONG_S
-    ) -> None:
+    def __init__(self, peer: Peer, *script: Step, keepalive_s: float = LONG_S, reader_stall_s: float = LONG_S) -> None:
         self.exchange: Exchange = peer.exchange()
         self.engine = ScriptedEngine(script)
         self._answer = StreamedAnswer(

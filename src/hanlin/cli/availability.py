@@ -45,6 +45,11 @@ class Availability:
     def served(self, model: Model) -> Served:
         return self.of(model.name).served
 
+    def served_at(self, model: Model, tokens: int) -> Served:
+        """Say what answers a task of this length: nothing, where what answers otherwise has too little room."""
+        here = self.of(model.name)
+        return Served.UNAVAILABLE if 0 < here.context_tokens < tokens else here.served
+
 
 def availability(home: Home, config: Path | None, key_variable: str | None, catalogue: Catalogue) -> Availability:
     """Ask the service that runs on this home; without one, or without its key, work it out from the settings.

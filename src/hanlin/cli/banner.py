@@ -40,7 +40,9 @@ def meaning(served: Served) -> str:
             "NOT these models: a small local one answers in their place, free of charge",
             "并非这些模型本身：由本机小模型代答，不计费",
         ),
-        Served.UNAVAILABLE: say("refused with a remedy, see `hanlin models`", "会被拒绝并给出办法，见 `hanlin models`"),
+        Served.UNAVAILABLE: say(
+            "refused; `hanlin models show NAME` says what to do", "会被拒绝；办法见 `hanlin models show 名称`"
+        ),
     }[served]
 
 

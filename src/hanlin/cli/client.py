@@ -216,7 +216,7 @@ class Service:
         except ValueError:
             message = ""
         message = message or f"{self.target.url}: HTTP {response.status_code}"
-        if response.status_code in (401, 403) and not self.target.key.reveal():
+        if response.status_code in (401, 403) and not self.target.key.reveal() and not is_local(self.target.url):
             message += say(
                 "\nNo key was sent: name the variable that holds it with --api-key-env NAME",
                 "\n未发送密钥：请用 --api-key-env 变量名 指定存放密钥的环境变量",

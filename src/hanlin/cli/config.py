@@ -80,10 +80,8 @@ def _shown(value: Any) -> str:
     match value:
         case str():
             return value
-        case list() if all(isinstance(item, dict) for item in value):
-            return "\n".join(f"{row['name']}: {row['url']}" for row in value)
-        case list():
-            return ", ".join(map(str, value))
+        case tuple() | list():
+            return "\n".join(f"{item['name']}: {item['url']}" if isinstance(item, dict) else item for item in value)
         case _:
             return msgspec.json.encode(value).decode()
 

@@ -88,7 +88,7 @@ def _summary(findings: Sequence[Finding]) -> Text:
 
 
 def gather(home: Home, config: Path | None) -> Facts:
-    """Look at everything that the checks want to know. Leaves the machine and the home as they are."""
+    """Look at everything that the checks want to know. A home that exists gets the folders and tables that it lacks."""
     settings, settings_problem = _settings(home, config)
     home_problem = _home_problem(home)
     service = None if home_problem else running(home)
@@ -187,7 +187,7 @@ def _state(home: Home, sha256: str) -> str:
 
 def _engine() -> tuple[str, str]:
     """Load the engine's library in a process of its own: where it cannot run, it may take its process with it."""
-    command = [sys.executable, "-c", "import xllamacpp"]
+    command = [sys.executable, "-P", "-c", "import xllamacpp"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_ENGINE_S, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
@@ -221,9 +221,19 @@ def _keys(home: Home) -> KeyState:
         variable, key = key_in(None)
         if not home.database.exists():
             return KeyState(variable=variable)
+        if not home.secret_file.exists():
+            return KeyState(problem=_secret_lost(home))
         return asyncio.run(_stored_keys(home, variable, key))
     except (StartupError, HanlinError) as problem:
         return KeyState(problem=str(problem))
+
+
+def _secret_lost(home: Home) -> str:
+    return say(
+        f"{home.secret_file} is missing, and without it no stored key works. Restore it from a backup, "
+        "or start anew: `hanlin keys create`",
+        f"缺少 {home.secret_file}，没有它，已保存的密钥均无法使用。请从备份恢复，或重新创建密钥：`hanlin keys create`",
+    )
 
 
 async def _stored_keys(home: Home, variable: str, key: Secret) -> KeyState:

@@ -20,13 +20,16 @@ _USUAL_TOKENS = 4_000  # the prompt whose price stands in the list
 
 
 def table(models: Sequence[Model], catalogue: Catalogue, here: Availability) -> RenderableType:
-    """Return the list: a block for each family, a line for each name, and what the words in it mean."""
+    """Return the list: a block for each family, a line for each name, and what the words in it mean.
+
+    Its columns fit 80 cells with the longest name that the catalogue has. Prices are per million tokens.
+    """
     rows = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    rows.add_column(say("name", "名称"), overflow="fold")
+    rows.add_column(say("name", "名称"), no_wrap=True)
     rows.add_column(say("here", "应答"), no_wrap=True)
     rows.add_column(say("context", "上下文"), justify="right", no_wrap=True)
     rows.add_column(say("thinks", "思考"), no_wrap=True)
-    rows.add_column(say("¥/M in/out", "¥/M 入/出"), justify="right", no_wrap=True)
+    rows.add_column(say("¥ in/out", "¥ 入/出"), justify="right", no_wrap=True)
     rows.add_column(say("vendor", "官方"), no_wrap=True)
     order = {name: place for place, name in enumerate(catalogue.families)}
     family = ""
@@ -36,14 +39,15 @@ def table(models: Sequence[Model], catalogue: Catalogue, here: Availability) -> 
             rows.add_row(Text.assemble((f"{family}", "bold"), (f"  {catalogue.families[family].title}", "dim")))
         served = here.served(model)
         rows.add_row(
-            f"  {model.name}",
+            f" {model.name}",
             Text(served, STYLES[served]),
             short_count(model.context_tokens),
             _thinks(model),
             short_price(model.price(_USUAL_TOKENS)),
             Text(_status(model), "dim"),
         )
-    return Group(rows, Text(""), _legend(models, here))
+    prices = say("¥: list price per million tokens", "¥：每百万 token 官方价")
+    return Group(rows, Text(""), _legend(models, here), Prose(prices, "dim"))
 
 
 def _legend(models: Sequence[Model], here: Availability) -> RenderableType:
@@ -88,7 +92,9 @@ def _here(name: str, model: Model, here: Here) -> Iterator[tuple[str, str | Text
     if served is Served.UNAVAILABLE:
         yield say("remedy", "办法"), remedy(model)
     elif served is Served.STAND_IN and model.open_weights and not model.requires:
-        yield say("its own weights", "自有权重"), f"hanlin pull {name} && hanlin serve --weights {name}"
+        own = model.open_weights_match == "exact"
+        label = say("its own weights", "自身权重") if own else say("nearest weights", "最接近的权重")
+        yield label, f"hanlin pull {name} && hanlin serve --weights {name}"
 
 
 def _promises(model: Model, catalogue: Catalogue) -> Iterator[tuple[str, str | Text]]:
@@ -191,15 +197,21 @@ def _prices(tiers: Sequence[PriceTier]) -> Table:
     return prices
 
 
-def recommendations(found: Sequence[Recommendation]) -> RenderableType:
-    """Return the models in order, the reasons under each, and the call that tries the first one that answers."""
+def recommendations(found: Sequence[Recommendation], here: Availability, tokens: int) -> RenderableType:
+    """Return the models in order, the reasons under each, and the call that tries the first one that answers.
+
+    `tokens` is the length of the task; what answers here may have less room than the name promises.
+    """
     blocks: list[RenderableType] = []
     for place, one in enumerate(found, start=1):
         blocks.append(
             Text.assemble((f"{place}. {one.model.name}", "bold cyan"), "  ", (one.served, STYLES[one.served]))
         )
         blocks.append(Padding(Prose(one.model.description, "dim"), (0, 0, 0, 3)))
-        blocks += [Padding(Prose(f"· {reason}"), (0, 0, 0, 3)) for reason in one.reasons]
+        reasons = [*one.reasons]
+        if 0 < (room := here.of(one.model.name).context_tokens) < tokens:
+            reasons.append(say(f"what answers here takes {room:,} tokens only", f"此处的应答者仅支持 {room:,} token"))
+        blocks += [Padding(Prose(f"· {reason}"), (0, 0, 0, 3)) for reason in reasons]
     answers = next((one for one in found if one.served is not Served.UNAVAILABLE), None)
     if answers is not None:
         call = f"hanlin chat --model {answers.model.name}"
@@ -245,6 +257,6 @@ def _thinks(model: Model) -> str:
 
 
 def _status(model: Model) -> str:
-    return {"retired": say("withdrawn", "已下线"), "reported-retired": say("withdrawn?", "或已下线")}.get(
+    return {"retired": say("ended", "下线"), "reported-retired": say("ended?", "下线？")}.get(
         model.lifecycle.status, ""
     )

@@ -148,7 +148,8 @@ def choose_model(
     catalogue = load()
     wanted = " ".join(task)
     here = availability(home_of(home), config, key_variable, catalogue)
-    found = choose(wanted, catalogue, served=here.served, limit=limit)
+    tokens = catalogue.tasks.understand(wanted).tokens
+    found = choose(wanted, catalogue, served=lambda model: here.served_at(model, tokens), limit=limit)
     if as_json:
         show.data(
             [
@@ -164,7 +165,7 @@ def choose_model(
                 f"没有已知模型能完成：{wanted!r}。请换一种说法，或缩短文本",
             )
         )
-    show.page(model_views.recommendations(found))
+    show.page(model_views.recommendations(found, here, tokens))
     _say_where_from(here)
 
 

@@ -39,7 +39,7 @@ def list_installed(home: Home, as_json: bool) -> None:
 def view(found: Sequence[Installed]) -> RenderableType:
     """Return the list."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column(say("name", "名称"), overflow="fold")
+    table.add_column(say("name", "名称"), no_wrap=True)
     table.add_column(say("published as", "发布名称"), overflow="fold")
     table.add_column(say("form", "量化"), no_wrap=True)
     table.add_column(say("size", "大小"), justify="right", no_wrap=True)
@@ -97,16 +97,18 @@ def plan(
 ) -> Pull:
     """Decide what is fetched; a `quantisation` that was asked for is taken or refused, never replaced by another."""
     if quantisation:
+        # Our own rows come first, and each is of one quantisation: those of another must not hide what the hubs have.
+        own = {row.name: row for row in rows.rows.values() if row.quantisation == quantisation.upper()}
         repositories = msgspec.structs.replace(rows.repositories, quantisations=(quantisation.upper(),))
-        rows = msgspec.structs.replace(rows, repositories=repositories)
+        rows = msgspec.structs.replace(rows, rows=own, repositories=repositories)
     planned = choosing.plan_pull(name, rows, catalogue.find(name), free_bytes, how)
     found = planned.parts[0].quantisation
     if quantisation and found.upper() != quantisation.upper():
         raise Failed(
             say(
-                f"{name}: {quantisation} is not published, or does not fit. Without --quantisation it would be: "
-                f"{found} ({planned.reason})",
-                f"{name}：未发布 {quantisation}，或内存放不下。不指定 --quantisation 时为：{found}（{planned.reason}）",
+                f"{name}: {quantisation} is not published, or too large. Take another --quantisation: there is "
+                f"{planned.reason}",
+                f"{name}：未发布 {quantisation}，或内存放不下。请换用其他 --quantisation：现有 {planned.reason}",
             )
         )
     return planned

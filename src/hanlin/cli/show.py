@@ -48,8 +48,8 @@ def remark(message: str) -> None:
 
 def page(content: RenderableType) -> None:
     """Print a result for people. Where nobody's screen limits it, it is as wide as it needs to be."""
-    fits_screen = out.is_terminal or "COLUMNS" in os.environ
-    out.print(content, width=None if fits_screen else _WIDE_COLUMNS)
+    on_screen = out.is_terminal or "COLUMNS" in os.environ
+    (out if on_screen else Console(highlight=False, width=_WIDE_COLUMNS)).print(content)
 
 
 def data(value: object) -> None:

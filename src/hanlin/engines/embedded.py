@@ -10,6 +10,10 @@ from hanlin.engines.wire import Address, Client
 from hanlin.errors import EngineFailed
 from hanlin.types import ChatRequest, Events
 
+# A call is silent for minutes while the engine reads the long prompts of others: llama.cpp fills a batch from the first
+# slot on. Whether the engine lives is for its supervisor to judge, who cuts every call when it does not.
+_CALL_SILENCE_S = 3600.0
+
 
 class EmbeddedEngine:
     """One model in one llama.cpp process. Between `start` and `close` it restarts by itself whatever happens to it."""
@@ -18,7 +22,7 @@ class EmbeddedEngine:
         self.orders = orders
         self._load_wait_s = load_wait_s
         self._client = Client(Address(socket=orders.socket))
-        manner = Manner(profiles().engine["llama"], orders.name, weights, silence_s=stall_s)
+        manner = Manner(profiles().engine["llama"], orders.name, weights, silence_s=_CALL_SILENCE_S)
         self._chat = ChatEngine(self._client, manner)
         self.supervisor = Supervisor(orders, prepare=self._prepare, probe=self._probe, stall_s=stall_s)
 

@@ -241,6 +241,8 @@ def _weights(facts: Facts) -> Iterator[Finding]:
         shown = f"{one.name}, {size(one.size_bytes)}"
         if one.state == "intact":
             yield Finding("weights", Level.OK, title, say(f"{shown}, digest is right", f"{shown}，摘要正确"))
+        elif one.state == "missing" and facts.running is not None:
+            continue  # what runs was started with other flags, and has what it needs
         elif one.state == "missing":
             detail = say(f"{shown}: not here, the first start fetches it", f"{shown}：尚未下载，首次启动时获取")
             yield Finding("weights", Level.WARN, title, detail, f"hanlin pull {one.name}")

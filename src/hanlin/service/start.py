@@ -146,7 +146,7 @@ def _server(row: DeploymentRow, settings: Settings, environment: Mapping[str, st
             profile,
             model=row.model,
             key=environment.get(row.key_env, "") if row.key_env else "",
-            silence_s=settings.stall_s,
+            silence_s=settings.silence_s,
         )
     except ValueError as error:
         raise StartupError(f"[[deployment]] {row.name!r}: {error}") from error

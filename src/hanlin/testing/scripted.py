@@ -32,8 +32,9 @@ def says(*texts: str, finish_reason: str = "stop", usage: Usage | None = None) -
 class ScriptedEngine:
     """An `Engine` that plays a script, the same one for every call or one made for each request.
 
-    `requests` are the calls so far, `running` those that are being answered, `ended` those that were answered, failed
-    or closed. `prompt_tokens` is what `count` returns; `why` is what keeps it from being ready.
+    `requests` are the calls so far (`called` is set at the first one), `running` those that are being answered, `ended`
+    those that were answered, failed or closed; `counted` are the requests whose prompt was counted. `prompt_tokens` is
+    what `count` returns; `why` is what keeps it from being ready.
     """
 
     def __init__(self, script: Script = (), *, prompt_tokens: int | None = None, why: str | None = None) -> None:
@@ -42,12 +43,14 @@ class ScriptedEngine:
         self.why = why
         self.requests: list[ChatRequest] = []
         self.counted: list[ChatRequest] = []
+        self.called = asyncio.Event()
         self.running = 0
         self.ended = 0
         self.closed = False
 
     async def generate(self, request: ChatRequest) -> Events:
         self.requests.append(request)
+        self.called.set()
         self.running += 1
         try:
             for step in self._script(request) if callable(self._script) else self._script:
