@@ -46,24 +46,24 @@ clean:
 	rm -rf .venv .home tests/e2e/node_modules
 
 .venv/.pip:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hanlin needs Python 3.11 or newer: make PYTHON=python3.11")'
-	$(PYTHON) -m venv .venv
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hanlin needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv .venv
+	@touch $@
 
 .venv/.run: .venv/.pip requirements/run.lock pyproject.toml
 	@echo "Installing Hanlin and its locked dependencies into .venv …"
-	$(PIP) install --require-hashes -r requirements/run.lock
-	$(PIP) install --no-deps -e .
-	touch $@
+	@$(PIP) install --require-hashes -r requirements/run.lock
+	@$(PIP) install --no-deps -e .
+	@touch $@
 
 .venv/.dev: .venv/.run requirements/dev.lock
 	@echo "Installing the tools that tests need …"
-	$(PIP) install --require-hashes -r requirements/dev.lock
-	touch $@
+	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@touch $@
 
 .home/.weights: .venv/.run
 	$(BIN)/hanlin pull qwen2.5-coder-0.5b-instruct --home .home
-	touch $@
+	@touch $@
 
 tests/e2e/node_modules/.package-lock.json: tests/e2e/package-lock.json
 	npm ci --prefix tests/e2e --no-audit --no-fund --loglevel=error

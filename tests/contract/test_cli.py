@@ -16,9 +16,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from hanlin.service.neighbours import Neighbour, deployment_toml
 from hanlin.testing import FakeEngine, Rule, free_port
 from tests.faulty_server import Fault, FaultyServer, faulty_server
 from tests.service import KEY, Service, in_front_of
@@ -254,7 +254,7 @@ def on_a_terminal(home: Path, *arguments: str) -> Iterator[tuple[Terminal, "subp
             stderr=theirs,
             start_new_session=True,
             # Ctrl-C reaches the processes whose terminal it is.
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # noqa: PLW1509
+            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
         ) as process:
             os.close(theirs)
             theirs = -1
@@ -409,8 +409,9 @@ def test_a_key_is_made_used_listed_and_revoked_while_the_service_runs(home: Path
     assert re.fullmatch(r"sk-\w{48}\n", made.stdout)
     assert row["name"] == "laptop"
     assert (used.returncode, revoked.returncode, refused.returncode) == (0, 0, 1)
-    assert key not in hanlin(home, "keys", "list").stdout
-    assert "revoked" in hanlin(home, "keys", "list").stdout
+    listed = hanlin(home, "keys", "list").stdout
+    assert "revoked" in listed
+    assert key not in listed
 
 
 def test_keys_of_a_home_that_was_never_used(tmp_path: Path) -> None:
@@ -548,7 +549,6 @@ def test_the_doctor_ends_with_1_when_something_fails(tmp_path: Path, service: Se
     assert done.returncode == 1
     assert "✗ 端口" in done.stdout
     assert f"hanlin serve --port {service.port + 1}" in done.stdout
-    assert not list(tmp_path.iterdir()) or not (tmp_path / "hanlin.db").exists()
 
 
 # Scripts
@@ -574,8 +574,6 @@ def test_a_reader_that_leaves_early_ends_the_command_quietly(home: Path, engine:
 
 def test_the_table_that_the_doctor_shows_works_when_it_is_pasted(engine: FakeEngine, tmp_path: Path) -> None:
     """From the finding of a neighbour to an answer through it."""
-    from hanlin.service.neighbours import Neighbour, deployment_toml
-
     table = deployment_toml(Neighbour("Some server", engine.base_url, ("its-own-name",)))
     assert tomllib.loads(table)
     engine.rules([Rule(model="its-own-name", text="through the neighbour")])
@@ -584,9 +582,3 @@ def test_the_table_that_the_doctor_shows_works_when_it_is_pasted(engine: FakeEng
         done = hanlin(service.home, "chat", "你好")
 
     assert done.stdout == "through the neighbour\n"
-
-
-def test_no_command_leaves_a_process_behind(home: Path, service: Service) -> None:
-    """The service goes on, alone."""
-    assert psutil.pid_exists(service.pid)
-    assert hanlin(home, "--version").stdout.startswith("hanlin ")

@@ -99,13 +99,14 @@ def test_nothing_after_done_is_read() -> None:
 
 
 def test_logprobs_and_reasoning_counts_are_kept() -> None:
-    """Both are the caller's to see, or to be billed by."""
+    """Both are the caller's to see, or to be billed by; half a character is a token without a text."""
     token = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1, "id": 7}]}
     frames = ChatFrames()
 
     events = frames.feed(
         says("a", logprobs={"content": [token]})
         + says("b", logprobs={"content": None})
+        + says("", logprobs={"content": [token]})
         + frame(
             usage={"prompt_tokens": 1, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 4}}
         )
@@ -114,6 +115,7 @@ def test_logprobs_and_reasoning_counts_are_kept() -> None:
     assert events == [
         Event(text="a", logprobs=(TokenLogprob("a", -0.5, [97], [TopLogprob("b", -1.0)]),)),
         Event(text="b"),
+        Event(logprobs=(TokenLogprob("a", -0.5, [97], [TopLogprob("b", -1.0)]),)),
         Event(usage=Usage(1, 9, reasoning=4)),
     ]
 

@@ -341,6 +341,7 @@ NO_CONTENT = "The content field is a required field."
         ),
         ([USER, RESULT], TOOL_ORDER, "messages.1.role"),
         ([RESULT, USER], TOOL_ORDER, "messages.0.role"),
+        ([RESULT, USER, CALLING], TOOL_ORDER, "messages.0.role"),
         ([USER, {"role": "assistant", "content": "x"}, RESULT], TOOL_ORDER, "messages.2.role"),
     ],
 )

@@ -54,7 +54,8 @@ def page(content: RenderableType) -> None:
 
 def data(value: object) -> None:
     """Print a result for programs: JSON on stdout, Chinese as it is."""
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    encoded = msgspec.json.encode(value, enc_hook=str)  # paths are the only foreign values that commands print
+    sys.stdout.write(msgspec.json.format(encoded, indent=2).decode() + "\n")
 
 
 def plain(text: str) -> str:

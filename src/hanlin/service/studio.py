@@ -60,11 +60,12 @@ class Studio:
         hashed = hash_key(self.secret, key)
         row = await self._find(hashed)
         if row is None:
+            sent = f"…{hint(key)}" if hint(key) else say("The key that was sent", "所发送的密钥")
             raise InvalidApiKey(
                 say(
-                    f"…{hint(key)} is not a key of this service: run `export DASHSCOPE_API_KEY=…` with the key that "
+                    f"{sent} is not a key of this service: run `export DASHSCOPE_API_KEY=…` with the key that "
                     "the first start showed, or make another with `hanlin keys create`",
-                    f"…{hint(key)} 不是本服务的密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
+                    f"{sent} 不是本服务的密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
                     "或用 `hanlin keys create` 新建一个",
                 )
             )
