@@ -1,4 +1,4 @@
-"""Which thread settings stay fast while something else works on the same cores: tokens a second, idle and beside a load.
+"""Which thread settings stay fast while something else works on the same cores: tokens a second, idle and loaded.
 
 llama.cpp's threads wait for each other by spinning (OpenMP). Spinning beside other work wastes the turns of whoever has
 the answer; not spinning wastes time on waking up. Measured in turns, on the engine alone.

@@ -149,9 +149,11 @@ class Service:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self._output is not None:
-            print(self.output()[-6000:])  # noqa: T201 (what a failed test shows)
-        self.close()
+        try:
+            if error is not None and self._output is not None:
+                print(self.output()[-6000:])  # noqa: T201 (what a failed test shows)
+        finally:
+            self.close()
 
 
 def ask(client: OpenAI, question: str = "你是谁？", **options: Any) -> ChatCompletion:

@@ -218,28 +218,29 @@ def test_a_server_that_is_something_else_is_recognised(tmp_path: Path) -> None:
 
 
 class Terminal:
-    """The command on a terminal of its own: what is typed, and what has been shown so far."""
+    """The command on a terminal of its own: what is typed, and what is shown."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self.shown = ""
+        self._bytes = b""
+        self._seen = 0
 
     def type(self, text: str) -> None:
         os.write(self._descriptor, text.encode())
 
     def wait_for(self, text: str) -> None:
-        """Read until the text is shown after what was waited for before."""
+        """Return once the text is shown, after what was waited for before."""
         until = time.monotonic() + LIMIT_S
-        while text not in self.shown:
-            assert time.monotonic() < until, f"{text!r} did not come:\n{self.shown}"
+        while (found := self._shown.find(text, self._seen)) < 0:
+            assert time.monotonic() < until, f"{text!r} did not come:\n{self._shown}"
             if select.select([self._descriptor], [], [], 0.2)[0]:
-                try:
-                    piece = os.read(self._descriptor, 65536).decode("utf-8", "replace")
-                except OSError:  # how Linux reports that the other side is gone
-                    piece = ""
-                assert piece, f"ended before {text!r} came:\n{self.shown}"
-                self.shown += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[\x01\x02\r]", "", piece)
-        self.shown = self.shown.partition(text)[2]
+                self._bytes += os.read(self._descriptor, 65536)
+        self._seen = found + len(text)
+
+    @property
+    def _shown(self) -> str:
+        """Everything so far, without what moves the cursor and changes colours."""
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[\x01\x02\r]", "", self._bytes.decode("utf-8", "replace"))
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def test_a_stand_in_is_no_answer_to_a_task_with_images(catalogue: Catalogue) -> 
     """It reads text only, so that it must not be recommended for pictures."""
     for one in choose("describe a photo", catalogue, served=lambda _model: Served.STAND_IN):
         assert one.served is Served.UNAVAILABLE
-        assert one.reasons[-1] == "not here yet: it needs an upstream"
+        assert one.reasons[-1] == "not available here yet"
 
 
 def test_weights_that_would_serve_a_task_are_named_with_their_command(catalogue: Catalogue) -> None:
@@ -184,7 +184,7 @@ def test_reasons_are_chinese_for_a_chinese_user(catalogue: Catalogue, monkeypatc
     assert first.reasons == (
         "擅长翻译",
         "官方价每百万 token：输入 1.8 元，输出 5.4 元",
-        "此处尚不可用：需要接入上游服务",
+        "此处尚不可用",
     )
 
 

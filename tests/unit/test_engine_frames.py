@@ -171,7 +171,18 @@ def test_an_error_frame_is_the_engines_failure_in_its_own_words() -> None:
 def test_what_is_no_chat_frame_is_the_engines_failure(nonsense: bytes) -> None:
     """It is never skipped: a piece of the answer would be missing without anybody knowing."""
     with pytest.raises(EngineFailed, match="not a chat frame"):
-        ChatFrames().feed(says("a") + nonsense)
+        ChatFrames().feed(nonsense)
+
+
+def test_words_before_a_failure_are_not_lost_with_it() -> None:
+    """What was said and billed belongs to the caller, however the packets were cut."""
+    frames = ChatFrames()
+
+    events = frames.feed(says("a") + frame(error={"message": "out of memory"}))
+
+    assert [event.text for event in events] == ["a"]
+    assert frames.failure is not None
+    assert "out of memory" in frames.failure.message
 
 
 @pytest.mark.parametrize("piece", [b"x" * 2**20, b"data: " + b"x" * 2**20 + b"\n"], ids=["one line", "many lines"])

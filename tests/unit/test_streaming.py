@@ -1,7 +1,9 @@
 """Streams to clients: what the headers wait for, silence, slow readers, failures early and late, and the end."""
 
 import asyncio
+import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -61,6 +63,18 @@ class SlowPeer(Peer):
 
     async def send(self, message: Sent) -> None:
         await asyncio.sleep(SHORT_S)
+        await super().send(message)
+
+
+class TimedPeer(Peer):
+    """A client that notes when each piece came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    async def send(self, message: Sent) -> None:
+        self.times.append(time.monotonic())
         await super().send(message)
 
 
@@ -142,6 +156,20 @@ async def test_a_silent_stream_carries_a_comment_now_and_then() -> None:
 
     assert peer.body.replace(KEEP_ALIVE, b"") == b"<onetwo>"
     assert peer.pieces[:3] == [b"<one", KEEP_ALIVE, KEEP_ALIVE]
+
+
+async def test_comments_keep_their_distance_from_each_other_and_from_what_was_said() -> None:
+    """A comment is for silence: a client must not be flooded with them."""
+    peer = TimedPeer()
+    stream = Stream(peer, a("one"), HANG, keepalive_s=SHORT_S)
+    task = stream.start()
+
+    await peer.until(KEEP_ALIVE * 3)
+    task.cancel()
+    await asyncio.wait([task])
+
+    times = peer.times[1:]  # the headers and the first piece leave together
+    assert min(later - earlier for earlier, later in pairwise(times)) >= 0.8 * SHORT_S
 
 
 async def test_the_headers_wait_no_longer_than_the_first_comment() -> None:

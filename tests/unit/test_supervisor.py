@@ -271,9 +271,9 @@ async def test_a_child_that_answers_its_probes_lives_on(supervise: Supervise) ->
         nonlocal probes
         probes += 1
 
-    supervisor = supervise(probe=probe, stall_s=4.0)
+    supervisor = supervise(probe=probe, stall_s=2.0)
     await supervisor.ready(WAIT_S)
-    await until(lambda: probes)
+    await until(lambda: probes == 5)  # more than two seconds without any other sign
 
     assert isinstance(supervisor.state, Ready)
     assert supervisor.restarts == 0

@@ -208,7 +208,7 @@ def _served_words(model: Model, here: Served, wish: Wish) -> str:
         case Served.UNAVAILABLE if model.open_weights and model.chats and not model.requires and not _beyond_text(wish):
             return say(f"not here yet: hanlin pull {model.name}", f"此处尚不可用：hanlin pull {model.name}")
         case Served.UNAVAILABLE:
-            return say("not here yet: it needs an upstream", "此处尚不可用：需要接入上游服务")
+            return say("not available here yet", "此处尚不可用")
 
 
 __all__ = ["Recommendation", "choose"]

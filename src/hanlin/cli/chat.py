@@ -214,8 +214,9 @@ def _line(model: str) -> str | None:
     """Read the next line; None at its end. Ctrl-C gives the line up, as in a shell."""
     try:
         if sys.stdout.isatty():
+            plain = show.out.no_color or show.out.is_dumb_terminal
             # The marks tell the line editor that the colours take no room.
-            return input(f"\n\001\033[1;36m\002{model}\001\033[0m\002 › ")
+            return input(f"\n{model} › " if plain else f"\n\001\033[1;36m\002{model}\001\033[0m\002 › ")
         show.err.print(f"{model} › ", end="", markup=False)
         return input()
     except KeyboardInterrupt:

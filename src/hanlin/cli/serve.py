@@ -12,6 +12,7 @@ import uvloop
 from hanlin import logs
 from hanlin.cli import show
 from hanlin.cli.banner import show_banner
+from hanlin.cli.options import config_file
 from hanlin.engines.weights import Progress
 from hanlin.errors import StartupError
 from hanlin.home import Home, HomeLock, lock, prepare
@@ -27,8 +28,7 @@ from hanlin.words import say
 def run(home: Home, config: Path | None, flags: Mapping[str, Any]) -> None:
     """Serve until a signal ends it. Raises StartupError and WeightsError for what keeps it from starting."""
     prepare(home)
-    file = config or (home.config_file if home.config_file.is_file() else None)
-    settings = load(file, flags=flags).settings
+    settings = load(config_file(home, config), flags=flags).settings
     logs.set_up(settings.log_format, settings.log_level)
     with lock(home) as held:
         uvloop.run(_serve(home, settings, held))

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 
 import msgspec
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.text import Text
 
 from hanlin.engines.weights import Progress as Report
@@ -69,21 +77,32 @@ def downloading(name: str) -> Iterator[Report]:
     if not err.is_terminal:
         yield _Lines(name)
         return
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[doing]}"),
-    )
-    with Progress(*columns, console=err, transient=True) as progress:
+    with _Download(console=err, transient=True) as progress:
         task = progress.add_task(name, total=None, doing="")
 
         def report(done_bytes: int, total_bytes: int, text: str) -> None:
             progress.update(task, completed=done_bytes, total=total_bytes or None, doing=text)
 
         yield report
+
+
+class _Download(Progress):
+    """A bar with numbers, and below it what is going on: on one line of 80 columns they would hide each other."""
+
+    @classmethod
+    def get_default_columns(cls) -> tuple[ProgressColumn, ...]:
+        return (
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(task.fields["doing"], style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class _Lines:

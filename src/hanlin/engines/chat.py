@@ -16,6 +16,9 @@ from hanlin.engines.wire import Client, Response
 from hanlin.errors import ContextLengthExceeded, EngineFailed, EngineUnavailable, InvalidRequest
 from hanlin.types import ChatRequest, Event, Events, Message, Sampling, StopTokens, Usage
 
+_RETRY_S = 5
+_LONGEST_RETRY_S = 60  # SDKs obey no longer ones (spec/surfaces.md §9.1)
+
 
 @dataclass(frozen=True)
 class Manner:
@@ -101,6 +104,8 @@ class ChatEngine:
             frames = ChatFrames()
             async for piece in response.pieces():
                 yield [self._own(event, request) for event in frames.feed(piece)]
+                if frames.failure is not None:
+                    raise frames.failure
                 if frames.done:
                     break
             if not frames.finished:
@@ -164,7 +169,11 @@ class ChatEngine:
             # One token of the context is left for the answer: the longest prompt is a token shorter.
             return ContextLengthExceeded(model, error.n_prompt_tokens - unbilled, error.n_ctx - 1 - unbilled)
         if response.status in (429, 503):
-            return EngineUnavailable(error.message or f"the engine answered {response.status}")
+            retry_after = response.headers.get("retry-after", "")
+            return EngineUnavailable(
+                error.message or f"the engine answered {response.status}",
+                min(int(retry_after), _LONGEST_RETRY_S) if retry_after.isdecimal() else _RETRY_S,
+            )
         if response.status in (400, 404, 413, 422):
             return InvalidRequest(f"the engine refused the request: {error.message}")
         return EngineFailed(f"the engine answered {response.status}: {error.message}")

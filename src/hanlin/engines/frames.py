@@ -79,28 +79,31 @@ class SSEReader:
 
 
 class ChatFrames:
-    """Turn the bytes of one chat stream into events. `done` becomes true at `[DONE]`."""
+    """Turn the bytes of one chat stream into events.
+
+    `done` becomes true at `[DONE]`, `finished` at a finish reason. `failure` is set by a frame that ends the stream
+    badly when words came before it in the same piece: they are to be handed on first.
+    """
 
     def __init__(self) -> None:
         self._reader = SSEReader()
         self.done = False
         self.finished = False
+        self.failure: EngineFailed | None = None
 
     def feed(self, piece: bytes) -> list[Event]:
         """Return the events that `piece` completes. Raises EngineFailed for error frames and for what is no frame."""
         events: list[Event] = []
-        for data in self._reader.feed(piece):
-            if data.startswith(b"[DONE]"):
-                self.done = True
-                break
-            try:
-                frame = _frame.decode(data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise EngineFailed(f"the engine sent something that is not a chat frame: {error}") from error
-            if frame.error is not None:
-                said = msgspec.json.encode(frame.error)[:500].decode("utf-8", "replace")
-                raise EngineFailed(f"the engine reports: {said}")
-            events += self._events(frame)
+        try:
+            for data in self._reader.feed(piece):
+                if data.startswith(b"[DONE]"):
+                    self.done = True
+                    break
+                events += self._events(_decoded(data))
+        except EngineFailed as failure:
+            if not events:
+                raise
+            self.failure = failure
         return events
 
     def _events(self, frame: _Frame) -> Iterator[Event]:
@@ -120,3 +123,14 @@ class ChatFrames:
                     reasoning=(completion.reasoning_tokens or 0) if completion is not None else 0,
                 )
             )
+
+
+def _decoded(data: bytes) -> _Frame:
+    try:
+        frame = _frame.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise EngineFailed(f"the engine sent something that is not a chat frame: {error}") from error
+    if frame.error is not None:
+        said = msgspec.json.encode(frame.error)[:500].decode("utf-8", "replace")
+        raise EngineFailed(f"the engine reports: {said}")
+    return frame

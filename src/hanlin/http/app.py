@@ -206,6 +206,7 @@ async def _not_found(_app: App, exchange: Exchange) -> None:
 
 
 async def _not_allowed(_app: App, exchange: Exchange) -> None:
+    exchange.extra_headers["allow"] = ", ".join(ROUTES.get(exchange.path, {"GET": _model}))
     raise MethodNotAllowed(exchange.method)
 
 

@@ -79,9 +79,13 @@ class StreamedAnswer:
             self._last_write = time.monotonic()
 
     def _pause_s(self) -> float:
-        since = self._last_write if self._writing_since is None else self._writing_since
-        limit = self._keepalive_s if self._writing_since is None else self._reader_stall_s
-        return max(since + limit - time.monotonic(), 0.01)
+        now = time.monotonic()
+        if self._writing_since is not None:
+            pause_s = self._writing_since + self._reader_stall_s - now
+        else:
+            # A write may begin and block at any time from now: its limit must not be noticed late.
+            pause_s = min(self._last_write + self._keepalive_s - now, self._reader_stall_s)
+        return max(pause_s, 0.01)
 
     async def _look_after(self, sending: "asyncio.Task[None]") -> None:
         """Do what the silence asks for: a comment for a silent engine, an end for a reader that reads no more."""

@@ -13,7 +13,7 @@ from hanlin.errors import ContextLengthExceeded, RequestTimedOut
 from hanlin.service.planning import Plan
 from hanlin.types import Burst, ChatRequest, ChatResult, Event, Events, Usage, fold
 
-_UNREAD_BURSTS = 64
+_UNREAD_BURSTS = 8
 
 
 async def generate(plan: Plan) -> Events:

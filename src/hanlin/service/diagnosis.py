@@ -182,7 +182,7 @@ def _cpu(facts: Facts) -> Iterator[Finding]:
             "cpu", Level.WARN, title, detail, say("take the small weights: --small", "请使用较小的权重：--small")
         )
     else:
-        avx2 = ", AVX2" if "avx2" in facts.cpu_flags else ""
+        avx2 = say(", AVX2", "，AVX2") if "avx2" in facts.cpu_flags else ""
         yield Finding("cpu", Level.OK, title, shown + avx2)
 
 
@@ -238,7 +238,7 @@ def _weights(facts: Facts) -> Iterator[Finding]:
     if facts.weights_problem:
         yield Finding("weights", Level.FAIL, title, facts.weights_problem)
     for one in facts.weights:
-        shown = f"{one.name}, {size(one.size_bytes)}"
+        shown = say(f"{one.name}, {size(one.size_bytes)}", f"{one.name}，{size(one.size_bytes)}")
         if one.state == "intact":
             yield Finding("weights", Level.OK, title, say(f"{shown}, digest is right", f"{shown}，摘要正确"))
         elif one.state == "missing" and facts.running is not None:
