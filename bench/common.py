@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from hanlin.engines.frames import SSEReader
+from hanlin.engines.profiles import profiles
 from hanlin.engines.wire import Address, Client
 from tests.conftest import home_with_weights
 from tests.service import KEY, Service
@@ -70,7 +71,7 @@ def call(question: str, *, max_tokens: int, seed: int = 1) -> dict[str, Any]:
     return {
         "model": "qwen-plus",
         "messages": [
-            {"role": "system", "content": "You are Qwen, created by Alibaba Cloud.\nYou are a helpful assistant."},
+            {"role": "system", "content": f"{profiles().weights['qwen2'].identity}\nYou are a helpful assistant."},
             {"role": "user", "content": question},
         ],
         "max_tokens": max_tokens,

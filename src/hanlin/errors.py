@@ -1,6 +1,7 @@
 """Every way in which a call can fail, with what a client needs to know about it.
 
     HanlinError
+      InternalError                   500  our own fault
       InvalidRequest                  400  the request itself is wrong; the same request will fail again
         MalformedBody                      not JSON, or not an object
         MissingModel
@@ -48,6 +49,13 @@ class HanlinError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
+
+
+class InternalError(HanlinError):
+    """Something of ours failed in a way that nobody foresaw; the log has the traceback."""
+
+    def __init__(self) -> None:
+        super().__init__("An internal error has occured, please try again later or contact service support.")
 
 
 class InvalidRequest(HanlinError):

@@ -53,7 +53,7 @@ class DeploymentRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Bytes = Annotated[int, Meta(ge=1024)]
 
 

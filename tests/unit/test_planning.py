@@ -268,13 +268,25 @@ def test_max_completion_tokens_is_at_least_one() -> None:
 
 # --- what the catalogue fills in -------------------------------------------------------------------------------------
 
+PLAIN = EngineProfile(parameters={})
 OWN = SamplingDefaults(temperature=0.7, top_p=0.8, top_k=20, presence_penalty=1.5, repetition_penalty=1.05)
 
 
-def filled(sampling: Sampling, defaults: SamplingDefaults = OWN, **fields: Any) -> Sampling:
+def filled(
+    sampling: Sampling, defaults: SamplingDefaults = OWN, profile: EngineProfile = PLAIN, **fields: Any
+) -> Sampling:
     chosen = model(sampling="own", **fields)
     group = SamplingGroup("own", "https://example.org", plain=defaults, thinking=SamplingDefaults(temperature=9.0))
-    return fill(request(sampling=sampling), chosen, catalogue_of(chosen, groups=(group,))).sampling
+    return fill(request(sampling=sampling), chosen, catalogue_of(chosen, groups=(group,)), profile).sampling
+
+
+def test_an_engine_that_means_something_else_has_its_own_default() -> None:
+    """llama.cpp penalises the prompt as well: the vendor's default would mean something else there."""
+    profile = EngineProfile(parameters={}, defaults={"presence_penalty": 0.0})
+
+    left_open, given = filled(Sampling(), profile=profile), filled(Sampling(presence_penalty=1.0), profile=profile)
+
+    assert (left_open.presence_penalty, given.presence_penalty) == (0.0, 1.0)
 
 
 def test_what_the_caller_leaves_open_is_the_models_own() -> None:
@@ -349,7 +361,7 @@ SENT = {
     "logprobs",
     "top_logprobs",
 }
-OURS = {"model", "messages", "stream", "stream_options", "n", "stop", "enable_thinking"}
+OURS = {"model", "messages", "stream", "stream_options", "n", "enable_thinking"}
 LENGTHS = {"max_tokens", "max_completion_tokens"}
 
 
@@ -364,7 +376,7 @@ LENGTHS = {"max_tokens", "max_completion_tokens"}
 )
 def test_what_an_engine_does_not_take_is_listed(profile: EngineProfile, listed: tuple[str, ...]) -> None:
     """The embedded engine takes everything of the contract; others say what they leave out."""
-    asked = request(given=frozenset(SENT))
+    asked = request(given=frozenset(SENT), logprobs=True)
 
     assert ignored(asked, model(), profile) == listed
 

@@ -8,6 +8,8 @@ from hanlin.types import Sampling
 
 SAMPLING = set(Sampling.__struct_fields__) - {"stop_tokens", "max_completion_tokens"}
 
+IDENTITY = "You are Qwen, created by Alibaba Cloud. 你是通义千问（Qwen），由阿里云研发。"
+
 
 def test_the_embedded_engine_honours_every_sampling_parameter() -> None:
     """What is missing in its profile would be listed as ignored on every install."""
@@ -39,8 +41,8 @@ def test_an_unknown_profile_stops_the_start_with_the_known_names() -> None:
 @pytest.mark.parametrize(
     ("repository", "identity"),
     [
-        ("Qwen/Qwen2.5-Coder-0.5B-Instruct", "You are Qwen, created by Alibaba Cloud."),
-        ("Qwen/Qwen3-8B", "You are Qwen, created by Alibaba Cloud."),
+        ("Qwen/Qwen2.5-Coder-0.5B-Instruct", IDENTITY),
+        ("Qwen/Qwen3-8B", IDENTITY),
         ("deepseek-ai/DeepSeek-R1", ""),
         ("", ""),
     ],

@@ -10,7 +10,6 @@ from hanlin.errors import StartupError
 from hanlin.home import Home, prepare
 from hanlin.keys import hash_key
 from hanlin.service import start
-from hanlin.service.studio import Studio
 from hanlin.settings import DeploymentRow, Secret, Settings
 from hanlin.store.database import Store, open_store
 from tests.values import catalogue_of, model
@@ -122,21 +121,21 @@ def test_a_row_that_cannot_work_stops_the_start(row: DeploymentRow, environment:
 # --- the embedded engine ---------------------------------------------------------------------------------------------
 
 
-async def test_without_the_embedded_engine_no_weights_are_chosen(store: Store, tmp_path: Path) -> None:
+def test_without_the_embedded_engine_no_weights_are_chosen(tmp_path: Path) -> None:
     """Nothing is downloaded for a service that only stands in front of others."""
-    studio = Studio(Settings(embedded=False), catalogue_of(), store, SECRET)
+    settings = Settings(embedded=False)
 
-    assert start.choose_weights(studio, Home(tmp_path), Machine(2**40, 2)) == []
+    assert start.choose_weights(settings, catalogue_of(), Home(tmp_path), Machine(2**40, 2)) == []
 
 
-async def test_weights_are_chosen_by_the_settings_or_by_memory(store: Store, tmp_path: Path) -> None:
+def test_weights_are_chosen_by_the_settings_or_by_memory(tmp_path: Path) -> None:
     """In the order in which they are named; a catalogue name stands for the weights published under it."""
     catalogue = catalogue_of(model("coder", open_weights="Qwen/Qwen2.5-Coder-1.5B-Instruct"))
     named = Settings(weights=("coder", "qwen2.5-coder-0.5b-instruct"))
     home = Home(tmp_path)
 
-    by_name = start.choose_weights(Studio(named, catalogue, store, SECRET), home, Machine(2**40, 2))
-    by_memory = start.choose_weights(Studio(Settings(), catalogue, store, SECRET), home, Machine(2**30, 2))
+    by_name = start.choose_weights(named, catalogue, home, Machine(2**40, 2))
+    by_memory = start.choose_weights(Settings(), catalogue, home, Machine(2**30, 2))
 
     assert [choice.wanted.name for choice in by_name] == ["qwen2.5-coder-1.5b-instruct", "qwen2.5-coder-0.5b-instruct"]
     assert [choice.wanted.name for choice in by_memory] == ["qwen2.5-coder-0.5b-instruct"]

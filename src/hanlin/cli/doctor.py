@@ -32,7 +32,7 @@ from hanlin.errors import HanlinError, StartupError
 from hanlin.home import Home, Running, prepare, running, server_secret
 from hanlin.http.server import free_port
 from hanlin.keys import hash_key
-from hanlin.service import neighbours, preview, start
+from hanlin.service import neighbours, start
 from hanlin.service.diagnosis import Facts, Finding, KeyState, Level, WeightsState, diagnose, worst
 from hanlin.service.weights import Choice
 from hanlin.settings import Secret, Settings
@@ -174,7 +174,7 @@ def _weights(home: Home, settings: Settings) -> tuple[tuple[WeightsState, ...], 
 
 def _choices(home: Home, settings: Settings, catalogue: Catalogue) -> tuple[list[Choice], str]:
     try:
-        return preview.weights(home, settings, catalogue, start.machine()), ""
+        return start.choose_weights(settings, catalogue, home, start.machine()), ""
     except StartupError as problem:
         return [], str(problem)
 

@@ -90,7 +90,7 @@ async def _rise(home: Home, studio: Studio, held: HomeLock, port: int, began: fl
     held.announce(url)
     studio.deployments = tuple(start.servers(settings))
     here = start.machine()
-    for choice in start.choose_weights(studio, home, here):
+    for choice in start.choose_weights(settings, studio.catalogue, home, here):
         path = await _fetch(choice, studio, home)
         deployment = start.embedded(home, settings, choice, path, here)
         studio.deployments = (*studio.deployments, deployment)

@@ -69,6 +69,12 @@ def encode(request: ChatRequest, manner: Manner, stop: Sequence[str] = ()) -> by
     return msgspec.json.encode(body)
 
 
+def _estimate(messages: Sequence[Message], answer_bytes: int) -> Usage:
+    """Guess the usage that an engine does not report: about four bytes a token, in Chinese and in English."""
+    prompt_bytes = sum(len(message.text.encode()) + 16 for message in messages)
+    return Usage(prompt=max(prompt_bytes // 4, 1), completion=max(answer_bytes // 4, 1))
+
+
 def _message(message: Message) -> dict[str, Any]:
     return {"role": message.role, "content": message.text}
 
@@ -102,14 +108,20 @@ class ChatEngine:
             if response.status != 200:
                 raise await self._refusal(request.model, response)
             frames = ChatFrames()
+            answer_bytes, counted = 0, False
             async for piece in response.pieces():
-                yield [self._own(event, request) for event in frames.feed(piece)]
+                events = [self._own(event, request) for event in frames.feed(piece)]
+                answer_bytes += sum(len(event.text.encode()) for event in events)
+                counted = counted or any(event.usage is not None for event in events)
+                yield events
                 if frames.failure is not None:
                     raise frames.failure
                 if frames.done:
                     break
             if not frames.finished:
                 raise EngineFailed("the engine's answer ended without a finish reason")
+            if not counted:
+                yield [Event(usage=_estimate(request.messages, answer_bytes))]
         finally:
             response.close()
 
@@ -118,27 +130,29 @@ class ChatEngine:
         if not self.manner.profile.counts:
             return None
         body = {"messages": [_message(message) for message in lead(messages, self.manner.weights)]}
-        prompt = (await self._ask("/apply-template", body))["prompt"]
-        return await self.tokens(prompt) - self.manner.unbilled_tokens
+        prompt = await self._ask("/apply-template", body)
+        return await self.tokens(prompt.prompt) - self.manner.unbilled_tokens
 
     async def tokens(self, text: str) -> int:
         """Return how many tokens `text` is, special tokens parsed."""
         answer = await self._ask("/tokenize", {"content": text, "add_special": False, "parse_special": True})
-        return len(answer["tokens"])
+        return len(answer.tokens)
 
     async def _stop_texts(self, sequences: StopTokens) -> list[str]:
         if not sequences or self.manner.profile.stop_tokens != "text":
             return []
-        texts = [(await self._ask("/detokenize", {"tokens": list(tokens)}))["content"] for tokens in sequences]
-        return [text for text in texts if text]
+        answers = [await self._ask("/detokenize", {"tokens": list(tokens)}) for tokens in sequences]
+        return [answer.content for answer in answers if answer.content]
 
-    async def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, path: str, body: dict[str, Any]) -> "_Asked":
         response = await self._post(path, msgspec.json.encode(body))
         data = await response.body()
         if response.status != 200:
             raise EngineFailed(f"the engine answered {response.status} to {path}")
-        answer: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
-        return answer
+        try:
+            return msgspec.json.decode(data, type=_Asked)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise EngineFailed(f"the engine's answer to {path} is not what it should be: {error}") from error
 
     async def _post(self, path: str, body: bytes) -> Response:
         return await self._client.send("POST", path, body, headers=self.manner.headers, silence_s=self.manner.silence_s)
@@ -164,7 +178,7 @@ class ChatEngine:
             error = msgspec.json.decode(data, type=_ErrorBody).error
         except (msgspec.DecodeError, UnicodeDecodeError):
             error = _Error(message=data[:300].decode("utf-8", "replace"))
-        if response.status == 400 and error.type == "exceed_context_size_error":
+        if response.status == 400 and error.type == "exceed_context_size_error" and error.n_ctx:
             unbilled = self.manner.unbilled_tokens
             # One token of the context is left for the answer: the longest prompt is a token shorter.
             return ContextLengthExceeded(model, error.n_prompt_tokens - unbilled, error.n_ctx - 1 - unbilled)
@@ -177,6 +191,14 @@ class ChatEngine:
         if response.status in (400, 404, 413, 422):
             return InvalidRequest(f"the engine refused the request: {error.message}")
         return EngineFailed(f"the engine answered {response.status}: {error.message}")
+
+
+class _Asked(msgspec.Struct):
+    """What the questions beside chat are answered with: each uses one field."""
+
+    prompt: str = ""
+    content: str = ""
+    tokens: list[int] = []
 
 
 class _Error(msgspec.Struct):

@@ -1,5 +1,6 @@
 """The embedded engine: a llama.cpp child under a supervisor, and the conversation with it."""
 
+from contextlib import aclosing
 from dataclasses import replace
 
 from hanlin.engines.chat import ChatEngine, Manner
@@ -39,9 +40,10 @@ class EmbeddedEngine:
     async def generate(self, request: ChatRequest) -> Events:
         """As `ChatEngine.generate`, once the child is ready. EngineUnavailable when it is not in time."""
         await self.supervisor.ready(self._load_wait_s)
-        async for burst in self._chat.generate(request):
-            self.supervisor.alive()
-            yield burst
+        async with aclosing(self._chat.generate(request)) as bursts:
+            async for burst in bursts:
+                self.supervisor.alive()
+                yield burst
 
     async def count(self, request: ChatRequest) -> int | None:
         """Return the billed prompt tokens of a request, exactly."""

@@ -162,8 +162,9 @@ class Supervisor:
             started = clock()
             try:
                 why = await self._live()
-            except (OSError, HanlinError, json.JSONDecodeError) as error:
-                why = f"could not start: {error}"
+            except Exception as error:  # the end of one life: whatever ended it, there must be another
+                log.debug("engine %s failed", self._command.name, exc_info=True)
+                why = f"could not start: {error or type(error).__name__}"
             failures = 1 if clock() - started > _HEALTHY_AFTER_S else failures + 1
             state = Exited(why, backoff_s(failures), tuple(self._lines))
             log.warning("engine %s: %s", self._command.name, state)
@@ -213,7 +214,7 @@ class Supervisor:
             while True:
                 done, _ = await asyncio.wait([line], timeout=0.25)
                 if done:
-                    return None if b"ready" in line.result() else await self._ending(process)
+                    return None if b"ready" in line.result() else await self._last_word(process)
                 if (progress := _progress(process.pid)) != seen:
                     seen, since = progress, clock()
                     self.state = Loading(process.pid, progress[0])
@@ -221,6 +222,14 @@ class Supervisor:
                     return f"made no progress while loading for {_LOADING_STALL_S:g} s"
         finally:
             line.cancel()
+
+    async def _last_word(self, process: asyncio.subprocess.Process) -> str:
+        """Return why a child did not become ready; one that lives on without saying so is given up."""
+        try:
+            async with asyncio.timeout(_PROBE_EVERY_S):
+                return await self._ending(process)
+        except TimeoutError:
+            return "did not say that it is ready"
 
     async def _watch(self, process: asyncio.subprocess.Process) -> str:
         """Return why the child has to go: it ended by itself, or it gave no sign of life for too long."""

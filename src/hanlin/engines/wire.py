@@ -44,7 +44,8 @@ class Address:
         """The value of the Host header."""
         if self.socket:
             return "localhost"
-        return self.host if self.port in (80, 443) else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
 class _Connection(asyncio.Protocol):

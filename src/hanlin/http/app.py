@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import msgspec
 
 from hanlin.dialects import openai_chat
-from hanlin.errors import HanlinError, MethodNotAllowed, PathNotFound
+from hanlin.errors import HanlinError, InternalError, MethodNotAllowed, PathNotFound
 from hanlin.http.exchange import Exchange, Gone, Receive, Scope, Send, log
 from hanlin.http.streaming import StreamedAnswer
 from hanlin.service import chat
@@ -55,7 +55,7 @@ class App:
             await self._refuse(exchange, problem)
         except Exception:  # the end of a request: whatever it was, its client gets an answer and the log the traceback
             log.exception("%s: %s %s failed", exchange.id, exchange.method, exchange.path)
-            await self._refuse(exchange, HanlinError(_INTERNAL))
+            await self._refuse(exchange, InternalError())
         exchange.log()
 
     def _route(self, exchange: Exchange) -> Handler:
@@ -75,9 +75,6 @@ class App:
             exchange.extra_headers["x-should-retry"] = str(problem.should_retry).lower()
         exchange.problem = problem
         await exchange.answer(problem.status, openai_chat.error(problem, exchange.id))
-
-
-_INTERNAL = "An internal error has occured, please try again later or contact service support."
 
 
 async def _chat(app: App, exchange: Exchange) -> None:

@@ -60,7 +60,8 @@ class Exchange:
 
     async def body(self, limit_bytes: int) -> bytes:
         """Return the request's body. Raises BodyTooLarge as soon as it is, and Gone when the client leaves."""
-        if int(self.header("content-length") or 0) > limit_bytes:
+        length = self.header("content-length") or ""
+        if length.isdecimal() and int(length) > limit_bytes:
             raise BodyTooLarge(limit_bytes)
         parts: list[bytes] = []
         size = 0

@@ -7,9 +7,9 @@ then, so that nobody on the way takes it for dead.
 import asyncio
 import time
 from contextlib import aclosing
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from hanlin.errors import HanlinError
+from hanlin.errors import HanlinError, InternalError
 from hanlin.http.exchange import EVENT_STREAM, Exchange, Gone, log
 from hanlin.types import Burst, Events
 
@@ -64,9 +64,18 @@ class StreamedAnswer:
                 raise
             log.warning("%s: failed mid-stream: %s", self._exchange.id, problem)
             await self._write(self._frames.error(problem, self._exchange.id))
+        except Exception:  # the end of a request: whatever it was, a stream that has begun must end with an error
+            if not self._exchange.started:
+                raise
+            log.exception("%s: failed mid-stream", self._exchange.id)
+            await self._write(self._frames.error(InternalError(), self._exchange.id))
         else:
             await self._write(self._frames.close())
         await self._exchange.end()
+
+    def _cut_off(self) -> NoReturn:
+        log.warning("%s: the client stopped reading and was cut off", self._exchange.id)
+        raise Gone
 
     async def _write(self, data: bytes) -> None:
         async with self._writing:
@@ -94,7 +103,10 @@ class StreamedAnswer:
             return
         if self._writing_since is not None:
             if now - self._writing_since >= self._reader_stall_s:
-                log.warning("%s: the client stopped reading and was cut off", self._exchange.id)
-                raise Gone
+                self._cut_off()
         elif now - self._last_write >= self._keepalive_s:
-            await self._write(KEEP_ALIVE)
+            try:
+                async with asyncio.timeout(self._reader_stall_s):
+                    await self._write(KEEP_ALIVE)
+            except TimeoutError:
+                self._cut_off()

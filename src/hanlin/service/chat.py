@@ -54,10 +54,9 @@ async def complete(plan: Plan, limit_s: float) -> ChatResult:
 
 def shared_prompt(total: Usage, choice: Usage) -> Usage:
     """Add one choice's usage to the total: the prompt and what of it was cached count once."""
-    if total.prompt == 0:
-        return choice
+    first = total if total.prompt else choice
     return msgspec.structs.replace(
-        total, completion=total.completion + choice.completion, reasoning=total.reasoning + choice.reasoning
+        first, completion=total.completion + choice.completion, reasoning=total.reasoning + choice.reasoning
     )
 
 

@@ -45,7 +45,10 @@ class Serving:
 
 
 def serving(model: Model, catalogue: Catalogue, deployments: Sequence[Deployment]) -> Serving:
-    """Decide what answers a model's name: the operator's mapping first, then the same weights, then a stand-in."""
+    """Decide what answers a model's name: the operator's mapping first, then the same weights, then a stand-in.
+
+    A name whose callers need what Hanlin does not carry yet (images, audio, thinking) is unavailable whoever is there.
+    """
     if not model.chats:
         return Serving(Served.UNAVAILABLE, why=say("it is not a chat model", "它不是对话模型"))
     if lacking := catalogue.missing(model):

@@ -23,6 +23,7 @@ from hanlin.types import Answering, ChatRequest
 from hanlin.words import say
 
 DEFAULT_SEED = 1234  # spec/chat.md §3
+MOST_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ REFUSALS: Mapping[str, Refusal] = {
 # (a choice of tools without tools, options of a search that is not asked for).
 _HONOURED = frozenset(
     {
-        *("model", "messages", "stream", "stream_options", "n", "stop", "enable_thinking"),
+        *("model", "messages", "stream", "stream_options", "n", "enable_thinking"),
         *("tool_choice", "parallel_tool_calls", "tool_stream", "search_options"),
     }
 )
@@ -96,7 +97,7 @@ def plan(request: ChatRequest, catalogue: Catalogue, deployments: Sequence[Deplo
         raise _unavailable(request, model, found)
     _check_asks(request, model, found.deployment)
     _check_lengths(request, model)
-    filled = fill(request, model, catalogue)
+    filled = fill(request, model, catalogue, found.deployment.profile)
     return Plan(
         request=filled,
         model=model,
@@ -147,18 +148,18 @@ def _check_asks(request: ChatRequest, model: Model, deployment: Deployment) -> N
 
 
 def _check_lengths(request: ChatRequest, model: Model) -> None:
-    limit = model.output_limit_tokens()
-    asked = request.sampling.max_tokens
-    if asked is not None and (asked < 1 or (limit is not None and asked > limit)):
-        raise InvalidRequest(f"Range of max_tokens should be [1, {limit or 2**31 - 1}]", param="max_tokens")
-    asked = request.sampling.max_completion_tokens
-    if asked is not None and asked < 1:
-        raise InvalidRequest("max_completion_tokens should be at least 1", param="max_completion_tokens")
+    # Reasoning counts into the second one, so the model's limit for answers is not its limit.
+    limits = {"max_tokens": model.output_limit_tokens() or MOST_TOKENS, "max_completion_tokens": MOST_TOKENS}
+    for name, limit in limits.items():
+        asked = getattr(request.sampling, name)
+        if asked is not None and not 1 <= asked <= limit:
+            raise InvalidRequest(f"Range of {name} should be [1, {limit}]", param=name)
 
 
-def fill(request: ChatRequest, model: Model, catalogue: Catalogue) -> ChatRequest:
-    """Return the request with the catalogue's value wherever the caller left the model its own."""
-    asked, defaults = request.sampling, catalogue.sampling(model, thinking=False)
+def fill(request: ChatRequest, model: Model, catalogue: Catalogue, profile: EngineProfile) -> ChatRequest:
+    """Return the request with the catalogue's value, or the engine's own, wherever the caller left it to the model."""
+    asked = request.sampling
+    defaults = msgspec.structs.replace(catalogue.sampling(model, thinking=False), **profile.defaults)
 
     def first(given: Any, default: Any) -> Any:
         return default if given is None else given
@@ -192,8 +193,10 @@ def ignored(request: ChatRequest, model: Model, profile: EngineProfile) -> tuple
 
 
 def _is_honoured(name: str, request: ChatRequest, profile: EngineProfile) -> bool:
-    if name == "stop" and request.sampling.stop_tokens:
-        return profile.stop_tokens is not None
+    if name == "stop":
+        return profile.stop_tokens is not None if request.sampling.stop_tokens else profile.honours("stop")
+    if name in ("logprobs", "top_logprobs") and not request.logprobs:
+        return True
     if name in _HONOURED:
         return True
     if name in REFUSALS:

@@ -14,7 +14,7 @@ from hanlin.routing.capacity import Capacity
 from hanlin.service import start
 from hanlin.service.deployments import Deployment, serving
 from hanlin.service.studio import Card
-from hanlin.service.weights import Choice, choose_default, named, titles
+from hanlin.service.weights import Choice, titles
 from hanlin.settings import Settings
 from hanlin.types import ChatRequest, Events
 from hanlin.words import say
@@ -36,21 +36,11 @@ class NotRunning:
         pass
 
 
-def weights(home: Home, settings: Settings, catalogue: Catalogue, here: Machine) -> list[Choice]:
-    """Return the weights that a start would run. Raises StartupError for names that are neither here nor known."""
-    rows = start.weight_rows()
-    if not settings.embedded:
-        return []
-    if not settings.weights:
-        return [choose_default(rows, here.free_bytes, small=settings.small)]
-    return [named(name, rows, catalogue.find(name), home.models) for name in settings.weights]
-
-
 def cards(home: Home, settings: Settings, catalogue: Catalogue, here: Machine) -> list[Card]:
     """Return every callable name with what would answer it, in the catalogue's order. Raises StartupError."""
     deployments = (
         *start.servers(settings),
-        *(_on_paper(choice, settings, here) for choice in weights(home, settings, catalogue, here)),
+        *(_on_paper(choice, settings, here) for choice in start.choose_weights(settings, catalogue, home, here)),
     )
     return [_card(name, catalogue, deployments) for name in catalogue.names()]
 

@@ -15,6 +15,7 @@ import psutil
 
 from hanlin.catalogue import WeightsCatalogue, load_weights
 from hanlin.catalogue.loading import load
+from hanlin.catalogue.models import Catalogue
 from hanlin.engines.embedded import EmbeddedEngine
 from hanlin.engines.llama import Machine, orders
 from hanlin.engines.profiles import WeightsProfile, profiles
@@ -86,14 +87,14 @@ def weight_rows() -> WeightsCatalogue:
     return load_weights()
 
 
-def choose_weights(studio: Studio, home: Home, here: Machine) -> list[choosing.Choice]:
+def choose_weights(settings: Settings, catalogue: Catalogue, home: Home, here: Machine) -> list[choosing.Choice]:
     """Return the weights that the embedded engine will run, by the settings or by memory. Raises StartupError."""
     rows = weight_rows()
-    if not studio.settings.embedded:
+    if not settings.embedded:
         return []
-    if not studio.settings.weights:
-        return [choosing.choose_default(rows, here.free_bytes, small=studio.settings.small)]
-    return [choosing.named(name, rows, studio.catalogue.find(name), home.models) for name in studio.settings.weights]
+    if not settings.weights:
+        return [choosing.choose_default(rows, here.free_bytes, small=settings.small)]
+    return [choosing.named(name, rows, catalogue.find(name), home.models) for name in settings.weights]
 
 
 def embedded(home: Home, settings: Settings, choice: choosing.Choice, path: Path, here: Machine) -> Deployment:
