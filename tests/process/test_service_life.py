@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
+from openai import APIError
 
 from hanlin.testing import FakeEngine, Rule, wait_until
 from tests.service import KEY, Service, ask, ask_streamed, in_front_of
@@ -134,7 +135,8 @@ def test_streams_that_outlast_the_limit_do_not_keep_the_service_from_ending(make
         code = service.stop(within_s=20)
 
         assert code == 0
-        stream.close()
+        with pytest.raises(APIError, match="shut down"):
+            list(stream)
 
 
 def test_the_key_is_kept_as_a_hash_only_and_the_made_one_is_shown_once(make: Start) -> None:

@@ -24,6 +24,9 @@ from hanlin.service.weights import Choice, means
 from hanlin.settings import Settings, load
 from hanlin.words import say
 
+# How long calls that are cut may take to say so.
+_LAST_WORDS_S = 2.0
+
 
 def run(home: Home, config: Path | None, flags: Mapping[str, Any]) -> None:
     """Serve until a signal ends it. Raises StartupError and WeightsError for what keeps it from starting."""
@@ -78,7 +81,9 @@ async def _drain(studio: Studio, app: App, server: Server) -> None:
                 f"正在完成 {app.open_calls} 个未结束的调用，最多 {studio.settings.shutdown_s:g} 秒",
             )
         )
-    await server.drain(studio.settings.shutdown_s)
+    if await server.drain(studio.settings.shutdown_s):
+        app.cut()
+        await server.drain(_LAST_WORDS_S)
 
 
 async def _rise(home: Home, studio: Studio, held: HomeLock, port: int, began: float) -> None:

@@ -421,7 +421,7 @@ class Stream:
 
     def error(self, problem: HanlinError, request_id: str) -> bytes:
         """One typed error in place of the rest of the answer; nothing follows it."""
-        return b"data: " + error(problem, request_id) + b"\n\n"
+        return error_frame(problem, request_id)
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
@@ -451,3 +451,8 @@ def error(problem: HanlinError, request_id: str) -> bytes:
             "request_id": request_id,
         }
     )
+
+
+def error_frame(problem: HanlinError, request_id: str) -> bytes:
+    """Return an error as the last frame of a stream that has begun."""
+    return b"data: " + error(problem, request_id) + b"\n\n"

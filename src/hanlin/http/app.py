@@ -1,6 +1,7 @@
 """The HTTP surface as an ASGI application: paths, keys, and the hand-over between dialects and `service`."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,17 +10,19 @@ from urllib.parse import unquote
 import msgspec
 
 from hanlin.dialects import openai_chat
-from hanlin.errors import HanlinError, InternalError, MethodNotAllowed, PathNotFound
+from hanlin.errors import EngineUnavailable, HanlinError, InternalError, MethodNotAllowed, PathNotFound
 from hanlin.http.exchange import Exchange, Gone, Receive, Scope, Send, log
 from hanlin.http.streaming import StreamedAnswer
 from hanlin.service import chat
 from hanlin.service.planning import Plan
 from hanlin.service.studio import Card, Studio
 from hanlin.types import Answering
+from hanlin.words import say
 
 BASE = "/compatible-mode/v1"
 PREFIXES = (BASE, "/v1")
 
+_LAST_WORD_S = 1.0
 _LISTED_NAMES = 32
 _NAME_CHARACTERS = 64
 
@@ -31,26 +34,43 @@ class App:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        self.open_calls = 0
         self.idle = asyncio.Event()  # set while no call is open
         self.idle.set()
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._cutting = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
-        self.open_calls += 1
+        call = asyncio.current_task()
+        assert call is not None
+        self._calls.add(call)
         self.idle.clear()
         try:
             await self._handle(exchange)
         finally:
-            self.open_calls -= 1
-            if not self.open_calls:
+            self._calls.discard(call)
+            if not self._calls:
                 self.idle.set()
+
+    @property
+    def open_calls(self) -> int:
+        return len(self._calls)
+
+    def cut(self) -> None:
+        """End every open call with an error, because the service ends."""
+        self._cutting = True
+        for call in self._calls:
+            call.cancel()
 
     async def _handle(self, exchange: Exchange) -> None:
         try:
             await self._route(exchange)(self, exchange)
         except Gone:
             exchange.status = exchange.status or 499
+        except asyncio.CancelledError:
+            if not self._cutting:
+                raise
+            await self._cut_short(exchange)
         except HanlinError as problem:
             await self._refuse(exchange, problem)
         except Exception:  # the end of a request: whatever it was, its client gets an answer and the log the traceback
@@ -65,6 +85,15 @@ class App:
         if methods is None:
             return _not_found
         return methods.get(exchange.method) or _not_allowed
+
+    async def _cut_short(self, exchange: Exchange) -> None:
+        problem = EngineUnavailable(say("the service was shut down", "服务已关闭"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_S):
+                if exchange.started:
+                    await exchange.write(openai_chat.error_frame(problem, exchange.id))
+                    await exchange.end()
+                await self._refuse(exchange, problem)
 
     async def _refuse(self, exchange: Exchange, problem: HanlinError) -> None:
         if exchange.started:
