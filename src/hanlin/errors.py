@@ -190,7 +190,7 @@ class EngineStalled(EngineError):
     code = "RequestTimeOut"
 
     def __init__(self, silent_s: float) -> None:
-        super().__init__(f"Response timeout! The engine was silent for {silent_s:g} s and is being restarted")
+        super().__init__(f"Response timeout! The engine was silent for {silent_s:g} s")
 
 
 class RequestTimedOut(EngineError):

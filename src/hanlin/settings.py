@@ -188,9 +188,14 @@ def _from_file(file: Path) -> Iterable[tuple[str, Any]]:
 _NOT_SETTINGS = {"HANLIN_HOME", "HANLIN_LANG", "HANLIN_CONFIG"}
 
 
+def _of_kubernetes(variable: str, value: str) -> bool:
+    """Recognise what Kubernetes puts into every container beside a Service that is called hanlin."""
+    return variable.startswith(("HANLIN_SERVICE_", "HANLIN_PORT_")) or (variable == "HANLIN_PORT" and "://" in value)
+
+
 def _from_environment(environment: Mapping[str, str]) -> Iterable[tuple[str, Any]]:
     for variable, value in sorted(environment.items()):
-        if not variable.startswith("HANLIN_") or variable in _NOT_SETTINGS:
+        if not variable.startswith("HANLIN_") or variable in _NOT_SETTINGS or _of_kubernetes(variable, value):
             continue
         name = variable.removeprefix("HANLIN_").lower()
         if name not in FIELDS or name == "deployment":

@@ -85,10 +85,14 @@ async def test_questions_asked_at_once_are_all_answered(embedded_service: Servic
     assert {answer.choices[0].finish_reason for answer in answers} <= {"stop", "length"}
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_a_stream_says_the_same_as_an_unstreamed_answer_of_the_same_seed(client: OpenAI, n: int) -> None:
-    """Same words, same counts; only what happened to be cached already may differ."""
-    asked: dict[str, Any] = {"model": "qwen-plus", "messages": QUESTION, "seed": 11, "max_tokens": 40, "n": n}
+def test_a_stream_says_the_same_as_an_unstreamed_answer_of_the_same_seed(client: OpenAI) -> None:
+    """Same words, same counts; the prompt is in the engine's cache for both.
+
+    Of one choice: several are decoded together, and then an engine's arithmetic depends on who else is there.
+    """
+    n = 1
+    asked: dict[str, Any] = {"model": "qwen-plus", "messages": QUESTION, "seed": 11, "max_tokens": 40}
+    client.chat.completions.create(**asked)
 
     whole = client.chat.completions.create(**asked)
     chunks = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))

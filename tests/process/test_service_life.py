@@ -1,5 +1,6 @@
 """The service as a process: its port, its home, its end. A fake engine answers behind it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -244,3 +245,23 @@ def test_calls_while_weights_are_fetched_are_told_to_come_back(make: Start) -> N
         assert int(answer.headers["retry-after"]) > 0
         assert ready.status_code == 503
         assert "fetching" in ready.json()["reason"]
+
+
+def test_probes_get_through_beside_hundreds_of_idle_connections(make: Start) -> None:
+    """Clients keep pools of connections; a liveness probe that hangs restarts a healthy service."""
+    with FakeEngine() as engine, contextlib.ExitStack() as idle:
+        service = make(config=in_front_of(engine)).start()
+        for _ in range(400):
+            idle.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+
+        status = httpx2.get(f"{service.url}/ready", timeout=10).status_code
+
+        assert status == 200
+
+
+def test_a_name_can_be_listened_on(make: Start) -> None:
+    """Whoever writes localhost means it."""
+    with FakeEngine() as engine:
+        service = make("--host", "localhost", config=in_front_of(engine)).start()
+
+        assert ask(service.client()).choices[0].message.content

@@ -125,7 +125,7 @@ def test_the_reason_is_in_the_users_language(monkeypatch: pytest.MonkeyPatch) ->
         (WEIGHTS | {"needs": ("image",)}, "hanlin models"),
         (WEIGHTS | {"thinking": "only"}, "hanlin models"),
         (WEIGHTS | {"endpoint": "embeddings"}, "hanlin models"),
-        ({}, "hanlin models"),
+        ({}, "[[deployment]]"),
     ],
 )
 def test_the_remedy_is_a_command_that_would_help(row: dict[str, Any], words: str) -> None:

@@ -87,6 +87,7 @@ def test_the_embedded_engine_gets_every_parameter_under_its_own_name() -> None:
         "stream": True,
         "stream_options": {"include_usage": True},
         "min_p": 0.0,
+        "chat_template_kwargs": {"enable_thinking": False},
         "return_progress": True,
         "cache_prompt": True,
         "temperature": 0.5,

@@ -377,3 +377,32 @@ def test_what_is_no_http_address_is_refused(url: str) -> None:
     """At the start, not at the first call."""
     with pytest.raises(ValueError):
         Address.of_url(url)
+
+
+async def test_a_connection_is_kept_when_the_body_ends_right_after_its_last_word() -> None:
+    """A chat's reader stops at `[DONE]`; a new connection for every call would cost each its first token."""
+    connections: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(1)
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndone\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    client = Client(Address("127.0.0.1", server.sockets[0].getsockname()[1]))
+    for _ in range(2):
+        response = await client.send("GET", "/")
+        async for _piece in response.pieces():
+            await response.finish(5.0)
+            break
+
+    assert len(connections) == 1
+    client.close()
+    server.close()
+    await server.wait_closed()

@@ -32,7 +32,7 @@ def test_what_nobody_set_is_chosen_from_the_machine(weights: Path) -> None:
     """A first start needs no settings."""
     result = told(weights)
 
-    assert (result.slots, result.threads, result.context_tokens) == (4, 2, 8_192)
+    assert (result.slots, result.threads, result.context_tokens) == (4, 2, 16_384)
     assert (result.batch_tokens, result.cache_mib) == (32, 256)
     assert (result.model_path, result.socket) == (str(weights), "/run/s.sock")
     assert result.parent_pid == os.getpid()
@@ -62,12 +62,19 @@ def test_a_small_machine_keeps_a_small_cache(weights: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("free_bytes", "tokens"),
-    [(0, 4_096), (6 * GIB - 1, 4_096), (6 * GIB, 8_192), (16 * GIB - 1, 8_192), (16 * GIB, 16_384)],
+    ("free_bytes", "size_bytes", "slots", "tokens"),
+    [
+        (0, 491_400_064, 4, 2_048),
+        (GIB, 491_400_064, 4, 2_048),
+        (8 * GIB, 1_117_320_768, 4, 8_192),
+        (22 * GIB, 1_117_320_768, 4, 16_384),
+        (16 * GIB, 5_000_000_000, 4, 2_048),
+        (16 * GIB, 5_000_000_000, 1, 8_192),
+    ],
 )
-def test_the_context_grows_with_the_memory_that_is_free(free_bytes: int, tokens: int) -> None:
-    """Four slots of it must fit beside everything else."""
-    assert context_that_fits(free_bytes) == tokens
+def test_the_context_fits_beside_the_weights(free_bytes: int, size_bytes: int, slots: int, tokens: int) -> None:
+    """Larger weights need more memory for each token too: a child that does not fit is killed again and again."""
+    assert context_that_fits(free_bytes, size_bytes, slots) == tokens
 
 
 @pytest.mark.parametrize(

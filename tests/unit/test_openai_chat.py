@@ -214,7 +214,7 @@ def test_any_other_logit_bias_is_refused(bias: object) -> None:
     problem = refusal(logit_bias=bias)
 
     assert (problem.message, problem.param) == (
-        "'logit_bias' must map token ids to numbers in [-100, 100]",
+        "'logit_bias' must map at most 1024 token ids to numbers in [-100, 100]",
         "logit_bias",
     )
 

@@ -268,7 +268,7 @@ def test_max_completion_tokens_is_at_least_one() -> None:
 
 # --- what the catalogue fills in -------------------------------------------------------------------------------------
 
-PLAIN = EngineProfile(parameters={})
+PLAIN = EngineProfile(parameters={}, fills_max_tokens=True)
 OWN = SamplingDefaults(temperature=0.7, top_p=0.8, top_k=20, presence_penalty=1.5, repetition_penalty=1.05)
 
 
@@ -423,3 +423,20 @@ def test_every_name_of_the_catalogue_gets_a_plan_or_a_reason(catalogue: Catalogu
             assert result.request.sampling.temperature is not None
             assert result.request.sampling.top_k is not None
     assert answered > 50
+
+
+def test_a_server_that_may_think_all_the_same_is_said() -> None:
+    """Our engine is told not to think; another server is not, and the caller must know."""
+    asked = request(enable_thinking=False, given=frozenset({"enable_thinking"}))
+
+    for_engine = ignored(asked, model(thinking="hybrid-default-on"), LLAMA)
+    for_server = ignored(asked, model(thinking="hybrid-default-on"), OPENAI)
+
+    assert (for_engine, for_server) == ((), ("enable_thinking",))
+
+
+def test_a_server_is_sent_no_limit_that_the_caller_did_not_give() -> None:
+    """A server with a smaller context would refuse the catalogue's."""
+    profile = EngineProfile(parameters={"max_tokens": "max_tokens"})
+
+    assert filled(Sampling(), profile=profile, max_output_tokens=8_192).max_tokens is None

@@ -253,3 +253,15 @@ def test_the_home_is_where_the_variable_says_or_in_the_users_folder(monkeypatch:
     assert default_home({"HANLIN_HOME": "/srv/hanlin"}) == Path("/srv/hanlin")
     assert default_home({"HANLIN_HOME": "~/h"}) == Path("/home/li/h")
     assert default_home({"HANLIN_HOME": ""}) == default_home({}) == Path("/home/li/.hanlin")
+
+
+def test_what_kubernetes_injects_is_no_setting() -> None:
+    """A Service that is called hanlin puts these into every container beside it."""
+    environment = {
+        "HANLIN_SERVICE_HOST": "10.0.0.1",
+        "HANLIN_SERVICE_PORT": "8080",
+        "HANLIN_PORT": "tcp://10.0.0.1:8080",
+        "HANLIN_PORT_8080_TCP_ADDR": "10.0.0.1",
+    }
+
+    assert load(environment=environment).settings.port == 8080

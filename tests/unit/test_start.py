@@ -164,3 +164,21 @@ async def test_a_home_is_opened_without_deployments(tmp_path: Path) -> None:
     assert studio.starting == "starting"
     assert studio.catalogue.find("qwen-plus") is not None
     await studio.close()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, Machine(64 * 2**30, 8)),
+        ({"memory.max": "max\n", "memory.current": "1\n", "cpu.max": "max 100000\n"}, Machine(64 * 2**30, 8)),
+        ({"memory.max": f"{2 * 2**30}\n", "memory.current": f"{2**30}\n"}, Machine(2**30, 8)),
+        ({"memory.max": "1\n", "memory.current": "2\n", "cpu.max": "150000 100000\n"}, Machine(0, 2)),
+        ({"cpu.max": "1000 100000\n"}, Machine(64 * 2**30, 1)),
+    ],
+)
+def test_a_containers_limits_are_the_machine(tmp_path: Path, files: dict[str, str], expected: Machine) -> None:
+    """What the host has is of no use to a process that is killed for touching it."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    assert start.within_limits(Machine(64 * 2**30, 8), tmp_path) == expected

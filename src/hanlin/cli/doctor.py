@@ -30,7 +30,7 @@ from hanlin.cli.pull import is_whole
 from hanlin.engines.weights import find, installed, memory_needed
 from hanlin.errors import HanlinError, StartupError
 from hanlin.home import Home, Running, prepare, running, server_secret
-from hanlin.http.server import free_port
+from hanlin.http.server import free_address
 from hanlin.keys import hash_key
 from hanlin.service import neighbours, start
 from hanlin.service.diagnosis import Facts, Finding, KeyState, Level, WeightsState, diagnose, worst
@@ -147,7 +147,7 @@ def _port_problem(settings: Settings, service: Running | None) -> str:
     if service is not None:
         return ""
     try:
-        free_port(settings.host, settings.port)
+        free_address(settings.host, settings.port)
     except StartupError as problem:
         return str(problem)
     return ""

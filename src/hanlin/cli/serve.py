@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hanlin.engines.weights import Progress
 from hanlin.errors import StartupError
 from hanlin.home import Home, HomeLock, lock, prepare
 from hanlin.http.app import BASE, App
-from hanlin.http.server import Server, free_port
+from hanlin.http.server import Server, free_address
 from hanlin.service import start
 from hanlin.service.studio import Studio
 from hanlin.service.weights import Choice, means
@@ -39,13 +40,14 @@ def run(home: Home, config: Path | None, flags: Mapping[str, Any]) -> None:
 
 async def _serve(home: Home, settings: Settings, held: HomeLock) -> None:
     began = time.monotonic()
-    port = free_port(settings.host, settings.port)
     studio = await start.open_studio(home, settings)
-    server = Server(app := App(studio), settings.host, port)
+    key = await start.first_key(studio.store, studio.secret, settings)
+    address, port = free_address(settings.host, settings.port)
+    server = Server(app := App(studio), address, port)
     try:
         server.start()
         ending = asyncio.create_task(_signal())
-        rising = asyncio.create_task(_rise(home, studio, held, port, began))
+        rising = asyncio.create_task(_rise(home, studio, held, _Start(port, key, began)))
         falling = asyncio.create_task(server.wait())
         done, _ = await asyncio.wait((ending, rising, falling), return_when=asyncio.FIRST_COMPLETED)
         if rising in done:
@@ -55,7 +57,10 @@ async def _serve(home: Home, settings: Settings, held: HomeLock) -> None:
         if ending in done:
             await _drain(studio, app, server)
         else:
-            raise StartupError(say("the HTTP server ended unexpectedly", "HTTP 服务意外结束"))
+            failure = server.failure()
+            raise StartupError(
+                say(f"the HTTP server ended unexpectedly: {failure}", f"HTTP 服务意外结束：{failure}")
+            ) from failure
     finally:
         await server.stop()
         await studio.close()
@@ -86,12 +91,20 @@ async def _drain(studio: Studio, app: App, server: Server) -> None:
         await server.drain(_LAST_WORDS_S)
 
 
-async def _rise(home: Home, studio: Studio, held: HomeLock, port: int, began: float) -> None:
+@dataclass(frozen=True)
+class _Start:
+    """What the banner says of a start: where, with which key, since when (monotonic seconds)."""
+
+    port: int
+    key: start.FirstKey | None
+    began: float
+
+
+async def _rise(home: Home, studio: Studio, held: HomeLock, this: _Start) -> None:
     """Do everything between the open port and the banner."""
     settings = studio.settings
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"http://{host}:{port}{BASE}"
-    key = await start.first_key(studio.store, studio.secret, settings)
+    url = f"http://{host}:{this.port}{BASE}"
     held.announce(url)
     studio.deployments = tuple(start.servers(settings))
     here = start.machine()
@@ -101,7 +114,7 @@ async def _rise(home: Home, studio: Studio, held: HomeLock, port: int, began: fl
         studio.deployments = (*studio.deployments, deployment)
     studio.starting = None
     await _until_ready(studio)
-    show_banner(show.out, url, key, studio.cards(), time.monotonic() - began)
+    show_banner(show.out, url, this.key, studio.cards(), time.monotonic() - this.began)
 
 
 async def _fetch(choice: Choice, studio: Studio, home: Home) -> Path:
@@ -128,10 +141,11 @@ async def _fetch(choice: Choice, studio: Studio, home: Home) -> Path:
 
 
 async def _until_ready(studio: Studio) -> None:
-    """Return once a chat call would be answered. An engine that cannot load says so and is tried again meanwhile."""
-    said = ""
-    while (why := studio.why_not_ready()) is not None:
-        if "exit" in why and why != said:
-            show.fail(why)
-            said = why
+    """Return once a chat call would be answered. An engine that fails says so, once, and is tried again meanwhile."""
+    said: set[str] = set()
+    while studio.why_not_ready() is not None:
+        for trouble in studio.troubles():
+            if trouble not in said:
+                show.fail(trouble)
+                said.add(trouble)
         await asyncio.sleep(0.05)

@@ -196,10 +196,17 @@ _STOP_REFUSAL = (
 )
 
 
+# Every token that is generated is compared with all of them.
+_MOST_STOPS = 64
+_MOST_BIASES = 1024
+
+
 def _stop(fields: Mapping[str, bytes]) -> tuple[tuple[str, ...], StopTokens]:
     """Return stop texts and stop token sequences; a list of ids is one sequence an id."""
     value = _value(fields.get("stop", b"null"))
     values = value if isinstance(value, list) else [] if value is None else [value]
+    if len(values) > _MOST_STOPS:
+        raise InvalidRequest(f"'stop' holds {len(values)} sequences, at most {_MOST_STOPS} are taken", param="stop")
     if all(isinstance(item, str) for item in values):
         return tuple(item for item in values if item), ()
     if isinstance(value, list) and all(_is_token(item) for item in value):
@@ -221,12 +228,21 @@ def _logit_bias(fields: Mapping[str, bytes]) -> tuple[tuple[int, float], ...]:
     value = _value(fields.get("logit_bias", b"null"))
     if value is None:
         return ()
-    if isinstance(value, dict) and all(
-        _is_token_id(token) and isinstance(bias, (int, float)) and not isinstance(bias, bool) and -100 <= bias <= 100
-        for token, bias in value.items()
+    if (
+        isinstance(value, dict)
+        and len(value) <= _MOST_BIASES
+        and all(
+            _is_token_id(token)
+            and isinstance(bias, (int, float))
+            and not isinstance(bias, bool)
+            and -100 <= bias <= 100
+            for token, bias in value.items()
+        )
     ):
         return tuple((int(token), float(bias)) for token, bias in value.items())
-    raise InvalidRequest("'logit_bias' must map token ids to numbers in [-100, 100]", param="logit_bias")
+    raise InvalidRequest(
+        f"'logit_bias' must map at most {_MOST_BIASES} token ids to numbers in [-100, 100]", param="logit_bias"
+    )
 
 
 def _include_usage(fields: Mapping[str, bytes], *, stream: bool) -> bool:

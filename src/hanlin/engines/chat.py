@@ -17,6 +17,7 @@ from hanlin.errors import ContextLengthExceeded, EngineFailed, EngineUnavailable
 from hanlin.types import ChatRequest, Event, Events, Message, Sampling, StopTokens, Usage
 
 _RETRY_S = 5
+_AFTER_DONE_S = 0.05  # how long the end of a body may be behind its `[DONE]` for the connection to be kept
 _LONGEST_RETRY_S = 60  # SDKs obey no longer ones (spec/surfaces.md §9.1)
 
 
@@ -117,6 +118,7 @@ class ChatEngine:
                 if frames.failure is not None:
                     raise frames.failure
                 if frames.done:
+                    await response.finish(_AFTER_DONE_S)
                     break
             if not frames.finished:
                 raise EngineFailed("the engine's answer ended without a finish reason")
@@ -129,7 +131,9 @@ class ChatEngine:
         """Return the exact prompt tokens that the caller is billed for, or None when this engine can't tell."""
         if not self.manner.profile.counts:
             return None
-        body = {"messages": [_message(message) for message in lead(messages, self.manner.weights)]}
+        body: dict[str, Any] = {"messages": [_message(message) for message in lead(messages, self.manner.weights)]}
+        if (switches := self.manner.profile.fixed.get("chat_template_kwargs")) is not None:
+            body["chat_template_kwargs"] = switches
         prompt = await self._ask("/apply-template", body)
         return await self.tokens(prompt.prompt) - self.manner.unbilled_tokens
 
@@ -141,7 +145,10 @@ class ChatEngine:
     async def _stop_texts(self, sequences: StopTokens) -> list[str]:
         if not sequences or self.manner.profile.stop_tokens != "text":
             return []
-        answers = [await self._ask("/detokenize", {"tokens": list(tokens)}) for tokens in sequences]
+        try:
+            answers = [await self._ask("/detokenize", {"tokens": list(tokens)}) for tokens in sequences]
+        except EngineFailed as error:
+            raise InvalidRequest(f"stop holds ids that are no tokens of the model: {error}", param="stop") from error
         return [answer.content for answer in answers if answer.content]
 
     async def _ask(self, path: str, body: dict[str, Any]) -> "_Asked":

@@ -6,7 +6,7 @@ from dataclasses import replace
 from hanlin.engines.chat import ChatEngine, Manner
 from hanlin.engines.llama import Orders
 from hanlin.engines.profiles import WeightsProfile, profiles
-from hanlin.engines.supervisor import Ready, State, Supervisor
+from hanlin.engines.supervisor import Exited, Ready, State, Supervisor
 from hanlin.engines.wire import Address, Client
 from hanlin.errors import EngineFailed
 from hanlin.types import ChatRequest, Events
@@ -49,6 +49,9 @@ class EmbeddedEngine:
         """Return the billed prompt tokens of a request, exactly."""
         await self.supervisor.ready(self._load_wait_s)
         return await self._chat.count(request.messages)
+
+    def trouble(self) -> str | None:
+        return f"{self.orders.name}: {self.state}" if isinstance(self.state, Exited) else None
 
     async def close(self) -> None:
         await self.supervisor.stop()

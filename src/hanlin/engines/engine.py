@@ -17,5 +17,8 @@ class Engine(Protocol):
     def why_not_ready(self) -> str | None:
         """Return None when a call would be answered now, else what is going on."""
 
+    def trouble(self) -> str | None:
+        """Return what went wrong, when something did and is not mended yet."""
+
     async def close(self) -> None:
         """End everything that this engine started."""

@@ -21,6 +21,8 @@ class EngineProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     logprobs: bool = False
     top_logprobs_min: int = 0
     stop_tokens: Literal["text"] | None = None
+    fills_max_tokens: bool = False
+    thinks: Literal["maybe", "never"] = "maybe"
 
     def honours(self, name: str) -> bool:
         """Say whether the wire parameter `name` reaches the engine and has its effect there."""

@@ -27,5 +27,8 @@ class ServerEngine:
     def why_not_ready(self) -> str | None:
         return None
 
+    def trouble(self) -> str | None:
+        return None
+
     async def close(self) -> None:
         self._client.close()

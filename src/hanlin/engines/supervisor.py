@@ -117,9 +117,11 @@ class Supervisor:
         self._process: asyncio.subprocess.Process | None = None
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._last_sign = 0.0
+        self._unready_since = 0.0
         self.restarts = 0
 
     def start(self) -> None:
+        self._unready_since = asyncio.get_running_loop().time()
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"supervise {self._command.name}")
 
     async def stop(self) -> None:
@@ -138,11 +140,14 @@ class Supervisor:
         self._last_sign = asyncio.get_running_loop().time()
 
     async def ready(self, wait_s: float) -> None:
-        """Return once the child is ready; EngineUnavailable with the state when that takes longer than `wait_s`."""
+        """Return once the child is ready; EngineUnavailable with the state when it has not been for `wait_s`.
+
+        Counted from when it was last ready, not from the call: a line of callers is told at once, not one by one.
+        """
         if isinstance(self.state, Ready):
             return
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout_at(self._unready_since + wait_s):
                 while not isinstance(self.state, Ready):
                     if isinstance(self.state, Stopped):
                         raise EngineUnavailable("the service is shutting down")
@@ -151,6 +156,8 @@ class Supervisor:
             raise EngineUnavailable(f"{self._command.name}: {self.state}") from None
 
     def _become(self, state: State) -> None:
+        if isinstance(self.state, Ready):
+            self._unready_since = asyncio.get_running_loop().time()
         self.state = state
         self._changed.set()
         self._changed = asyncio.Event()
@@ -164,7 +171,7 @@ class Supervisor:
                 why = await self._live()
             except Exception as error:  # the end of one life: whatever ended it, there must be another
                 log.debug("engine %s failed", self._command.name, exc_info=True)
-                why = f"could not start: {error or type(error).__name__}"
+                why = f"could not start: {str(error) or type(error).__name__}"
             failures = 1 if clock() - started > _HEALTHY_AFTER_S else failures + 1
             state = Exited(why, backoff_s(failures), tuple(self._lines))
             log.warning("engine %s: %s", self._command.name, state)
@@ -192,7 +199,8 @@ class Supervisor:
             process.stdin.write(json.dumps(self._command.line()).encode() + b"\n")
             if (failure := await self._load(process)) is not None:
                 return failure
-            await self._prepare()
+            async with asyncio.timeout(_LOADING_STALL_S):
+                await self._prepare()
             self._become(Ready(process.pid))
             log.info("engine %s: ready, pid %d", self._command.name, process.pid)
             return await self._watch(process)

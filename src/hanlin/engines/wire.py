@@ -6,6 +6,7 @@ response closes its connection, because that is the only signal that makes an en
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -192,6 +193,16 @@ class Response:
                 self.close()
                 raise EngineFailed(f"the engine's answer is larger than {limit_bytes} bytes")
         return b"".join(parts)
+
+    async def finish(self, within_s: float) -> None:
+        """Read what is left of a body that should be over, so that its connection can be used again."""
+        connection = self._connection
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not connection.complete and not connection.closed:
+                    await connection.wait()
+        connection.take()
+        self._settle(reusable=connection.complete and connection.keep_alive)
 
     def close(self) -> None:
         """Give the connection up. Closing an unfinished response tells the engine to stop."""

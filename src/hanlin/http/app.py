@@ -87,7 +87,7 @@ class App:
         return methods.get(exchange.method) or _not_allowed
 
     async def _cut_short(self, exchange: Exchange) -> None:
-        problem = EngineUnavailable(say("the service was shut down", "服务已关闭"))
+        problem = exchange.problem = EngineUnavailable(say("the service was shut down", "服务已关闭"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORD_S):
                 if exchange.started:

@@ -11,29 +11,35 @@ from hanlin.errors import StartupError
 from hanlin.http.app import App
 from hanlin.words import say
 
+# Connections that wait to be accepted, and those that are open at once, idle ones of clients' pools included: many more
+# than calls, so that a probe always gets through. How many calls there may be is decided by `routing.capacity`.
+_BACKLOG = 1024
+_CONNECTIONS = 8192
 
-def free_port(host: str, port: int) -> int:
-    """Return the port to listen on, one that is free for 0. Raises StartupError when somebody listens there already.
 
-    Granian shares its port with whoever wants it (SO_REUSEPORT): two servers on one port by accident look like random
-    failures. So it is probed here, without sharing.
+def free_address(host: str, port: int) -> tuple[str, int]:
+    """Return the numeric address and the port to listen on, one that is free for port 0.
+
+    Raises StartupError when the name is unknown or somebody listens there already. Granian shares its port with whoever
+    wants it (SO_REUSEPORT): two servers on one port by accident look like random failures. So it is probed here,
+    without sharing.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # Connections of a server that has just ended linger on its port; they are no reason to refuse.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise StartupError(
-                say(
-                    f"{host}:{port} cannot be used: {error.strerror}. Choose another with --port N, "
-                    "or end the program that listens there",
-                    f"{host}:{port} 无法使用：{error.strerror}。请用 --port N 指定其他端口，或结束占用该端口的程序",
-                )
-            ) from error
-        bound: int = probe.getsockname()[1]
-        return bound
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # Connections of a server that has just ended linger on its port; they are no reason to refuse.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            bound: tuple[str, int] = probe.getsockname()[:2]
+            return bound
+    except OSError as error:
+        raise StartupError(
+            say(
+                f"{host}:{port} cannot be used: {error.strerror}. Choose another with --port N or --host ADDRESS, "
+                "or end the program that listens there",
+                f"{host}:{port} 无法使用：{error.strerror}。请用 --port N 或 --host 地址 另选，或结束占用该端口的程序",
+            )
+        ) from error
 
 
 class Server:
@@ -49,6 +55,8 @@ class Server:
             http=HTTPModes.http1,
             websockets=False,
             log_enabled=False,
+            backlog=_BACKLOG,
+            backpressure=_CONNECTIONS,
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -59,6 +67,12 @@ class Server:
         """Return when the server has ended by itself, which it should not."""
         assert self._task is not None
         await asyncio.wait((self._task,))
+
+    def failure(self) -> BaseException | None:
+        """Return what ended the server, None when it runs or was stopped."""
+        if self._task is None or not self._task.done() or self._task.cancelled():
+            return None
+        return self._task.exception()
 
     async def drain(self, limit_s: float) -> int:
         """Wait until open calls are over, at most `limit_s`; return how many are left."""

@@ -62,13 +62,15 @@ class StreamedAnswer:
         except HanlinError as problem:
             if not self._exchange.started:
                 raise
+            self._exchange.problem = problem
             log.warning("%s: failed mid-stream: %s", self._exchange.id, problem)
             await self._write(self._frames.error(problem, self._exchange.id))
         except Exception:  # the end of a request: whatever it was, a stream that has begun must end with an error
             if not self._exchange.started:
                 raise
             log.exception("%s: failed mid-stream", self._exchange.id)
-            await self._write(self._frames.error(InternalError(), self._exchange.id))
+            self._exchange.problem = InternalError()
+            await self._write(self._frames.error(self._exchange.problem, self._exchange.id))
         else:
             await self._write(self._frames.close())
         await self._exchange.end()

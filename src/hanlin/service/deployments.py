@@ -75,6 +75,11 @@ def remedy(model: Model) -> str:
             f"请运行 `hanlin pull {model.name}` 与 `hanlin serve --weights {model.name}`，"
             "或在 hanlin.toml 中用 [[deployment]] 将该名称映射到某个服务",
         )
+    if model.chats and not model.requires:
+        return say(
+            "Map the name to a server in hanlin.toml ([[deployment]])",
+            "请在 hanlin.toml 中用 [[deployment]] 将该名称映射到某个服务",
+        )
     return say(
         "`hanlin models` lists the names that are answered here",
         "`hanlin models` 会列出此处可用的名称",

@@ -176,7 +176,7 @@ def fill(request: ChatRequest, model: Model, catalogue: Catalogue, profile: Engi
         presence_penalty=first(asked.presence_penalty, defaults.presence_penalty),
         repetition_penalty=first(asked.repetition_penalty, defaults.repetition_penalty),
         seed=first(asked.seed, DEFAULT_SEED),
-        max_tokens=first(asked.max_tokens, model.output_limit_tokens()),
+        max_tokens=first(asked.max_tokens, model.output_limit_tokens() if profile.fills_max_tokens else None),
     )
     return msgspec.structs.replace(request, sampling=sampling)
 
@@ -187,6 +187,8 @@ def ignored(request: ChatRequest, model: Model, profile: EngineProfile) -> tuple
     A model that thinks unless told otherwise is answered without: then `enable_thinking` is listed too.
     """
     names = {name for name in request.given if not _is_honoured(name, request, profile)}
+    if request.enable_thinking is False and model.thinking != "none" and profile.thinks == "maybe":
+        names.add("enable_thinking")
     if request.enable_thinking is None and model.thinking == "hybrid-default-on":
         names.add("enable_thinking")
     return tuple(sorted(names))

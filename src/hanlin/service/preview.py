@@ -6,7 +6,7 @@ The same decisions as a real start; only the engines are missing, so no call can
 from collections.abc import Sequence
 
 from hanlin.catalogue import Catalogue
-from hanlin.engines.llama import Machine, context_that_fits
+from hanlin.engines.llama import SLOTS, Machine, context_that_fits
 from hanlin.engines.profiles import profiles
 from hanlin.errors import EngineUnavailable
 from hanlin.home import Home
@@ -32,6 +32,9 @@ class NotRunning:
     def why_not_ready(self) -> str:
         return say("nothing is running: start `hanlin serve`", "服务未运行：请启动 `hanlin serve`")
 
+    def trouble(self) -> str | None:
+        return None
+
     async def close(self) -> None:
         pass
 
@@ -52,14 +55,15 @@ def _card(name: str, catalogue: Catalogue, deployments: Sequence[Deployment]) ->
 
 def _on_paper(choice: Choice, settings: Settings, here: Machine) -> Deployment:
     wanted = choice.wanted
-    context = settings.context_tokens or context_that_fits(here.free_bytes)
+    slots = settings.slots or SLOTS
+    context = settings.context_tokens or context_that_fits(here.free_bytes, wanted.size_bytes, slots)
     return Deployment(
         name=wanted.name,
         title=titles([wanted]),
         fingerprint=f"{wanted.name}@{wanted.sha256[:12]}",
         engine=NotRunning(),
         profile=profiles().engine["llama"],
-        capacity=Capacity(settings.slots or 4, settings.queue_limit),
+        capacity=Capacity(slots, settings.queue_limit),
         embedded=True,
         repository=wanted.repository,
         context_tokens=min(context, choice.context_tokens),

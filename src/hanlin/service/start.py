@@ -4,6 +4,7 @@ Each step is a function, so that whoever starts the service can show what is goi
 """
 
 import asyncio
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ from hanlin.words import say
 
 # The system's limit for the path of a Unix socket is 108 bytes with its end.
 _SOCKET_PATH_BYTES = 100
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,27 @@ async def first_key(
 
 def machine() -> Machine:
     """Look at this machine: memory that is free now, and the cores that this process may use."""
-    return Machine(psutil.virtual_memory().available, len(os.sched_getaffinity(0)))
+    free_bytes, cores = psutil.virtual_memory().available, len(os.sched_getaffinity(0))
+    return within_limits(Machine(free_bytes, cores), _CGROUP)
+
+
+def within_limits(here: Machine, cgroup: Path) -> Machine:
+    """Return what a container's limits (cgroup v2) leave of a machine; all of it where there are none."""
+    limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
+    free_bytes = here.free_bytes if limit is None else min(here.free_bytes, max(limit - (used or 0), 0))
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        cores = min(here.cores, max(math.ceil(int(quota) / int(period)), 1))
+    except (OSError, ValueError):
+        cores = here.cores  # no such file, or "max": no limit
+    return Machine(free_bytes, cores)
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 @cache
@@ -94,7 +116,8 @@ def choose_weights(settings: Settings, catalogue: Catalogue, home: Home, here: M
         return []
     if not settings.weights:
         return [choosing.choose_default(rows, here.free_bytes, small=settings.small)]
-    return [choosing.named(name, rows, catalogue.find(name), home.models) for name in settings.weights]
+    named = [choosing.named(name, rows, catalogue.find(name), home.models) for name in settings.weights]
+    return list({choice.wanted.sha256: choice for choice in named}.values())
 
 
 def embedded(home: Home, settings: Settings, choice: choosing.Choice, path: Path, here: Machine) -> Deployment:

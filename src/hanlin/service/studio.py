@@ -44,7 +44,7 @@ class Studio:
         self.stopping = False
         self.store = store
         self.secret = secret
-        self._known: dict[str, tuple[KeyRow | None, float]] = {}
+        self._known: dict[str, tuple[KeyRow, float]] = {}
 
     async def authenticate(self, key: str | None) -> KeyRow:
         """Return the row of a caller's key. Raises InvalidApiKey, which says which line is missing."""
@@ -74,22 +74,28 @@ class Studio:
     async def _find(self, hashed: str) -> KeyRow | None:
         """Look a key up; an answer is believed for a second, so that one that was revoked elsewhere stops soon."""
         now = time.monotonic()
-        row, until = self._known.get(hashed, (None, 0.0))
-        if now < until:
-            return row
+        known = self._known.get(hashed)
+        if known is not None and now < known[1]:
+            return known[0]
         row = await self.store.keys.find(hashed)
         if len(self._known) >= _KNOWN_KEYS:
             self._known.clear()
-        self._known[hashed] = (row, now + _BELIEVED_S)
+        if row is not None:  # an unknown key may be made at any moment
+            self._known[hashed] = (row, now + _BELIEVED_S)
         return row
 
     def plan(self, request: ChatRequest) -> Plan:
         """Decide what a call gets, as `planning.plan`. Raises EngineUnavailable while the service starts or stops."""
-        if self.starting is not None and not self.deployments:
-            raise EngineUnavailable(self.starting)
         if self.stopping:
             raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
-        return plan(request, self.catalogue, self.deployments)
+        try:
+            return plan(request, self.catalogue, self.deployments)
+        except ModelNotFound:
+            # A name that nothing answers yet may be answered once the weights are here.
+            model = self.catalogue.find(request.model)
+            if self.starting is None or model is None or self.catalogue.missing(model):
+                raise
+            raise EngineUnavailable(self.starting) from None
 
     def cards(self) -> list[Card]:
         """Return every callable name, in the catalogue's order."""
@@ -112,6 +118,11 @@ class Studio:
         if not reasons:
             return say("there is no deployment", "没有任何部署")
         return reasons[0] if all(reasons) else None
+
+    def troubles(self) -> list[str]:
+        """Return what is wrong with engines that should be running, a sentence each."""
+        found = [deployment.engine.trouble() for deployment in self.deployments]
+        return [trouble for trouble in found if trouble is not None]
 
     async def close(self) -> None:
         for deployment in self.deployments:

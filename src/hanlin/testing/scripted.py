@@ -73,6 +73,9 @@ class ScriptedEngine:
     def why_not_ready(self) -> str | None:
         return self.why
 
+    def trouble(self) -> str | None:
+        return None
+
     async def close(self) -> None:
         self.closed = True
 
