@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from tests.conftest import WEIGHTS_HOME
+from tests.conftest import fetched_weights
 
 ROUNDS = 3
 SETTINGS: tuple[tuple[str, int, dict[str, str]], ...] = (
@@ -48,13 +48,19 @@ def burn() -> None:
 
 def rates(threads: int, environment: dict[str, str], *, beside_load: bool) -> tuple[float, float]:
     """Return prompt and output tokens a second of one run."""
-    (weights,) = [path for path in (WEIGHTS_HOME / "models").iterdir() if path.is_file() and not path.suffix]
     load = multiprocessing.Process(target=burn, daemon=True)
     if beside_load:
         load.start()
     try:
         result = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(weights), str(threads), f"/tmp/hanlin-bench-{os.getpid()}.sock"],
+            [
+                sys.executable,
+                "-c",
+                PROGRAM,
+                str(fetched_weights()),
+                str(threads),
+                f"/tmp/hanlin-bench-{os.getpid()}.sock",
+            ],
             env={**os.environ, **environment},
             capture_output=True,
             text=True,

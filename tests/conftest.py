@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hanlin.engines.weights import installed
 from tests.service import Service
 
 WEIGHTS = os.environ.get("TEST_WEIGHTS", "qwen2.5-coder-0.5b-instruct")
@@ -13,14 +14,18 @@ WEIGHTS_HOME = Path(__file__).parents[1] / ".home"
 
 
 def home_with_weights(home: Path) -> Path:
-    """Make a home whose weights are links to those that `make` has fetched; a test may damage its own."""
-    models = WEIGHTS_HOME / "models"
-    assert models.is_dir(), "the weights are missing: run `make embedded`, which fetches them"
+    """Make a home whose weights are links to those that `make` has fetched: to damage them, replace the link."""
     (home / "models").mkdir(parents=True, mode=0o700)
-    for file in models.iterdir():
-        if file.is_file():
-            (home / "models" / file.name).hardlink_to(file)
+    file = fetched_weights()
+    (home / "models" / file.name).hardlink_to(file)
     return home
+
+
+def fetched_weights() -> Path:
+    """Return the file of the weights that this run is about."""
+    found = [weights.path for weights in installed(WEIGHTS_HOME / "models") if weights.name == WEIGHTS]
+    assert found, f"{WEIGHTS} is not here: run `make embedded` or `make proof`, which fetch it"
+    return found[0]
 
 
 @pytest.fixture
