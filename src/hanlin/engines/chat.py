@@ -91,7 +91,7 @@ def _sampled(sampling: Sampling, name: str) -> Any:
 
 
 class ChatEngine:
-    """The conversation with one server. `generate` may run any number of times at once; `close` ends all of them."""
+    """The conversation with one server. `generate` may run any number of times at once; closing `client` ends them."""
 
     def __init__(self, client: Client, manner: Manner) -> None:
         self._client = client

@@ -4,8 +4,10 @@ Each step is a function, so that whoever starts the service can show what is goi
 """
 
 import asyncio
+import hashlib
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -196,4 +198,16 @@ def _socket(home: Home, name: str) -> Path:
     path = home.run / f"{name}.sock"
     if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
         return path
-    return Path(tempfile.mkdtemp(prefix="hanlin-")) / f"{name}.sock"
+    # One folder a home, the same at every start, so that they do not pile up.
+    digest = hashlib.sha256(os.fsencode(home.path)).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"hanlin-{os.geteuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise StartupError(
+            say(
+                f"{folder}: is not ours alone. Remove it, or choose a home with a shorter path",
+                f"{folder}：不归本用户独有。请删除它，或换用路径更短的主目录",
+            )
+        )
+    return folder / f"{name}.sock"
