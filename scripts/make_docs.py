@@ -76,6 +76,10 @@ DEPLOYMENT_SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
     "context_tokens": ("What one call may use; 0: unknown.", "单次调用可用的上下文长度；0 表示未知。"),
     "slots": ("Calls that it takes at once.", "它可同时处理的调用数。"),
+    "fit_vectors": (
+        "Pad or shorten its vectors to the length that a name promises; otherwise another length is refused.",
+        "将其向量补零或截短到名称承诺的长度；否则长度不符时拒绝。",
+    ),
 }
 
 VARIABLES_HEAD = """

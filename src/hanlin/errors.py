@@ -21,6 +21,7 @@
       EngineError                          what ran, or should have run, failed
         EngineFailed                  500  it died or spoke nonsense while answering
         EngineStalled                 500  it went silent while answering
+        AnswerUnfit                   500  its model could not be held to a schema
         RequestTimedOut               500
         EngineUnavailable             503  nothing can answer now: loading, restarting
         Overloaded                    503  everything is busy and the queue is full
@@ -98,11 +99,11 @@ class BodyTooLarge(InvalidRequest):
 class ContextLengthExceeded(InvalidRequest):
     """The prompt does not fit what answers: the smaller of the catalogue's limit and the deployment's context."""
 
-    def __init__(self, model: str, prompt_tokens: int, limit_tokens: int) -> None:
+    def __init__(self, model: str, prompt_tokens: int, limit_tokens: int, *, param: str = "messages") -> None:
         super().__init__(
             f"Range of input length should be [1, {limit_tokens}]: "
             f"{model!r} takes {limit_tokens} tokens here, got {prompt_tokens}. Shorten the prompt or change the model",
-            param="messages",
+            param=param,
         )
 
 
@@ -191,6 +192,13 @@ class EngineStalled(EngineError):
 
     def __init__(self, silent_s: float) -> None:
         super().__init__(f"Response timeout! The engine was silent for {silent_s:g} s")
+
+
+class AnswerUnfit(EngineError):
+    """The model was asked several times and did not answer in the form that the caller is due."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The model's answer does not fit what was asked for. ({why})")
 
 
 class RequestTimedOut(EngineError):

@@ -39,6 +39,7 @@ class DeploymentRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `serves` are catalogue names or patterns (`qwen3-*`); `model` is the name sent to the server (empty: the caller's);
     `key_env` names the environment variable with its key; `context_tokens` is what one call may use, 0 when unknown.
+    `fit_vectors`: its vectors are padded or shortened to the length that a name promises.
     """
 
     name: str
@@ -49,6 +50,7 @@ class DeploymentRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: str = "openai"
     context_tokens: Annotated[int, Meta(ge=0)] = 0
     slots: Annotated[int, Meta(ge=1)] = 64
+    fit_vectors: bool = False
 
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -76,6 +78,16 @@ class Settings:
     )
     small: bool = setting(False, "Take the small default weights.", "使用较小的默认权重。")
     embedded: bool = setting(True, "Run the embedded engine.", "运行内置引擎。")
+    embeddings: bool = setting(
+        True,
+        "Answer embedding names with the embedded engine as well; its model is fetched in the background.",
+        "同时由内置引擎提供文本向量；其模型在后台下载。",
+    )
+    strict: bool = setting(
+        False,
+        "Refuse calls that the vendor refuses only because they are not streamed.",
+        "与官方一致：拒绝仅因未使用流式而被官方拒绝的调用。",
+    )
     identity: bool = setting(
         True,
         "Lead prompts to Qwen weights with Qwen's own identity line.",

@@ -4,8 +4,9 @@ Values only: frozen, without identity, storage or wire format. Dialects make the
 nothing in between sees JSON. What nobody here looks into stays raw (`msgspec.Raw`).
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from enum import StrEnum
+from typing import Any, Literal
 
 import msgspec
 
@@ -35,12 +36,29 @@ class MediaPart(msgspec.Struct, frozen=True):
 
 Part = TextPart | MediaPart
 
+Schema = Mapping[str, Any]
+"""A JSON Schema, as a caller sent it and after it was checked."""
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call of a tool. `arguments` is JSON text; in a caller's history it may be anything."""
+
+    id: str
+    name: str
+    arguments: str
+
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn. `content` is the text as sent, or its parts in order; roles are system, user, assistant and tool."""
+    """One turn. `content` is the text as sent, or its parts in order; roles are system, user, assistant and tool.
+
+    `tool_calls` and `reasoning` are an assistant's, `tool_call_id` names the call that a tool's message answers.
+    """
 
     role: str
     content: str | tuple[Part, ...]
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    reasoning: str = ""
 
     @property
     def text(self) -> str:
@@ -80,8 +98,61 @@ class Sampling(msgspec.Struct, frozen=True):
     logit_bias: tuple[tuple[int, float], ...] = ()
 
 
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may call; `parameters` is the schema of its arguments."""
+
+    name: str
+    description: str = ""
+    parameters: Schema = {}
+
+
+class ToolChoice(msgspec.Struct, frozen=True):
+    """Which tools the answer may call: as the model decides, none, at least one, or the one of this `name`."""
+
+    mode: Literal["auto", "none", "required", "named"] = "auto"
+    name: str = ""
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """What the answer's text must be: any JSON object, or JSON that fits a schema (empty for any object)."""
+
+    kind: Literal["json_object", "json_schema"]
+    name: str = ""
+    schema: Schema = {}
+
+
+class ThinkingAsked(msgspec.Struct, frozen=True):
+    """What a caller says about thinking; None where it says nothing.
+
+    `mode` is the `type` of MiniMax's `thinking` object, `preserve` and `clear` are about earlier turns' reasoning.
+    """
+
+    enable: bool | None = None
+    budget_tokens: int | None = None
+    effort: str | None = None
+    mode: str | None = None
+    preserve: bool | None = None
+    clear: bool | None = None
+
+
+class Thinking(msgspec.Struct, frozen=True):
+    """How the model is to think before it answers. `budget_tokens` None: as long as it likes; 0 would be not at all.
+
+    `effort` is the level by name, "" where the model has none; `history` puts the reasoning of earlier turns into the
+    prompt.
+    """
+
+    on: bool = False
+    budget_tokens: int | None = None
+    effort: str = ""
+    history: bool = False
+
+
 class ChatRequest(msgspec.Struct, frozen=True):
     """One chat call as every dialect states it.
+
+    `partial` says that the last message is the assistant's and is to be continued. `thinking` is decided by `service`
+    from `thinking_asked` and what the model is.
 
     `given` holds the wire names of all parameters that the caller sent and that were not null: `service` compares it
     with what the deployment honours, so that nothing is dropped silently. `asks` holds, by wire name, the parameters of
@@ -96,9 +167,31 @@ class ChatRequest(msgspec.Struct, frozen=True):
     n: int = 1
     logprobs: bool = False
     top_logprobs: int = 0
-    enable_thinking: bool | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = False
+    shape: Shape | None = None
+    partial: bool = False
+    thinking_asked: ThinkingAsked = ThinkingAsked()
+    thinking: Thinking = Thinking()
     given: frozenset[str] = frozenset()
     asks: dict[str, msgspec.Raw] = {}
+
+
+class CompletionRequest(msgspec.Struct, frozen=True):
+    """One text completion: what stands before the gap, and behind it where something does.
+
+    `prompt` is the whole prompt as it was sent where it is no such pair; then there is no `suffix`.
+    """
+
+    model: str
+    prompt: str
+    suffix: str | None = None
+    fills_gap: bool = False
+    sampling: Sampling = Sampling()
+    stream: bool = False
+    include_usage: bool = False
+    given: frozenset[str] = frozenset()
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -137,14 +230,31 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     top_logprobs: list[TopLogprob] = []
 
 
+class ToolCallPiece(msgspec.Struct, frozen=True):
+    """A piece of a tool call. The first one of a call has its `id` and `name`; the `arguments` of all are one text.
+
+    `number` counts the calls of an answer from 0.
+    """
+
+    number: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Event(msgspec.Struct, frozen=True):
-    """A step of one choice's answer. `finish_reason` closes the choice; `usage` comes once, after the last choice."""
+    """A step of one choice's answer: reasoning, then text, then calls.
+
+    `finish_reason` closes the choice; `usage` comes once, after the last choice.
+    """
 
     index: int = 0
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] | None = None
     finish_reason: str | None = None
     usage: Usage | None = None
+    reasoning: str = ""
+    call: ToolCallPiece | None = None
 
 
 Burst = Sequence[Event]
@@ -161,20 +271,26 @@ class Choice(msgspec.Struct, frozen=True):
     text: str
     finish_reason: str | None
     logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
 
 
 class ChatResult(msgspec.Struct, frozen=True):
-    """The unstreamed answer: every choice in order, and the usage of all."""
+    """The unstreamed answer: every choice in order, and the usage of all.
+
+    `cut_short`: time ran out, and this is what there was until then.
+    """
 
     choices: tuple[Choice, ...]
     usage: Usage
+    cut_short: bool = False
 
 
 class Answering(msgspec.Struct, frozen=True):
     """The honest statement beside an answer: what ran, and how it relates to the name that was asked for.
 
     `fingerprint` is `weights@digest` (12 hex digits), or an upstream's name. `ignored` lists the wire names of
-    parameters that the answer does not honour.
+    parameters that the answer does not honour. `thinking` is "prompted" where the model never learned to think.
     """
 
     model: str
@@ -182,29 +298,76 @@ class Answering(msgspec.Struct, frozen=True):
     fingerprint: str
     served: Served
     ignored: tuple[str, ...] = ()
+    thinking: str = ""
+
+
+class _Parts:
+    """What has come of one choice so far."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.reasoning: list[str] = []
+        self.calls: dict[int, list[ToolCallPiece]] = {}
+        self.finish_reason: str | None = None
+        self.logprobs: list[TokenLogprob] | None = None
+
+    def add(self, event: Event) -> None:
+        self.texts.append(event.text)
+        self.reasoning.append(event.reasoning)
+        if event.call is not None:
+            self.calls.setdefault(event.call.number, []).append(event.call)
+        if event.logprobs is not None:
+            self.logprobs = self.logprobs or []
+            self.logprobs.extend(event.logprobs)
+        self.finish_reason = event.finish_reason or self.finish_reason
+
+    def choice(self, index: int) -> Choice:
+        return Choice(
+            index=index,
+            text="".join(self.texts),
+            finish_reason=self.finish_reason,
+            reasoning="".join(self.reasoning),
+            calls=tuple(
+                ToolCall(pieces[0].id, pieces[0].name, "".join(piece.arguments for piece in pieces))
+                for _, pieces in sorted(self.calls.items())
+            ),
+            logprobs=tuple(self.logprobs) if self.logprobs is not None else None,
+        )
 
 
 def fold(events: Sequence[Event]) -> ChatResult:
     """Put a whole stream of events together: the unstreamed form of the same answer."""
-    texts: dict[int, list[str]] = {}
-    reasons: dict[int, str | None] = {}
-    logprobs: dict[int, list[TokenLogprob]] = {}
+    choices: dict[int, _Parts] = {}
     usage = Usage()
     for event in events:
         if event.usage is not None:
             usage = event.usage
-            continue
-        texts.setdefault(event.index, []).append(event.text)
-        reasons[event.index] = event.finish_reason or reasons.get(event.index)
-        if event.logprobs is not None:
-            logprobs.setdefault(event.index, []).extend(event.logprobs)
-    choices = tuple(
-        Choice(
-            index=index,
-            text="".join(texts[index]),
-            finish_reason=reasons[index],
-            logprobs=tuple(logprobs[index]) if index in logprobs else None,
-        )
-        for index in sorted(texts)
-    )
-    return ChatResult(choices, usage)
+        else:
+            choices.setdefault(event.index, _Parts()).add(event)
+    return ChatResult(tuple(choices[index].choice(index) for index in sorted(choices)), usage)
+
+
+Vector = Sequence[float]
+"""A text as a point: its direction is the meaning, its length is 1."""
+
+
+class EmbeddingRequest(msgspec.Struct, frozen=True):
+    """One call for vectors, one for each text.
+
+    `dimensions` None leaves their length to the model's row. `purpose` says whether the texts will be looked for or ask
+    what to look for; only some models tell the two apart. `given` is as in `ChatRequest`.
+    """
+
+    model: str
+    texts: tuple[str, ...]
+    dimensions: int | None = None
+    encoding: Literal["float", "base64"] = "float"
+    purpose: Literal["document", "query"] = "document"
+    given: frozenset[str] = frozenset()
+
+
+class EmbeddingResult(msgspec.Struct, frozen=True):
+    """A vector for each text, in order, all of one length; `usage` counts the tokens of the texts."""
+
+    vectors: tuple[Vector, ...]
+    usage: Usage

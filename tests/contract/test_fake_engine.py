@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import json
 import signal
 import socket
@@ -155,6 +156,29 @@ async def test_many_callers_are_answered_at_once(engine: FakeEngine) -> None:
 
     assert answers == [f"第{nth}问" for nth in range(32)]
     assert time.monotonic() - began < 32 * 0.2
+
+
+def test_a_generation_is_made_in_passes_over_its_own_completions(engine: FakeEngine) -> None:
+    """What a program does that writes and reads the model's markup itself: the rule is the one for chat."""
+    engine.rules([Rule(thinking="想一想", tool_calls=(ToolCall("get_weather", {"city": "杭州"}),))])
+
+    def asked(path: str, **body: Any) -> Any:
+        connection = http.client.HTTPConnection(engine.url.removeprefix("http://"), timeout=20)
+        with contextlib.closing(connection):
+            connection.request("POST", path, json.dumps(body))
+            return json.loads(connection.getresponse().read())
+
+    prompt = asked("/apply-template", messages=QUESTION)["prompt"] + "<think>\n"
+    thinking = asked("/completion", prompt=prompt, stop=["</think>"])
+    prompt += thinking["content"] + "</think>\n\n"
+    call = asked("/completion", prompt=prompt, stop=['"arguments":'])
+    prompt += call["content"] + '"arguments": '
+    arguments = asked("/completion", prompt=prompt, json_schema={"type": "object"})
+
+    assert (thinking["content"], thinking["stopping_word"]) == ("想一想\n", "</think>")
+    assert call["content"] == '<tool_call>\n{"name": "get_weather", '
+    assert (arguments["content"], arguments["stop_type"]) == ('{"city":"杭州"}', "eos")
+    assert [row.rule for row in engine.requests()] == [0, 0, 0]
 
 
 # Hang-ups

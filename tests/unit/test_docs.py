@@ -11,7 +11,7 @@ import typer.main
 
 from hanlin import errors
 from hanlin.cli.main import app
-from hanlin.dialects.openai_chat import NUMBERS
+from hanlin.dialects.compatible.fields import NUMBERS
 from hanlin.engines.profiles import profiles
 from hanlin.service.planning import REFUSALS
 from hanlin.settings import DeploymentRow

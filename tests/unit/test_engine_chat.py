@@ -286,7 +286,7 @@ async def test_a_prompt_is_counted_as_the_engine_would_read_it() -> None:
 
     async with asyncio.timeout(20), CannedServer(by_path) as server:
         client = Client(server.address)
-        counted = await ChatEngine(client, Manner(LLAMA, weights=QWEN, unbilled_tokens=4)).count([USER])
+        counted = await ChatEngine(client, Manner(LLAMA, weights=QWEN, unbilled_tokens=4)).count(request())
         client.close()
 
     assert counted == 5
@@ -298,7 +298,7 @@ async def test_a_prompt_is_counted_as_the_engine_would_read_it() -> None:
 async def test_an_engine_that_cannot_count_is_not_asked() -> None:
     """None, and no call that would fail."""
     async with CannedServer(b"") as server:
-        assert await ChatEngine(Client(server.address), Manner(OPENAI)).count([USER]) is None
+        assert await ChatEngine(Client(server.address), Manner(OPENAI)).count(request()) is None
 
     assert server.asked == []
 

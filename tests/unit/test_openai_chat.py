@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hanlin.dialects import openai_chat
+from hanlin.dialects.compatible.errors import error as error_body
+from hanlin.dialects.compatible.fields import NUMBERS
 from hanlin.errors import (
     BodyTooLarge,
     EngineUnavailable,
@@ -26,9 +28,16 @@ from hanlin.types import (
     Choice,
     Event,
     MediaPart,
+    Message,
     Sampling,
+    Shape,
     TextPart,
+    ThinkingAsked,
     TokenLogprob,
+    Tool,
+    ToolCall,
+    ToolCallPiece,
+    ToolChoice,
     TopLogprob,
     Usage,
     fold,
@@ -71,9 +80,9 @@ def read_back(request: ChatRequest, name: str) -> object:
 
 def test_every_number_of_the_contract_has_its_row_here() -> None:
     """A parameter that is added without its bounds being tested would go unnoticed."""
-    ranged_by_the_model = {"max_tokens", "max_completion_tokens"}
+    ranged_by_the_model = {"max_tokens", "max_completion_tokens", "thinking_budget"}
 
-    assert {name for name, *_ in BOUNDS} | ranged_by_the_model == set(openai_chat.NUMBERS)
+    assert {name for name, *_ in BOUNDS} | ranged_by_the_model == set(NUMBERS)
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, taken, *_ in BOUNDS for value in taken])
@@ -98,7 +107,7 @@ def test_a_number_outside_its_bounds_is_refused_in_the_vendors_words(name: str, 
 
 
 @pytest.mark.parametrize("value", ["1", True, [1], {}])
-@pytest.mark.parametrize("name", sorted(openai_chat.NUMBERS))
+@pytest.mark.parametrize("name", sorted(NUMBERS))
 def test_a_number_of_another_type_is_refused_by_its_type(name: str, value: object) -> None:
     """Texts that look like numbers are no numbers on this wire, and JSON's true is not 1."""
     problem = refusal(**{name: value})
@@ -117,7 +126,7 @@ def test_a_whole_number_may_be_written_with_a_point_but_not_with_a_fraction(name
     assert refusal(logprobs=True, **{name: 2.5}).message == f"'{name}' must be Integer"
 
 
-@pytest.mark.parametrize("name", sorted(set(openai_chat.NUMBERS) - {"n", "top_logprobs", "top_k"}))
+@pytest.mark.parametrize("name", sorted(set(NUMBERS) - {"n", "top_logprobs", "top_k", "thinking_budget"}))
 def test_a_null_number_is_as_if_it_had_not_been_sent(name: str) -> None:
     """SDKs write null for what their caller left out: the model's own value holds then."""
     request = parse(**{name: None})
@@ -233,7 +242,7 @@ def test_a_switch_takes_only_true_and_false(name: str, value: object) -> None:
 
 def test_thinking_left_out_differs_from_thinking_switched_off() -> None:
     """Some models think unless told otherwise, so the difference must survive."""
-    asked = [parse(enable_thinking=value).enable_thinking for value in (True, False, None)]
+    asked = [parse(enable_thinking=value).thinking_asked.enable for value in (True, False, None)]
 
     assert asked == [True, False, None]
 
@@ -407,19 +416,189 @@ MARKED = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
 
 
 @pytest.mark.parametrize(
-    ("messages", "mark"),
+    ("message", "mark"),
     [
-        ([USER, CALLING, RESULT], "tool_calls"),
-        ([USER, {"role": "assistant", "content": "def f():", "partial": True}], "partial"),
-        ([{"role": "user", "content": [MARKED]}], "cache_control"),
+        ({"role": "user", "content": [MARKED]}, "cache_control"),
+        ({"role": "user", "content": "x", "name": "me"}, "messages.name"),
+        ({"role": "user", "content": "x", "refusal": "no"}, "messages.refusal"),
     ],
 )
-def test_what_a_message_asks_for_is_marked_like_a_parameter(messages: list[Any], mark: str) -> None:
-    """So that it is honoured, refused or listed, and never dropped silently."""
-    request = parse(messages=messages)
+def test_what_a_message_carries_and_nobody_reads_is_marked_like_a_parameter(message: Any, mark: str) -> None:
+    """So that it is listed, and never dropped silently."""
+    assert mark in parse(messages=[message]).given
 
-    assert mark in request.given
-    assert bytes(request.asks[mark]) == b"true"
+
+def test_a_cache_marker_of_another_type_is_refused() -> None:
+    """Spec §10 knows one."""
+    part = {"type": "text", "text": "x", "cache_control": {"type": "for-ever"}}
+
+    assert (
+        refusal(messages=[{"role": "user", "content": [part]}]).message == "cache_control must be {'type': 'ephemeral'}"
+    )
+
+
+def test_an_answer_that_is_sent_back_as_it_came_is_read_without_a_mark() -> None:
+    """SDKs dump the whole message object: its empty fields say nothing, calls and reasoning are kept."""
+    echo = {
+        **CALLING,
+        "reasoning_content": "hm",
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "function_call": None,
+    }
+
+    request = parse(messages=[USER, echo, RESULT])
+
+    assert request.given == {"model", "messages"}
+    assert request.messages[1] == Message("assistant", "", (ToolCall("call_1", "f", "{}"),), reasoning="hm")
+    assert request.messages[2] == Message("tool", "42", tool_call_id="call_1")
+
+
+# --- prefixes, tools, shapes, thinking -------------------------------------------------------------------------------
+
+
+def test_a_prefix_is_the_last_message_and_the_assistants() -> None:
+    """Spec §6."""
+    prefix = {"role": "assistant", "content": "def f():", "partial": True}
+
+    assert parse(messages=[USER, prefix]).partial
+    for messages in ([prefix, USER], [{**USER, "partial": True}]):
+        assert refusal(messages=messages).message == (
+            "partial is only allowed in the last message, and that must be from the assistant"
+        )
+    assert refusal(messages=[USER, {**prefix, "partial": 1}]).message == "'partial' must be Boolean"
+
+
+TOOL = {"type": "function", "function": {"name": "f", "description": "Does it.", "parameters": {"type": "object"}}}
+FORMAT = "Unknown format of response_format, response_format should be a dict"
+
+
+def tool(**function: Any) -> list[Any]:
+    return [{"type": "function", "function": {"name": "f", **function}}]
+
+
+def test_tools_are_read_with_what_they_leave_out() -> None:
+    """Spec §7: parameters default to {}; the vendor's own documentation leaves descriptions out too."""
+    request = parse(tools=[TOOL, {"type": "function", "function": {"name": "g"}}], parallel_tool_calls=True)
+
+    assert request.tools == (Tool("f", "Does it.", {"type": "object"}), Tool("g"))
+    assert (request.tool_choice, request.parallel_tool_calls) == (ToolChoice("auto"), True)
+    assert parse().parallel_tool_calls is False
+
+
+@pytest.mark.parametrize(
+    ("tools", "words", "param"),
+    [
+        ("f", "'tools' must be Array", "tools"),
+        (["f"], "A tool must be", "tools.0"),
+        ([{"type": "web"}], "'web' is not one of ['function']", "tools.0.type"),
+        ([{"type": "function"}], "A tool must be", "tools.0.function"),
+        (tool(name="a b"), "'a b' is no name of a tool", "tools.0.function.name"),
+        (tool(name="x" * 65), "is no name of a tool", "tools.0.function.name"),
+        (tool(name="search"), "Tool names are not allowed to be [search]", "tools.0.function.name"),
+        (tool(description=1), "'description' must be String", "tools.0.function.description"),
+        (tool(parameters=[]), "'parameters' must be a JSON Schema object", "tools.0.function.parameters"),
+        ([TOOL, TOOL], "There are two tools of the name 'f'", "tools.1.function.name"),
+        ([TOOL] * 1025, "at most 1024 are taken", "tools"),
+    ],
+)
+def test_tools_that_are_none_are_refused_with_their_place(tools: Any, words: str, param: str) -> None:
+    """Spec §7."""
+    problem = refusal(tools=tools)
+
+    assert words in problem.message
+    assert problem.param == param
+
+
+@pytest.mark.parametrize(
+    ("choice", "read"),
+    [
+        (None, ToolChoice("auto")),
+        ("auto", ToolChoice("auto")),
+        ("none", ToolChoice("none")),
+        ("required", ToolChoice("required")),
+        ({"type": "function", "function": {"name": "f"}}, ToolChoice("named", "f")),
+    ],
+)
+def test_a_choice_of_tools_is_read(choice: Any, read: ToolChoice) -> None:
+    """Whether a model takes `required` is not the dialect's to say."""
+    assert parse(tools=[TOOL], tool_choice=choice).tool_choice == read
+
+
+@pytest.mark.parametrize("choice", ["any", 1, {}, {"type": "function"}, {"type": "tool", "function": {"name": "f"}}])
+def test_other_choices_are_refused_in_the_vendors_words(choice: Any) -> None:
+    """Spec §12."""
+    problem = refusal(tools=[TOOL], tool_choice=choice)
+
+    assert problem.message == 'tool_choice is one of the strings that should be ["none", "auto"]'
+
+
+def test_a_choice_must_be_among_the_tools() -> None:
+    """Nothing could be called otherwise."""
+    problem = refusal(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "g"}})
+
+    assert problem.message == "tool_choice names 'g', which is not among the tools"
+
+
+def test_shapes_of_answers_are_read() -> None:
+    """Spec §8: an object needs the word in the prompt, a schema does not."""
+    json_user = {"role": "user", "content": "as JSON, please"}
+    schema = {"type": "object", "properties": {}}
+
+    assert parse(response_format={"type": "text"}).shape is None
+    assert parse(messages=[json_user], response_format={"type": "json_object"}).shape == Shape("json_object")
+    assert parse(
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": schema}}
+    ).shape == Shape("json_schema", "n", schema)
+
+
+@pytest.mark.parametrize("said", [[USER], [USER, {"role": "assistant", "content": "json"}, USER]])
+def test_an_object_without_the_word_is_refused(said: list[Any]) -> None:
+    """Spec §8.1: in a system or user message; what the assistant said does not count."""
+    problem = refusal(messages=said, response_format={"type": "json_object"})
+
+    assert problem.message == (
+        "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("json", FORMAT),
+        ({}, FORMAT),
+        ({"type": "xml"}, FORMAT),
+        ({"type": "json_schema"}, "needs json_schema: {'name', 'schema'}"),
+        ({"type": "json_schema", "json_schema": {"name": "n", "schema": True}}, "needs json_schema"),
+    ],
+)
+def test_other_shapes_are_refused(form: Any, words: str) -> None:
+    """Spec §8 and §12."""
+    assert words in refusal(response_format=form).message
+
+
+def test_everything_that_is_said_about_thinking_is_read() -> None:
+    """Spec §5; what it comes to depends on the model."""
+    request = parse(
+        enable_thinking=True,
+        thinking_budget=50,
+        reasoning_effort="low",
+        thinking={"type": "disabled"},
+        preserve_thinking=True,
+        clear_thinking=False,
+    )
+
+    assert request.thinking_asked == ThinkingAsked(True, 50, "low", "disabled", True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("thinking", "on"), ("thinking", {"type": "deep"}), ("reasoning_effort", 3), ("clear_thinking", 1)],
+)
+def test_what_says_nothing_about_thinking_is_refused(name: str, value: Any) -> None:
+    """Guessing would think, or not, against the caller's wish."""
+    assert refusal(**{name: value}).param == name
 
 
 def test_several_tool_results_may_follow_one_message_of_calls() -> None:
@@ -507,11 +686,7 @@ def test_given_names_all_fields_that_are_not_null_and_asks_keeps_the_undecoded_o
     request = parse(temperature=1, seed=None, user="me", metadata=None, tools=[], response_format={"type": "text"})
 
     assert request.given == {"model", "messages", "temperature", "user", "tools", "response_format"}
-    assert {name: json.loads(bytes(raw)) for name, raw in request.asks.items()} == {
-        "user": "me",
-        "tools": [],
-        "response_format": {"type": "text"},
-    }
+    assert {name: json.loads(bytes(raw)) for name, raw in request.asks.items()} == {"user": "me"}
 
 
 def test_a_bare_request_leaves_everything_to_the_model() -> None:
@@ -520,11 +695,12 @@ def test_a_bare_request_leaves_everything_to_the_model() -> None:
 
     assert request.sampling == Sampling()
     assert (request.stream, request.include_usage, request.n) == (False, False, 1)
-    assert (request.logprobs, request.top_logprobs, request.enable_thinking) == (False, 0, None)
+    assert (request.logprobs, request.top_logprobs) == (False, 0)
+    assert request.thinking_asked == ThinkingAsked()
 
 
 NAMES = [
-    *openai_chat.NUMBERS,
+    *NUMBERS,
     "model",
     "messages",
     "seed",
@@ -569,7 +745,7 @@ def test_no_body_whatever_it_holds_fails_otherwise_than_with_a_refusal(fields: d
     try:
         openai_chat.parse(body)
     except HanlinError as problem:
-        json.loads(openai_chat.error(problem, "id"))
+        json.loads(error_body(problem, "id"))
 
 
 @settings(max_examples=200, deadline=None)
@@ -748,7 +924,7 @@ def test_streamed_and_whole_answers_say_the_same(said: list[tuple[int, str]], bu
 
 def test_an_error_body_is_the_contracts() -> None:
     """Spec §12: `id` and `request_id` stand beside `error`; what is unknown is null, not absent."""
-    body = openai_chat.error(InvalidRequest("Range of n should be [1, 4]", param="n"), "r-1")
+    body = error_body(InvalidRequest("Range of n should be [1, 4]", param="n"), "r-1")
 
     assert body.decode() == (
         '{"error":{"message":"Range of n should be [1, 4]","type":"invalid_request_error","param":"n",'
@@ -767,7 +943,7 @@ def test_an_error_body_is_the_contracts() -> None:
 )
 def test_an_error_has_the_contracts_words(problem: HanlinError, type: str, code: str | None) -> None:
     """Programs branch on `type` and `code` (spec §12)."""
-    error = json.loads(openai_chat.error(problem, "r"))["error"]
+    error = json.loads(error_body(problem, "r"))["error"]
 
     assert (error["type"], error["code"], error["param"]) == (type, code, None)
 
@@ -780,3 +956,59 @@ def test_an_error_in_a_stream_is_one_frame_with_the_nested_envelope() -> None:
     assert b"[DONE]" not in data
     assert row["error"]["message"] == "Model is unavailable, please try again later. (gone)"
     assert row["request_id"] == "r-1"
+
+
+# --- thoughts and calls ----------------------------------------------------------------------------------------------
+
+THINKING_EVENTS = [
+    Event(reasoning="想"),
+    Event(text="好"),
+    Event(call=ToolCallPiece(0, "call_1", "f")),
+    Event(call=ToolCallPiece(0, arguments='{"a"')),
+    Event(call=ToolCallPiece(0, arguments=":1}")),
+    Event(call=ToolCallPiece(1, "call_2", "g", "{}")),
+    Event(finish_reason="tool_calls"),
+    Event(usage=Usage(5, 9, reasoning=4)),
+]
+
+
+def test_thoughts_and_calls_are_in_the_message() -> None:
+    """Spec §4.1: calls have an index also where nothing is streamed; text tokens include those of the reasoning."""
+    whole = json.loads(openai_chat.answer(fold(THINKING_EVENTS), ANSWERING, id="i", created=1))
+
+    assert whole["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": "好",
+        "reasoning_content": "想",
+        "tool_calls": [
+            {"id": "call_1", "type": "function", "index": 0, "function": {"name": "f", "arguments": '{"a":1}'}},
+            {"id": "call_2", "type": "function", "index": 1, "function": {"name": "g", "arguments": "{}"}},
+        ],
+    }
+    assert whole["usage"]["completion_tokens_details"] == {"reasoning_tokens": 4, "text_tokens": 9}
+
+
+def test_the_chunks_of_a_thinking_stream_name_the_unused_field() -> None:
+    """Spec §4.3 and §4.4, delta by delta: id and name once, then an empty id and a null name."""
+    frames = stream(thinks=True)
+    sent = frames.open() + frames.frames(THINKING_EVENTS)
+
+    deltas = [
+        (json.loads(block[6:])["choices"][0]["delta"], json.loads(block[6:])["choices"][0]["finish_reason"])
+        for block in sent.decode().split("\n\n")[:-1]
+    ]
+
+    def call(index: int, identity: str, name: str | None, arguments: str) -> dict[str, Any]:
+        function = {"name": name, "arguments": arguments}
+        return {"index": index, "id": identity, "type": "function", "function": function}
+
+    assert deltas == [
+        ({"content": None, "role": "assistant", "reasoning_content": ""}, None),
+        ({"content": None, "reasoning_content": "想"}, None),
+        ({"content": "好", "reasoning_content": None}, None),
+        ({"content": None, "tool_calls": [call(0, "call_1", "f", "")]}, None),
+        ({"tool_calls": [call(0, "", None, '{"a"')]}, None),
+        ({"tool_calls": [call(0, "", None, ":1}")]}, None),
+        ({"content": None, "tool_calls": [call(1, "call_2", "g", "{}")]}, None),
+        ({"content": "", "reasoning_content": None, "tool_calls": None}, "tool_calls"),
+    ]

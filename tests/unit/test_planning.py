@@ -10,18 +10,23 @@ import pytest
 from hanlin.catalogue.loading import load
 from hanlin.catalogue.models import Catalogue, Model, Need, SamplingDefaults, SamplingGroup
 from hanlin.engines.profiles import EngineProfile, profiles
-from hanlin.errors import (
-    HanlinError,
-    InvalidRequest,
-    ModelNotFound,
-    ModelNotSupported,
-    ThinkingNotSupported,
-    UnsupportedHere,
-)
+from hanlin.errors import HanlinError, ModelNotFound, ModelNotSupported, UnsupportedHere
 from hanlin.service.deployments import serving
 from hanlin.service.planning import DEFAULT_SEED, REFUSALS, Plan, fill, ignored, plan
 from hanlin.testing import ScriptedEngine
-from hanlin.types import ChatRequest, MediaPart, Message, Sampling, Served, TextPart
+from hanlin.types import (
+    ChatRequest,
+    MediaPart,
+    Message,
+    Sampling,
+    Served,
+    Shape,
+    TextPart,
+    ThinkingAsked,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 from tests.values import catalogue_of, deployment, model, request
 
 LLAMA = profiles().engine["llama"]
@@ -103,68 +108,87 @@ def test_a_model_whose_callers_need_more_than_text_is_not_stood_in_for() -> None
 # --- thinking --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("switch", [None, False])
+@pytest.mark.parametrize("thinking", ["none", "hybrid-default-off"])
+def test_a_call_that_asks_for_no_thinking_gets_none(thinking: str, switch: bool | None) -> None:
+    """Nothing is listed: nobody could miss anything."""
+    result = planned(request(thinking_asked=ThinkingAsked(enable=switch)), model(thinking=thinking))
+
+    assert not result.request.thinking.on
+    assert result.answering.ignored == ()
+
+
+def test_thinking_that_what_answers_cannot_do_is_refused_where_it_was_asked_for() -> None:
+    """A server of which nobody knows how it is told to think would answer without a word about it."""
+    problem = refused(
+        request(thinking_asked=ThinkingAsked(enable=True)), model(thinking="hybrid-default-off"), profile=OPENAI
+    )
+
+    assert isinstance(problem, UnsupportedHere)
+    assert problem.message == "qwen-plus is answered here by Small-0.5B Q4, which has no thinking"
+
+
+def test_thinking_that_comes_by_default_is_listed_where_it_is_missing() -> None:
+    """Its caller did not ask for it but relies on it: the header is the only way of telling."""
+    result = planned(request(), model(thinking="hybrid-default-on"), profile=OPENAI)
+
+    assert result.answering.ignored == ("enable_thinking",)
+    assert not result.request.thinking.on
+
+
+def test_thinking_that_had_to_be_asked_for_by_a_prompt_is_said() -> None:
+    """What a model that never learned to think writes first is no reasoning of the name's."""
+    thinks = planned(request(), model(thinking="only"), thinking="prompted")
+    answers = planned(request(), model(), thinking="prompted")
+
+    assert (thinks.answering.thinking, answers.answering.thinking) == ("prompted", "")
+
+
 @pytest.mark.parametrize(
-    ("thinking", "asked", "error", "words"),
+    ("covers", "budget", "whole"),
+    [("answer", None, None), ("all", None, 50), ("all", 20, 50), ("all-without-budget", None, 50)]
+    + [("all-without-budget", 20, None)],
+)
+def test_max_tokens_covers_thoughts_where_the_model_says_so(covers: Any, budget: int | None, whole: int | None) -> None:
+    """Spec §3: for some models `max_tokens` caps reasoning and answer together."""
+    asked = request(sampling=Sampling(max_tokens=50), thinking_asked=ThinkingAsked(budget_tokens=budget))
+
+    result = planned(asked, model(thinking="only", max_tokens_covers=covers))
+
+    assert result.request.sampling.max_completion_tokens == whole
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "row", "profile", "listed"),
     [
-        ("none", True, ThinkingNotSupported, "The model qwen-plus does not support enable_thinking."),
-        ("only", False, InvalidRequest, "The value of the enable_thinking parameter is restricted to True."),
-        ("hybrid-default-on", True, UnsupportedHere, "answered here without thinking"),
-        ("hybrid-default-off", True, UnsupportedHere, "answered here without thinking"),
+        ("thinking_budget", 100, {"thinking": "only"}, LLAMA, False),
+        ("thinking_budget", 100, {"thinking": "only"}, OPENAI, True),
+        ("thinking_budget", 100, {"thinking": "none"}, LLAMA, True),
+        ("reasoning_effort", "high", {"thinking": "only"}, LLAMA, True),
+        ("preserve_thinking", True, {"thinking": "only"}, LLAMA, True),
+        ("preserve_thinking", True, {"thinking": "only", "features": ("preserve_thinking",)}, LLAMA, False),
+        ("clear_thinking", True, {"thinking": "only"}, LLAMA, True),
+        ("clear_thinking", True, {"thinking": "only", "family": "glm"}, LLAMA, False),
+        ("enable_thinking", True, {"thinking": "only"}, LLAMA, False),
     ],
 )
-def test_thinking_that_cannot_be_had_is_refused(
-    thinking: str, asked: bool, error: type[HanlinError], words: str
+def test_what_is_said_about_thinking_is_honoured_or_listed(
+    field: str, value: object, row: dict[str, Any], profile: EngineProfile, listed: bool
 ) -> None:
-    """What the contract forbids gets the contract's words (spec §5.2); what only we cannot do yet says so."""
-    problem = refused(request(enable_thinking=asked), model(thinking=thinking))
+    """Never dropped in silence (spec §5)."""
+    names = {"thinking_budget": "budget_tokens", "reasoning_effort": "effort", "enable_thinking": "enable"}
+    said = ThinkingAsked(**{names.get(field, field.removesuffix("_thinking")): value})
 
-    assert type(problem) is error
-    assert words in problem.message
-    assert problem.param == "enable_thinking"
+    result = planned(request(given=frozenset({field}), thinking_asked=said), model(**row), profile=profile)
 
-
-@pytest.mark.parametrize(
-    ("thinking", "asked", "listed"),
-    [
-        ("none", None, ()),
-        ("none", False, ()),
-        ("hybrid-default-off", None, ()),
-        ("hybrid-default-off", False, ()),
-        ("hybrid-default-on", False, ()),
-        ("hybrid-default-on", None, ("enable_thinking",)),
-    ],
-)
-def test_a_model_that_would_have_thought_is_listed_as_answered_without(
-    thinking: str, asked: bool | None, listed: tuple[str, ...]
-) -> None:
-    """Its caller did not ask for thinking but relies on it: the header is the only way of telling."""
-    result = planned(request(enable_thinking=asked), model(thinking=thinking))
-
-    assert result.answering.ignored == listed
-
-
-def test_a_model_that_cannot_but_think_is_not_stood_in_for() -> None:
-    """Its answers would lack what the name is about."""
-    thinking = Need("thinking", "it always thinks", "它总是思考")
-
-    with pytest.raises(ModelNotFound, match="it always thinks"):
-        plan(
-            request(),
-            catalogue_of(model(thinking="only"), needs={"thinking": thinking}),
-            [deployment(ScriptedEngine())],
-        )
+    assert (field in result.answering.ignored) is listed
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------
 
-TOOL = {"type": "function", "function": {"name": "f"}}
 ASKED = {
-    "tools": [TOOL],
     "functions": [{"name": "f"}],
-    "tool_calls": True,
-    "response_format": {"type": "json_object"},
     "enable_search": True,
-    "partial": True,
     "modalities": ["text", "audio"],
     "audio": {"voice": "Cherry"},
     "translation_options": {"target_lang": "English"},
@@ -172,11 +196,8 @@ ASKED = {
     "enable_code_interpreter": True,
 }
 UNASKED: dict[str, list[object]] = {
-    "tools": [[]],
     "functions": [[]],
-    "response_format": [{"type": "text"}],
     "enable_search": [False],
-    "partial": [False],
     "modalities": [["text"]],
     "audio": [{}],
     "translation_options": [{}],
@@ -202,26 +223,136 @@ def test_a_capability_that_nothing_here_has_is_refused_by_name(name: str) -> Non
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in UNASKED.items() for value in values])
 def test_a_capability_that_is_named_but_not_asked_for_is_neither_refused_nor_listed(name: str, value: object) -> None:
-    """SDKs send defaults: `tools: []` and `response_format: text` ask for nothing."""
+    """SDKs send defaults that ask for nothing."""
     assert planned(asking(**{name: value})).answering.ignored == ()
 
 
-@pytest.mark.parametrize("value", ["json", {}, {"type": "json_schema"}, ["text"]])
-def test_any_response_format_but_text_is_refused(value: object) -> None:
-    """Unstructured text where structure was promised breaks the caller's parser."""
-    assert refused(asking(response_format=value)).param == "response_format"
-
-
-def test_the_vendors_sentences_for_tools_and_search_are_kept() -> None:
+def test_the_vendors_sentence_for_search_is_kept() -> None:
     """Spec §12."""
-    assert refused(asking(tools=[TOOL])).message == "The tool call is not supported."
     assert refused(asking(enable_search=True)).message == "This model does not support enable_search."
 
 
-def test_tools_that_must_not_be_called_need_no_support() -> None:
-    """Spec §7: `tool_choice: none` means that tools are ignored for this turn."""
-    assert planned(asking(tools=[TOOL], tool_choice="none")).model.name == "qwen-plus"
-    assert refused(asking(tools=[TOOL], tool_choice="auto")).param == "tools"
+# --- tools, shapes, prefixes -----------------------------------------------------------------------------------------
+
+TOOL = Tool("f", "Does it.", {"type": "object", "properties": {"a": {"type": "integer"}}})
+CALLS = {"features": ("function_calling",)}
+
+
+def calling(mode: Any = "auto", **fields: Any) -> ChatRequest:
+    return request(tools=(TOOL,), tool_choice=ToolChoice(mode, "f" if mode == "named" else ""), **fields)
+
+
+@pytest.mark.parametrize(
+    ("asked", "row", "words", "param"),
+    [
+        (calling(), {}, "The tool call is not supported.", "tools"),
+        (
+            calling("required"),
+            CALLS,
+            'tool_choice is one of the strings that should be ["none", "auto"]',
+            "tool_choice",
+        ),
+        (
+            calling("named"),
+            {**CALLS, "thinking": "only"},
+            "The tool_choice parameter does not support being set to required or object in thinking mode",
+            "tool_choice",
+        ),
+        (calling(n=2), CALLS, "Range of n should be [1, 1] when tools are given", "n"),
+    ],
+)
+def test_tools_are_refused_in_the_vendors_words(
+    asked: ChatRequest, row: dict[str, Any], words: str, param: str
+) -> None:
+    """Spec §7 and §12."""
+    problem = refused(asked, model(**row))
+
+    assert (problem.message, problem.param) == (words, param)
+
+
+def test_a_schema_that_is_none_is_refused_with_its_place() -> None:
+    """Before any token is spent on it."""
+    broken = Tool("f", "", {"type": "object", "properties": {"a": {"type": "strange"}}})
+
+    problem = refused(request(tools=(broken,)), model(**CALLS))
+
+    assert problem.param == "tools.0.function.parameters"
+    assert "strange" in problem.message
+
+
+@pytest.mark.parametrize("mode", ["auto", "named", "none"])
+def test_tools_are_planned_as_they_were_asked_for(mode: str) -> None:
+    """`none` needs no support: tools are ignored for this turn."""
+    assert planned(calling(mode), model(**CALLS)).request.tool_choice.mode == mode
+    assert planned(calling("none"), model()).answering.ignored == ()
+
+
+def test_a_call_may_be_required_of_models_that_take_that() -> None:
+    """Spec §3: kimi/kimi-k3 alone."""
+    able = model(features=("function_calling", "tool_choice_required"))
+
+    assert planned(calling("required"), able).request.tool_choice.mode == "required"
+
+
+def test_a_server_without_tools_says_so() -> None:
+    """What answers is named, so that the operator knows where to look."""
+    problem = refused(calling(), model(**CALLS), profile=EngineProfile(parameters={}))
+
+    assert problem.message == "qwen-plus is answered here by Small-0.5B Q4, which has no tools"
+
+
+def test_a_conversation_that_repeats_one_call_is_refused() -> None:
+    """Spec §7: an agent that does not get on; ten times here, since the vendor names no number."""
+    turn = (Message("assistant", "", (ToolCall("c", "f", "{}"),)), Message("tool", "no", tool_call_id="c"))
+
+    def turns(count: int) -> ChatRequest:
+        return request(messages=(Message("user", "go"), *(turn * count)), tools=(TOOL,))
+
+    assert refused(turns(10), model(**CALLS)).message.startswith("Repetitive tool calls detected in the conversation")
+    assert planned(turns(9), model(**CALLS)).request.tools
+
+
+@pytest.mark.parametrize(
+    ("row", "switch", "words"),
+    [
+        ({}, None, "partial mode is not supported by qwen-plus"),
+        ({"features": ("partial_mode",), "thinking": "only"}, None, "not supported in thinking mode"),
+        ({"features": ("partial_mode",), "thinking": "hybrid-default-off"}, True, "not supported in thinking mode"),
+    ],
+)
+def test_a_prefix_is_refused_where_it_cannot_be_continued(row: dict[str, Any], switch: bool | None, words: str) -> None:
+    """Spec §6: models that take one, and never while they think."""
+    problem = refused(request(partial=True, thinking_asked=ThinkingAsked(enable=switch)), model(**row))
+
+    assert words in problem.message
+
+
+def test_a_prefix_switches_off_thinking_that_nobody_asked_for() -> None:
+    """A caller who says nothing about thinking wants the prefix continued."""
+    result = planned(request(partial=True), model(features=("partial_mode",), thinking="hybrid-default-on"))
+
+    assert not result.request.thinking.on
+
+
+def test_a_shape_cannot_hold_what_a_prefix_has_begun() -> None:
+    """A grammar begins at the beginning; the caller is told that the rest is free."""
+    asked = request(partial=True, shape=Shape("json_object"), given=frozenset({"response_format"}))
+
+    assert planned(asked, model(features=("partial_mode",))).answering.ignored == ("response_format",)
+
+
+@pytest.mark.parametrize(("rule", "error"), [("forbidden", True), ("ignored", False)])
+def test_some_models_take_no_system_message(rule: Any, error: bool) -> None:
+    """Spec §2.1: forbidden for some, without effect for others."""
+    asked = request(messages=(Message("system", "be brief"), Message("user", "hi")))
+    row = model(system_messages=rule)
+
+    if error:
+        assert refused(asked, row).message == "qwen-plus takes no system message"
+    else:
+        result = planned(asked, row)
+        assert [message.role for message in result.request.messages] == ["user"]
+        assert result.answering.ignored == ("messages.system",)
 
 
 def test_media_are_refused_with_what_answers_here() -> None:
@@ -427,7 +558,7 @@ def test_every_name_of_the_catalogue_gets_a_plan_or_a_reason(catalogue: Catalogu
 
 def test_a_server_that_may_think_all_the_same_is_said() -> None:
     """Our engine is told not to think; another server is not, and the caller must know."""
-    asked = request(enable_thinking=False, given=frozenset({"enable_thinking"}))
+    asked = request(thinking_asked=ThinkingAsked(enable=False), given=frozenset({"enable_thinking"}))
 
     for_engine = ignored(asked, model(thinking="hybrid-default-on"), LLAMA)
     for_server = ignored(asked, model(thinking="hybrid-default-on"), OPENAI)

@@ -253,10 +253,24 @@ async def test_a_whole_answer_is_the_streamed_one_put_together() -> None:
 @pytest.mark.parametrize("n", [1, 2])
 async def test_an_answer_that_takes_too_long_is_ended_and_said_to_be(n: int) -> None:
     """Without a stream nobody sees that something still happens, so there is a limit; the engine stops with it."""
-    engine = ScriptedEngine([[Event(text="a")], HANG])
+    engine = ScriptedEngine([[], HANG])
     plan = plan_of(engine, several(n))
 
     with pytest.raises(RequestTimedOut, match=r"limit 0\.05 s"):
         await complete(plan, limit_s=0.05)
 
+    assert (engine.running, plan.deployment.capacity.running) == (0, 0)
+
+
+async def test_what_there_is_when_time_runs_out_is_the_answer() -> None:
+    """Spec §4.4: the finish reason stays open, so that a program can go on from there; nobody has counted the tokens."""
+    engine = ScriptedEngine([[Event(reasoning="想" * 8)], [Event(text="好" * 4)], HANG])
+    plan = plan_of(engine, request("你好你好"))
+
+    result = await complete(plan, limit_s=0.05)
+
+    assert result.cut_short
+    [choice] = result.choices
+    assert (choice.reasoning, choice.text, choice.finish_reason) == ("想" * 8, "好" * 4, None)
+    assert result.usage == Usage(prompt=3, completion=9, reasoning=6)
     assert (engine.running, plan.deployment.capacity.running) == (0, 0)

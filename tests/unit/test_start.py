@@ -145,15 +145,15 @@ def test_a_socket_lies_in_the_home_unless_its_path_would_be_too_long(tmp_path: P
     """The system cuts such paths at 108 bytes; a home may lie deep."""
     short, deep = Home(Path("/tmp/home")), Home(tmp_path / ("深" * 30) / "home")
 
-    assert start._socket(short, "0123456789ab") == Path("/tmp/home/run/0123456789ab.sock")
-    elsewhere = start._socket(deep, "0123456789ab")
+    assert start.socket(short, "0123456789ab") == Path("/tmp/home/run/0123456789ab.sock")
+    elsewhere = start.socket(deep, "0123456789ab")
     assert not elsewhere.is_relative_to(deep.path)
     assert len(str(elsewhere).encode()) <= 100
     assert elsewhere.parent.stat().st_mode & 0o077 == 0
-    assert start._socket(deep, "0123456789ab") == elsewhere  # folders must not pile up with the starts
+    assert start.socket(deep, "0123456789ab") == elsewhere  # folders must not pile up with the starts
     elsewhere.parent.chmod(0o755)
     with pytest.raises(StartupError, match="not ours alone"):
-        start._socket(deep, "0123456789ab")
+        start.socket(deep, "0123456789ab")
     elsewhere.parent.rmdir()
 
 

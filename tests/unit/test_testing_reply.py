@@ -169,6 +169,100 @@ def test_a_schema_rule_without_a_schema_says_so() -> None:
         compose(Rule(json_schema=True), asked())
 
 
+BEGUN: list[Any] = [{"role": "user", "content": "静夜思"}, {"role": "assistant", "content": "床前明月光，"}]
+POEM = Rule(text="床前明月光，疑是地上霜")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"messages": [BEGUN[0], {**BEGUN[1], "partial": True}]},
+        {"messages": [BEGUN[0], {**BEGUN[1], "prefix": True}]},
+        {"messages": BEGUN, "continue_final_message": True},
+    ],
+)
+def test_a_message_that_is_to_be_continued_is_not_said_again(extra: dict[str, Any]) -> None:
+    """Model Studio's, DeepSeek's and vLLM's way to ask for it; the rule says the whole message."""
+    ask = asked(**extra)
+
+    assert ask.prompt.endswith("<|im_start|>assistant\n床前明月光，")
+    assert only(POEM, ask).text("text") == "疑是地上霜"
+    assert only(Rule(raw="<think>\n想\n</think>\n\n床前明月光，疑是地上霜"), ask).text("text") == "疑是地上霜"
+    assert texts(only(Rule(chunks=("床前明", "月光，疑", "是地上霜")), ask)) == ["疑", "是地上霜"]
+
+
+def test_a_beginning_that_is_another_text_gets_the_whole_answer() -> None:
+    """A model would go on somehow; thinking is over then."""
+    choice = only(Rule(thinking="想", text="你好"), asked(messages=BEGUN, continue_final_message=True))
+
+    assert (choice.text("text"), choice.thinks) == ("你好", False)
+
+
+def test_a_last_message_of_the_assistant_is_an_answer_like_others_unless_told() -> None:
+    """llama.cpp continues it anyway."""
+    body = {"messages": BEGUN}
+
+    assert only(POEM, asking.read(body, chat=True)).text("text") == "床前明月光，疑是地上霜"
+    assert only(POEM, asking.read(body, chat=True, continues=True)).text("text") == "疑是地上霜"
+
+
+@pytest.mark.parametrize(
+    ("extra", "thinks"),
+    [
+        ({}, False),
+        ({"enable_thinking": True}, True),
+        ({"enable_thinking": False}, False),
+        ({"chat_template_kwargs": {"enable_thinking": True}}, True),
+    ],
+)
+def test_some_weights_think_only_when_they_are_asked_to(extra: dict[str, Any], thinks: bool) -> None:
+    """In Model Studio's body, or for the template."""
+    rule = Rule(thinking="想", text="好", thinks_when_asked=True)
+
+    assert only(rule, asked(**extra)).thinks == thinks
+    assert only(Rule(thinking="想", text="好"), asked(**extra)).thinks
+
+
+def test_thinking_ends_at_its_budget() -> None:
+    """The answer comes all the same."""
+    reply = compose(Rule(thinking="想一想", text="好"), asked(thinking_budget=2))
+
+    assert (reply.choices[0].text("thinking"), reply.choices[0].text("text")) == ("想一", "好")
+    assert reply.counts.reasoning == 2
+
+
+def test_calls_come_one_at_a_time_where_the_request_says_so() -> None:
+    """Engines that ignore it exist as well."""
+    calls = (ToolCall("f", {}), ToolCall("g", {}))
+    ask = asked(parallel_tool_calls=False)
+
+    assert texts(only(Rule(tool_calls=calls), ask), "call") == ["f"]
+    assert texts(only(Rule(tool_calls=calls, parallel_anyway=True), ask), "call") == ["f", "g"]
+    assert texts(only(Rule(tool_calls=calls), asked(parallel_tool_calls=True)), "call") == ["f", "g"]
+
+
+def test_a_tool_that_is_named_is_called_whatever_the_rule_says() -> None:
+    """Unless the rule has calls of its own, or writes the generation itself."""
+    ask = asked(tools=[WEATHER], tool_choice={"type": "function", "function": {"name": "get_weather"}})
+
+    for rule in (Rule(), Rule(text="晴"), Rule(chunks=("晴",))):
+        choice = only(rule, ask)
+        assert (choice.text("text"), choice.text("call")) == ("", "get_weather")
+        assert choice.text("arguments") == '{"city":"杭州"}'
+    assert only(Rule(tool_calls=(ToolCall("f"),)), ask).text("call") == "f"
+    assert only(Rule(raw="晴"), ask).text("text") == "晴"
+
+
+def test_a_raw_generation_is_text_over_chat() -> None:
+    """As an engine without parsers answers."""
+    raw = '<think>\n想\n</think>\n\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+
+    choice = only(Rule(raw=raw), asked(tools=[WEATHER]))
+
+    assert choice.text("text") == raw
+    assert choice.finish_reason == "stop"
+
+
 def test_usage_counts_the_prompt_as_the_template_writes_it() -> None:
     """The engine's own /tokenize of /apply-template gives the same number."""
     reply = compose(Rule(text="好", cached_tokens=10), asked("你好"))

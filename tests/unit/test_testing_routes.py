@@ -220,6 +220,32 @@ def test_the_prompt_of_a_conversation_is_served_and_counts_as_usage_says() -> No
     assert asked(engine)[1]["usage"]["prompt_tokens"] == count
 
 
+def test_the_template_is_the_one_of_the_set_up() -> None:
+    """Qwen3's takes the switch for thinking; what it writes is what usage counts."""
+    engine = Engine(Setup(template="qwen3"))
+    off: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
+    messages = [{"role": "user", "content": "你好"}]
+
+    prompt = told(engine, "POST", "/apply-template", {"messages": messages, **off})["prompt"]
+
+    assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    count = len(told(engine, "POST", "/tokenize", {"content": prompt})["tokens"])
+    assert asked(engine, **off)[1]["usage"]["prompt_tokens"] == count
+    assert "<think>" not in told(engine, "POST", "/apply-template", {"messages": messages})["prompt"]
+    assert "<think>" not in told(Engine(Setup()), "POST", "/apply-template", {"messages": messages, **off})["prompt"]
+
+
+def test_llama_continues_a_last_message_of_the_assistant() -> None:
+    """As b11549 does, in its templates and over chat; others close the turn and open another."""
+    messages = [{"role": "user", "content": "静夜思"}, {"role": "assistant", "content": "床前明月光，"}]
+
+    def prompt(engine: Engine) -> str:
+        return str(told(engine, "POST", "/apply-template", {"messages": messages})["prompt"])
+
+    assert prompt(Engine(Setup(style="llama"))).endswith("<|im_start|>assistant\n床前明月光，")
+    assert prompt(Engine(Setup())).endswith("床前明月光，<|im_end|>\n<|im_start|>assistant\n")
+
+
 def test_the_engine_tells_about_itself() -> None:
     """Readiness, models, slots and counters, as far as a client may look at them."""
     engine = Engine(
@@ -242,7 +268,7 @@ def test_the_engine_tells_about_itself() -> None:
     ("method", "path", "status"),
     [
         ("GET", "/v1/chat/completions", 405),
-        ("POST", "/v1/embeddings", 404),
+        ("POST", "/v1/rerank", 404),
         ("POST", "/tokenize", 400),
         ("POST", "/detokenize", 400),
     ],

@@ -274,6 +274,32 @@ def test_every_choice_is_opened_and_finished() -> None:
     assert order == [(0, None), (1, None), (0, None), (1, None), (1, None), (0, "stop"), (1, "stop")]
 
 
+@pytest.mark.parametrize("speaker", [OpenAISpeaker, LlamaSpeaker])
+def test_the_field_with_the_thinking_may_have_another_name(speaker: type[Speaker]) -> None:
+    """vLLM's is `reasoning`."""
+    rule = Rule(thinking="想", text="好", reasoning_field="reasoning")
+
+    stream = streamed(rule, speaker)
+    message = msgspec.json.decode(body_of(steps(rule, speaker)))["choices"][0]["message"]
+
+    assert '"reasoning":"想"' in stream
+    assert message["reasoning"] == "想"
+    assert "reasoning_content" not in stream
+    assert "reasoning_content" not in message
+
+
+@pytest.mark.parametrize(("speaker", "content"), [(OpenAISpeaker, "好"), (LlamaSpeaker, "你好")])
+def test_what_was_continued_is_told_again_by_llama_where_it_does_not_stream(
+    speaker: type[Speaker], content: str
+) -> None:
+    """Seen at b11549; its stream has only what is new."""
+    begun: dict[str, Any] = {"messages": [{"role": "assistant", "content": "你", "partial": True}]}
+
+    assert joined(streamed(Rule(text="你好"), speaker, **begun))["content"] == "好"
+    body = msgspec.json.decode(body_of(steps(Rule(text="你好"), speaker, **begun)))
+    assert body["choices"][0]["message"]["content"] == content
+
+
 def test_usage_is_replaced_or_dropped_as_the_rule_says() -> None:
     """Engines that count wrongly, or not at all, are a fact of life."""
     own = {"prompt_tokens": 1, "completion_tokens": 99, "total_tokens": 100}

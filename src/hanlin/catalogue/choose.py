@@ -205,7 +205,7 @@ def _served_words(model: Model, here: Served, wish: Wish) -> str:
                 "a stand-in answers here: for trying programs, not its quality",
                 "此处由替身回答：可调试程序，不代表其质量",
             )
-        case Served.UNAVAILABLE if model.open_weights and model.chats and not model.requires and not _beyond_text(wish):
+        case Served.UNAVAILABLE if model.open_weights and model.chats and not model.needs and not _beyond_text(wish):
             return say(f"not here yet: hanlin pull {model.name}", f"此处尚不可用：hanlin pull {model.name}")
         case Served.UNAVAILABLE:
             return say("not available here yet", "此处尚不可用")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from hanlin.catalogue.models import Catalogue, Family, Model, Need, PriceTier, SamplingGroup
+from hanlin.catalogue.models import Catalogue, Efforts, Family, Model, Need, PriceTier, SamplingGroup
 from hanlin.catalogue.tables import Value, convert, only, own_folder, problem, read, rows
 from hanlin.catalogue.tasks import GENERAL, Language, LengthUnit, Task, Tasks
 
@@ -26,6 +26,7 @@ class _Words(msgspec.Struct, frozen=True):
     owners: Mapping[str, str]
     sources: Mapping[str, str]
     groups: Mapping[str, SamplingGroup]
+    efforts: Mapping[str, Efforts]
     tasks: Tasks
 
 
@@ -61,6 +62,7 @@ def load(folder: Path | None = None) -> Catalogue:
         features=words.features,
         owners=words.owners,
         tasks=words.tasks,
+        efforts=words.efforts,
     )
 
 
@@ -85,12 +87,6 @@ def _words(folder: Traversable) -> _Words:
     table = read(file)
     only(table, ("family", "need", "features", "owners", "sources"), file)
     needs = _named(rows(table, "need", Need, file), _name)
-    if "thinking" not in needs:
-        raise problem(
-            str(file),
-            "the need 'thinking' is missing; add its [[need]] row",
-            "缺少需求 'thinking'；请添加对应的 [[need]] 行",
-        )
     sources = _texts(table, "sources", file)
     return _Words(
         families=_named(rows(table, "family", Family, file), _name),
@@ -99,11 +95,12 @@ def _words(folder: Traversable) -> _Words:
         owners=_texts(table, "owners", file),
         sources=sources,
         groups=_groups(folder / "sampling.toml", sources),
+        efforts=_efforts(folder / "efforts.toml", sources),
         tasks=_tasks(folder / "tasks.toml", needs),
     )
 
 
-def _name(row: Family | Need | Task | SamplingGroup) -> str:
+def _name(row: Efforts | Family | Need | Task | SamplingGroup) -> str:
     return row.name
 
 
@@ -129,6 +126,21 @@ def _groups(file: Traversable, sources: Mapping[str, str]) -> Mapping[str, Sampl
             raise problem(
                 place, "it has neither `plain` nor `thinking`; add one", "缺少 `plain` 和 `thinking`；请至少添加一个"
             )
+        found.append((place, msgspec.structs.replace(row, source=_address(row.source, sources, place))))
+    return _named(found, _name)
+
+
+def _efforts(file: Traversable, sources: Mapping[str, str]) -> Mapping[str, Efforts]:
+    table = read(file)
+    only(table, ("effort",), file)
+    found = []
+    for place, row in rows(table, "effort", Efforts, file):
+        for field, levels in {
+            "default": (row.default,),
+            "aliases": row.aliases.values(),
+            "tokens": row.tokens,
+        }.items():
+            _known(place, field, levels, row.levels)
         found.append((place, msgspec.structs.replace(row, source=_address(row.source, sources, place))))
     return _named(found, _name)
 
@@ -162,6 +174,8 @@ def _finish(model: Model, words: _Words, place: str) -> Model:
     _known(place, "needs", model.needs, words.needs)
     _known(place, "features", model.features, words.features)
     _known(place, "unconfirmed", model.unconfirmed, model.__struct_fields__)
+    if model.effort or "reasoning_effort" in model.features:
+        _known(place, "effort", (model.effort,), words.efforts)
     if model.sampling or model.chats:
         _known(place, "sampling", (model.sampling,), words.groups)
     if not model.chats and not model.needs:
@@ -175,6 +189,14 @@ def _finish(model: Model, words: _Words, place: str) -> Model:
             place,
             "open_weights and open_weights_match belong together; give both or neither",
             "open_weights 与 open_weights_match 必须同时填写或同时省略",
+        )
+    if model.embeds != (model.vectors is not None) or (
+        model.vectors is not None and model.vectors.default not in model.vectors.dimensions
+    ):
+        raise problem(
+            place,
+            "vectors belongs to rows of endpoint 'embeddings', its default among its dimensions; correct it",
+            "vectors 属于 endpoint 为 'embeddings' 的行，且 default 须在 dimensions 之中；请更正",
         )
     _check_limits(model, place)
     _check_prices(model, place)

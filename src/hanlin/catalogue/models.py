@@ -23,6 +23,7 @@ Status = Literal["active", "unknown", "reported-retired", "retired"]
 Modality = Literal["text", "image", "video", "audio", "embedding"]
 
 CHAT = "chat/completions"
+EMBEDDINGS = "embeddings"
 
 
 class PriceTier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +51,15 @@ class PriceTier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     period: Literal["peak", "off-peak"] | None = None
 
 
+class Vectors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an embedding model gives and takes: the `dimensions` that may be asked for, those of a call that asks for
+    none (`default`), and the most `texts` of one call."""
+
+    dimensions: Annotated[tuple[Count, ...], Meta(min_length=1)]
+    default: Count
+    texts: Count
+
+
 class Lifecycle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the vendor still serves the name. `reported-retired`: a reseller says so, the vendor does not."""
 
@@ -65,6 +75,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     same as `name`; `endpoint` None means that no HTTP endpoint of ours serves it; the `*_thinking` limits hold while it
     thinks. `needs` lists what its callers cannot do without, `suits` the tasks that it is good at, best first, and
     `grade` how capable it is in our judgement, 1 (tiny) to 5 (flagship). `languages` is set where it speaks only those.
+    `effort` names the levels of `reasoning_effort` that it takes; `keeps_reasoning`: earlier turns' reasoning is put
+    into the prompt unless the caller says otherwise; `text_switches`: `/think` and `/no_think` at the end of a message
+    switch thinking; `max_tokens_covers`: whether `max_tokens` caps the answer, or reasoning and answer together.
     `unconfirmed` names fields whose value the vendor does not state; `source` and `as_of` are of the row as a whole.
     """
 
@@ -86,6 +99,11 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     max_input_tokens_thinking: Count | None = None
     max_output_tokens_thinking: Count | None = None
     thinking: Thinking = "none"
+    effort: str = ""
+    keeps_reasoning: bool = False
+    text_switches: bool = False
+    max_tokens_covers: Literal["answer", "all", "all-without-budget"] = "answer"
+    system_messages: Literal["read", "ignored", "forbidden"] = "read"
     stream_only: Literal["never", "thinking", "always"] | None = None
     input_modalities: tuple[Modality, ...] = ("text",)
     output_modalities: tuple[Modality, ...] = ("text",)
@@ -93,6 +111,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     prices: tuple[PriceTier, ...] = ()
     rpm: Count | None = None
     tpm: Count | None = None
+    vectors: Vectors | None = None
     open_weights: Text | None = None
     open_weights_match: Literal["exact", "base", "closest"] | None = None
     lifecycle: Lifecycle = Lifecycle()
@@ -107,9 +126,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return self.endpoint == CHAT
 
     @property
-    def requires(self) -> tuple[str, ...]:
-        """Everything that a stand-in must be able to do: `needs`, and `thinking` where it cannot be switched off."""
-        return (*self.needs, "thinking") if self.thinking == "only" else self.needs
+    def embeds(self) -> bool:
+        """Whether the embeddings endpoint serves this name."""
+        return self.endpoint == EMBEDDINGS
 
     def input_limit_tokens(self, *, thinking: bool = False) -> int | None:
         """The longest prompt, None when unknown."""
@@ -158,6 +177,29 @@ class SamplingGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     thinking: SamplingDefaults | None = None
 
 
+class Efforts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The levels of `reasoning_effort` that some models take (spec/chat.md §5.3).
+
+    `aliases` are other words for a level, `off` those for not thinking at all. `tokens` is the reasoning that a level
+    stands for where the vendor says so, `default_tokens` that of a call that names neither level nor budget.
+    `excludes_budget`: a call must not name both.
+    """
+
+    name: Text
+    levels: tuple[Text, ...]
+    default: Text
+    source: Text
+    aliases: dict[str, str] = {}
+    off: tuple[Text, ...] = ()
+    tokens: dict[str, Count] = {}
+    default_tokens: Count | None = None
+    excludes_budget: bool = False
+
+    def words(self) -> tuple[str, ...]:
+        """Every word that a caller may use."""
+        return (*self.levels, *self.aliases, *self.off)
+
+
 class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a group of models is about, in both languages."""
 
@@ -197,6 +239,7 @@ class Catalogue(msgspec.Struct, frozen=True):
     features: Mapping[str, str]
     owners: Mapping[str, str]
     tasks: Tasks
+    efforts: Mapping[str, Efforts] = {}
 
     def find(self, name: str) -> Model | None:
         """Return the model of this name or alias; names are case sensitive, as the vendor's are."""
@@ -214,18 +257,15 @@ class Catalogue(msgspec.Struct, frozen=True):
         first, second = (group.thinking, group.plain) if thinking else (group.plain, group.thinking)
         return first or second or SamplingDefaults()
 
-    def missing(self, model: Model, able: frozenset[str] = frozenset()) -> tuple[Need, ...]:
-        """Return what a model needs that something able to do only this (and plain text chat) lacks.
-
-        Empty: it may stand in for the name. An embedded text model is able to do nothing of what `vocabulary.toml`
-        lists as needs.
-        """
-        return tuple(self.needs[name] for name in model.requires if name not in able)
+    def missing(self, model: Model) -> tuple[Need, ...]:
+        """Return what a model needs that text chat lacks; empty: something that chats may stand in for the name."""
+        return tuple(self.needs[name] for name in model.needs)
 
 
 __all__ = [
     "CHAT",
     "Catalogue",
+    "Efforts",
     "Family",
     "Lifecycle",
     "Model",

@@ -49,11 +49,20 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str = ""
 
 
+class MadeFrom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file that the sources have, where the weights are made from it on this machine; `form` says how."""
+
+    form: Text
+    size_bytes: Positive
+    sha256: Digest
+
+
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file of weights. `repository` is the published model that it quantises, as `Model.open_weights` names it.
 
     `memory_bytes` is resident while serving, measured; `context_tokens` is what it was trained for; `profile` names
-    the engine profile that says how it is run.
+    the engine profile that says how it is run. `made_from`: the sources have another file, from which this one, with
+    this digest, is made. `dimensions` is the length of an embedding model's vectors.
     """
 
     name: Text
@@ -67,6 +76,9 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     licence: Text
     sources: Annotated[tuple[Source, ...], Meta(min_length=1)]
     note: str = ""
+    kind: Literal["chat", "embeddings"] = "chat"
+    dimensions: Annotated[int, Meta(ge=0)] = 0
+    made_from: MadeFrom | None = None
 
 
 class Hub(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,12 +107,13 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     small: str
     default_free_bytes: Positive
     repositories: Repositories
+    embeddings: str = ""
 
 
 class WeightsCatalogue(msgspec.Struct, frozen=True):
     """Every weights row by name, in file order; `default` and `small` are the two that serve without configuration.
 
-    `default` is for machines with at least `default_free_bytes` of free memory.
+    `default` is for machines with at least `default_free_bytes` of free memory. `embeddings` makes vectors; "": none.
     """
 
     rows: Mapping[str, Weights]
@@ -108,6 +121,7 @@ class WeightsCatalogue(msgspec.Struct, frozen=True):
     small: str
     default_free_bytes: int
     repositories: Repositories
+    embeddings: str = ""
 
     def find(self, name: str) -> Weights | None:
         """Return the row of this name, or the first that quantises this published repository."""
@@ -127,11 +141,20 @@ def load_weights(file: Path | None = None) -> WeightsCatalogue:
             raise problem(place, "this name is taken by an earlier row; rename one", "该名称已被前面的行使用；请改名")
         for source in row.sources:
             _check(source, place)
+        if (row.kind == "embeddings") != bool(row.dimensions):
+            raise problem(
+                place,
+                "dimensions belongs to rows of kind 'embeddings'; give both or neither",
+                "dimensions 属于 kind 为 'embeddings' 的行；请同时填写或同时省略",
+            )
         found[row.name] = row
     rest = convert({name: value for name, value in table.items() if name != "weights"}, _File, str(origin))
-    for key, name in (("default", rest.default), ("small", rest.small)):
-        if name not in found:
-            known = ", ".join(found)
+    named = {"default": (rest.default, "chat"), "small": (rest.small, "chat")}
+    if rest.embeddings:
+        named["embeddings"] = (rest.embeddings, "embeddings")
+    for key, (name, kind) in named.items():
+        if name not in found or found[name].kind != kind:
+            known = ", ".join(row.name for row in found.values() if row.kind == kind)
             raise problem(
                 str(origin),
                 f"{key} = {name!r} names no row; rows are {known}",
@@ -139,7 +162,12 @@ def load_weights(file: Path | None = None) -> WeightsCatalogue:
             )
     _check_patterns(rest.repositories, str(origin))
     return WeightsCatalogue(
-        MappingProxyType(found), rest.default, rest.small, rest.default_free_bytes, rest.repositories
+        MappingProxyType(found),
+        rest.default,
+        rest.small,
+        rest.default_free_bytes,
+        rest.repositories,
+        rest.embeddings,
     )
 
 
@@ -197,4 +225,4 @@ def _check_patterns(repositories: Repositories, place: str) -> None:
         ) from error
 
 
-__all__ = ["Hub", "Repositories", "Source", "SourceKind", "Weights", "WeightsCatalogue", "load_weights"]
+__all__ = ["Hub", "MadeFrom", "Repositories", "Source", "SourceKind", "Weights", "WeightsCatalogue", "load_weights"]

@@ -32,7 +32,7 @@ from hanlin.errors import HanlinError, StartupError
 from hanlin.home import Home, Running, prepare, running, server_secret
 from hanlin.http.server import free_address
 from hanlin.keys import hash_key
-from hanlin.service import neighbours, start
+from hanlin.service import embedding_start, neighbours, start
 from hanlin.service.diagnosis import Facts, Finding, KeyState, Level, WeightsState, diagnose, worst
 from hanlin.service.weights import Choice
 from hanlin.settings import Secret, Settings
@@ -157,6 +157,8 @@ def _weights(home: Home, settings: Settings) -> tuple[tuple[WeightsState, ...], 
     """Look at the weights that a start would run, and at all others that are here; every one is read in full."""
     catalogue, rows = load(), start.weight_rows()
     choices, problem = _choices(home, settings, catalogue)
+    if (vectors := embedding_start.row(settings)) is not None:
+        choices.append(embedding_start.choice(vectors))
     states = []
     for choice in choices:
         wanted, row = choice.wanted, rows.find(choice.wanted.name)

@@ -91,7 +91,7 @@ def _here(name: str, model: Model, here: Here) -> Iterator[tuple[str, str | Text
         yield say("because", "原因"), here.why
     if served is Served.UNAVAILABLE:
         yield say("remedy", "办法"), remedy(model)
-    elif served is Served.STAND_IN and model.open_weights and not model.requires:
+    elif served is Served.STAND_IN and model.open_weights and not model.needs:
         own = model.open_weights_match == "exact"
         label = say("its own weights", "自身权重") if own else say("nearest weights", "最接近的权重")
         yield label, f"hanlin pull {name} && hanlin serve --weights {name}"

@@ -89,7 +89,10 @@ def pull(name: str, home: Home, catalogue: Catalogue, quantisation: str, as_json
         return
     state = say("is here already", "已在本机") if was_here else say("is here", "已就绪")
     show.out.print(Text.assemble(("✓ ", "green"), (first.name, "bold"), f" {state}, SHA-256 {first.sha256[:12]}…"))
-    show.out.print(Text.assemble((say("next: ", "下一步："), "bold"), f"hanlin serve --weights {first.name}"))
+    row = rows.rows.get(first.name)
+    chats = row is None or row.kind == "chat"  # the embedding model runs beside whatever chats
+    command = f"hanlin serve --weights {first.name}" if chats else "hanlin serve"
+    show.out.print(Text.assemble((say("next: ", "下一步："), "bold"), command))
 
 
 def plan(

@@ -19,7 +19,7 @@ from hanlin.errors import StartupError
 from hanlin.home import Home, HomeLock, lock, prepare
 from hanlin.http.app import BASE, App
 from hanlin.http.server import Server, free_address
-from hanlin.service import start
+from hanlin.service import embedding_start, start
 from hanlin.service.studio import Studio
 from hanlin.service.weights import Choice, means
 from hanlin.settings import Settings, load
@@ -108,13 +108,20 @@ async def _rise(home: Home, studio: Studio, held: HomeLock, this: _Start) -> Non
     held.announce(url)
     studio.deployments = tuple(start.servers(settings))
     here = start.machine()
+    vectors = embedding_start.row(settings)
+    studio.embedding_deployments = tuple(embedding_start.servers(settings, studio.catalogue))
+    studio.vectors_coming = embedding_start.coming(vectors)
     for choice in start.choose_weights(settings, studio.catalogue, home, here):
         path = await _fetch(choice, studio, home)
         deployment = start.embedded(home, settings, choice, path, here)
         studio.deployments = (*studio.deployments, deployment)
+    vectors_here = vectors is None or await embedding_start.add_if_here(home, studio, vectors)
     studio.starting = None
     await _until_ready(studio)
     show_banner(show.out, url, this.key, studio.cards(), time.monotonic() - this.began)
+    if vectors is not None and not vectors_here:
+        # Nothing is drawn any more: from here on the terminal belongs to the log.
+        await embedding_start.fetch_and_add(home, studio, vectors, show.note)
 
 
 async def _fetch(choice: Choice, studio: Studio, home: Home) -> Path:

@@ -4,90 +4,36 @@ It is always asked for a stream with usage, also when the caller wants none: onl
 Who starts the server, and whether it is well, is somebody else's business.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
+from hanlin.engines.completions import Pass, Step, Steps
 from hanlin.engines.frames import ChatFrames
-from hanlin.engines.profiles import EngineProfile, WeightsProfile
+from hanlin.engines.gaps import encode_gap, gap_pass
+from hanlin.engines.manner import Manner, has_markup, lead, message_rows, offered, tool_rows
+from hanlin.engines.native import NativeAnswer, encode
+from hanlin.engines.prompted import PromptedAnswer
 from hanlin.engines.wire import Client, Response
 from hanlin.errors import ContextLengthExceeded, EngineFailed, EngineUnavailable, InvalidRequest
-from hanlin.types import ChatRequest, Event, Events, Message, Sampling, StopTokens, Usage
+from hanlin.types import ChatRequest, CompletionRequest, Event, Events, Message, StopTokens, Tool, Usage
 
 _RETRY_S = 5
-_AFTER_DONE_S = 0.05  # how long the end of a body may be behind its `[DONE]` for the connection to be kept
+_AFTER_DONE_S = 0.05  # how long the end of a body may be behind its last frame for the connection to be kept
 _LONGEST_RETRY_S = 60  # SDKs obey no longer ones (spec/surfaces.md §9.1)
 
 
-@dataclass(frozen=True)
-class Manner:
-    """How to speak to one deployment.
-
-    `model` is the name sent; "" sends the caller's. `unbilled_tokens` are the prompt tokens of the identity line.
-    `silence_s` is how long the engine may be silent while it answers.
-    """
-
-    profile: EngineProfile
-    model: str = ""
-    weights: WeightsProfile = field(default_factory=WeightsProfile)
-    unbilled_tokens: int = 0
-    silence_s: float = 60.0
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def lead(messages: Sequence[Message], weights: WeightsProfile) -> tuple[Message, ...]:
-    """Put what the weights need said ahead of the caller's messages: their identity line, and a system message.
-
-    The line ends with a newline, so that it is the same tokens whatever follows.
-    """
-    if not weights.identity and not weights.default_system:
-        return tuple(messages)
-    first, rest = (messages[0], messages[1:]) if messages[0].role == "system" else (None, messages)
-    system = first.text if first is not None else weights.default_system
-    return (Message("system", f"{weights.identity}\n{system}" if weights.identity else system), *rest)
-
-
-def encode(request: ChatRequest, manner: Manner, stop: Sequence[str] = ()) -> bytes:
-    """Return the body for the engine. `stop` are further stop texts, beside the caller's own."""
-    profile = manner.profile
-    body: dict[str, Any] = {
-        "model": manner.model or request.model,
-        "messages": [_message(message) for message in lead(request.messages, manner.weights)],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        **profile.fixed,
-    }
-    for ours, theirs in profile.parameters.items():
-        if (value := _sampled(request.sampling, ours)) is not None:
-            body[theirs] = value
-    if stop:
-        body["stop"] = [*request.sampling.stop, *stop]
-    if request.logprobs:
-        body["logprobs"] = True
-        body["top_logprobs"] = max(request.top_logprobs, profile.top_logprobs_min)
-    return msgspec.json.encode(body)
+def needs_prompt(request: ChatRequest) -> bool:
+    """Whether a call is more than plain chat, so that its prompt is written here where an engine takes prompts."""
+    return request.thinking.on or request.partial or request.shape is not None or has_markup(request)
 
 
 def _estimate(messages: Sequence[Message], answer_bytes: int) -> Usage:
     """Guess the usage that an engine does not report: about four bytes a token, in Chinese and in English."""
     prompt_bytes = sum(len(message.text.encode()) + 16 for message in messages)
     return Usage(prompt=max(prompt_bytes // 4, 1), completion=max(answer_bytes // 4, 1))
-
-
-def _message(message: Message) -> dict[str, Any]:
-    return {"role": message.role, "content": message.text}
-
-
-def _sampled(sampling: Sampling, name: str) -> Any:
-    if name == "max_tokens":
-        limits = [limit for limit in (sampling.max_tokens, sampling.max_completion_tokens) if limit is not None]
-        return min(limits) if limits else None
-    if name == "logit_bias":
-        return {str(token): bias for token, bias in sampling.logit_bias} or None
-    value = getattr(sampling, name)
-    return None if value == () else value
 
 
 class ChatEngine:
@@ -104,17 +50,33 @@ class ChatEngine:
         InvalidRequest for what else the engine refuses, and EngineError for its failures.
         """
         stop = await self._stop_texts(request.sampling.stop_tokens)
-        response = await self._post("/chat/completions", encode(request, self.manner, stop))
+        answer_bytes, counted = 0, False
+        async with aclosing(self._answer(request, stop)) as bursts:
+            async for burst in bursts:
+                for event in burst:
+                    answer_bytes += len(event.text.encode()) + len(event.reasoning.encode())
+                    counted = counted or event.usage is not None
+                yield burst
+        if not counted:
+            yield [Event(usage=_estimate(request.messages, answer_bytes))]
+
+    def _answer(self, request: ChatRequest, stop: Sequence[str]) -> Events:
+        profile = self.manner.profile
+        if profile.prompts and needs_prompt(request):
+            return PromptedAnswer(request, self.manner, _Prompting(self, request), stop).events()
+        if profile.thinks == "never" and not needs_prompt(request):
+            return self._chat(request, encode(request, self.manner, stop))
+        return NativeAnswer(request, self.manner, lambda body: self._chat(request, body), stop).events()
+
+    async def _chat(self, request: ChatRequest, body: bytes, path: str = "/chat/completions") -> Events:
+        """Yield the events of a call as the server means them."""
+        response = await self._post(path, body)
         try:
             if response.status != 200:
                 raise await self._refusal(request.model, response)
             frames = ChatFrames()
-            answer_bytes, counted = 0, False
             async for piece in response.pieces():
-                events = [self._own(event, request) for event in frames.feed(piece)]
-                answer_bytes += sum(len(event.text.encode()) for event in events)
-                counted = counted or any(event.usage is not None for event in events)
-                yield events
+                yield [self._own(event, request) for event in frames.feed(piece)]
                 if frames.failure is not None:
                     raise frames.failure
                 if frames.done:
@@ -122,34 +84,80 @@ class ChatEngine:
                     break
             if not frames.finished:
                 raise EngineFailed("the engine's answer ended without a finish reason")
-            if not counted:
-                yield [Event(usage=_estimate(request.messages, answer_bytes))]
         finally:
             response.close()
 
-    async def count(self, messages: Sequence[Message]) -> int | None:
+    async def complete(self, passing: Pass, model: str) -> AsyncGenerator[Sequence[Step], None]:
+        """Yield the steps of a text completion. Raises as `generate`."""
+        response = await self._post("/completion", passing.body())
+        try:
+            if response.status != 200:
+                raise await self._refusal(model, response)
+            steps = Steps()
+            async for piece in response.pieces():
+                yield steps.feed(piece)
+                if steps.done:
+                    await response.finish(_AFTER_DONE_S)
+                    break
+            if not steps.done:
+                raise EngineFailed("the engine's answer ended too early")
+        finally:
+            response.close()
+
+    async def fill(self, request: CompletionRequest) -> Events:
+        """Yield the events of a text completion, then its usage. Raises as `generate`."""
+        stop = (*request.sampling.stop, *await self._stop_texts(request.sampling.stop_tokens))
+        if self.manner.profile.prompts:
+            filled = self._filled(gap_pass(request, self.manner, stop), request.model)
+        else:
+            filled = self._chat(ChatRequest(request.model, ()), encode_gap(request, self.manner, stop), "/completions")
+        async with aclosing(filled) as bursts:
+            async for burst in bursts:
+                yield burst
+
+    async def _filled(self, passing: Pass, model: str) -> Events:
+        async with aclosing(self.complete(passing, model)) as steps:
+            async for some in steps:
+                for step in some:
+                    yield [Event(text=step.content)] if step.content else []
+                    if step.stop:
+                        yield [Event(finish_reason="length" if step.stop_type == "limit" else "stop")]
+                        yield [Event(usage=Usage(step.prompt, step.generated, min(step.cached, step.prompt)))]
+
+    async def count(self, request: ChatRequest) -> int | None:
         """Return the exact prompt tokens that the caller is billed for, or None when this engine can't tell."""
         if not self.manner.profile.counts:
             return None
-        body: dict[str, Any] = {"messages": [_message(message) for message in lead(messages, self.manner.weights)]}
-        if (switches := self.manner.profile.fixed.get("chat_template_kwargs")) is not None:
-            body["chat_template_kwargs"] = switches
-        prompt = await self._ask("/apply-template", body)
-        return await self.tokens(prompt.prompt) - self.manner.unbilled_tokens
+        prompt = await self.prompt(request, request.messages, offered(request), thinks=False)
+        return await self.tokens(prompt) - self.manner.unbilled_tokens
+
+    async def prompt(
+        self, request: ChatRequest, messages: Sequence[Message], tools: Sequence[Tool], *, thinks: bool
+    ) -> str:
+        """Return the prompt that the weights' template makes of a conversation."""
+        led = msgspec.structs.replace(request, messages=lead(messages, self.manner.weights))
+        body: dict[str, Any] = {"messages": message_rows(led), "chat_template_kwargs": {"enable_thinking": thinks}}
+        if tools:
+            body["tools"] = tool_rows(tools)
+        return (await self._ask("/apply-template", body)).prompt
 
     async def tokens(self, text: str) -> int:
         """Return how many tokens `text` is, special tokens parsed."""
         answer = await self._ask("/tokenize", {"content": text, "add_special": False, "parse_special": True})
         return len(answer.tokens)
 
+    async def text(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens."""
+        return (await self._ask("/detokenize", {"tokens": tokens})).content
+
     async def _stop_texts(self, sequences: StopTokens) -> list[str]:
         if not sequences or self.manner.profile.stop_tokens != "text":
             return []
         try:
-            answers = [await self._ask("/detokenize", {"tokens": list(tokens)}) for tokens in sequences]
+            texts = [await self.text(tokens) for tokens in sequences]
         except EngineFailed as error:
             raise InvalidRequest(f"stop holds ids that are no tokens of the model: {error}", param="stop") from error
-        return [answer.content for answer in answers if answer.content]
+        return [text for text in texts if text]
 
     async def _ask(self, path: str, body: dict[str, Any]) -> "_Asked":
         response = await self._post(path, msgspec.json.encode(body))
@@ -198,6 +206,26 @@ class ChatEngine:
         if response.status in (400, 404, 413, 422):
             return InvalidRequest(f"the engine refused the request: {error.message}")
         return EngineFailed(f"the engine answered {response.status}: {error.message}")
+
+
+class _Prompting:
+    """What a prompted answer asks of the engine, on behalf of one request."""
+
+    def __init__(self, engine: ChatEngine, request: ChatRequest) -> None:
+        self._engine = engine
+        self._request = request
+
+    def complete(self, passing: Pass) -> AsyncGenerator[Sequence[Step], None]:
+        return self._engine.complete(passing, self._request.model)
+
+    async def prompt(self, messages: Sequence[Message], tools: Sequence[Tool], *, thinks: bool) -> str:
+        return await self._engine.prompt(self._request, messages, tools, thinks=thinks)
+
+    async def tokens(self, text: str) -> int:
+        return await self._engine.tokens(text)
+
+    async def text(self, tokens: Sequence[int]) -> str:
+        return await self._engine.text(tokens)
 
 
 class _Asked(msgspec.Struct):

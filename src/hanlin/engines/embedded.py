@@ -1,15 +1,17 @@
 """The embedded engine: a llama.cpp child under a supervisor, and the conversation with it."""
 
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-from hanlin.engines.chat import ChatEngine, Manner
+from hanlin.engines.chat import ChatEngine
 from hanlin.engines.llama import Orders
+from hanlin.engines.manner import Manner
 from hanlin.engines.profiles import WeightsProfile, profiles
 from hanlin.engines.supervisor import Exited, Ready, State, Supervisor
 from hanlin.engines.wire import Address, Client
 from hanlin.errors import EngineFailed
-from hanlin.types import ChatRequest, Events
+from hanlin.types import ChatRequest, CompletionRequest, Events
 
 # A call is silent for minutes while the engine reads the long prompts of others: llama.cpp fills a batch from the first
 # slot on. Whether the engine lives is for its supervisor to judge, who cuts every call when it does not.
@@ -37,10 +39,17 @@ class EmbeddedEngine:
     def start(self) -> None:
         self.supervisor.start()
 
-    async def generate(self, request: ChatRequest) -> Events:
+    def generate(self, request: ChatRequest) -> Events:
         """As `ChatEngine.generate`, once the child is ready. EngineUnavailable when it is not in time."""
+        return self._alive(lambda: self._chat.generate(request))
+
+    def fill(self, request: CompletionRequest) -> Events:
+        """As `ChatEngine.fill`, once the child is ready."""
+        return self._alive(lambda: self._chat.fill(request))
+
+    async def _alive(self, answer: Callable[[], Events]) -> Events:
         await self.supervisor.ready(self._load_wait_s)
-        async with aclosing(self._chat.generate(request)) as bursts:
+        async with aclosing(answer()) as bursts:
             async for burst in bursts:
                 self.supervisor.alive()
                 yield burst
@@ -48,7 +57,7 @@ class EmbeddedEngine:
     async def count(self, request: ChatRequest) -> int | None:
         """Return the billed prompt tokens of a request, exactly."""
         await self.supervisor.ready(self._load_wait_s)
-        return await self._chat.count(request.messages)
+        return await self._chat.count(request)
 
     def trouble(self) -> str | None:
         return f"{self.orders.name}: {self.state}" if isinstance(self.state, Exited) else None

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from hanlin.types import ChatRequest, Events
+from hanlin.types import ChatRequest, CompletionRequest, Events
 
 
 class Engine(Protocol):
@@ -10,6 +10,9 @@ class Engine(Protocol):
 
     def generate(self, request: ChatRequest) -> Events:
         """Yield the events of one choice as they come, then its usage. Closing the iterator stops the engine."""
+
+    def fill(self, request: CompletionRequest) -> Events:
+        """Yield the events of a text completion, as `generate` does."""
 
     async def count(self, request: ChatRequest) -> int | None:
         """Return the exact prompt tokens of a request, or None when this engine cannot tell."""

@@ -10,13 +10,27 @@ from typing import Any
 import msgspec
 
 from hanlin.errors import EngineFailed
-from hanlin.types import Event, TokenLogprob, Usage
+from hanlin.types import Event, TokenLogprob, ToolCallPiece, Usage
 
 _FRAME_LIMIT_BYTES = 16 * 1024 * 1024
 
 
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _Function = msgspec.field(default_factory=_Function)
+
+
 class _Delta(msgspec.Struct):
     content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_Call] | None = None
 
 
 class _Logprobs(msgspec.Struct):
@@ -25,6 +39,7 @@ class _Logprobs(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     index: int = 0
+    text: str | None = None
     delta: _Delta = msgspec.field(default_factory=_Delta)
     finish_reason: str | None = None
     logprobs: _Logprobs | None = None
@@ -108,11 +123,16 @@ class ChatFrames:
 
     def _events(self, frame: _Frame) -> Iterator[Event]:
         for choice in frame.choices:
-            text = choice.delta.content or ""
+            delta = choice.delta
+            text = delta.content or choice.text or ""
+            # vLLM's name for it is the second one.
+            reasoning = delta.reasoning_content or delta.reasoning or ""
             logprobs = tuple(choice.logprobs.content or ()) if choice.logprobs is not None else None
-            if text or choice.finish_reason or logprobs:
+            for number, call in enumerate(delta.tool_calls or ()):
+                yield Event(choice.index, call=_piece(call, number))
+            if text or reasoning or choice.finish_reason or logprobs:
                 self.finished = self.finished or choice.finish_reason is not None
-                yield Event(choice.index, text, logprobs or None, choice.finish_reason)
+                yield Event(choice.index, text, logprobs or None, choice.finish_reason, reasoning=reasoning)
         if (usage := frame.usage) is not None:
             prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
             yield Event(
@@ -123,6 +143,13 @@ class ChatFrames:
                     reasoning=(completion.reasoning_tokens or 0) if completion is not None else 0,
                 )
             )
+
+
+def _piece(call: _Call, number: int) -> ToolCallPiece:
+    function = call.function
+    return ToolCallPiece(
+        number if call.index is None else call.index, call.id or "", function.name or "", function.arguments or ""
+    )
 
 
 def _decoded(data: bytes) -> _Frame:

@@ -34,6 +34,7 @@ class Orders:
     cache_mib: int
     spin: int
     parent_pid: int
+    embeds: bool = False  # vectors and no text: every window is read in one batch, and its tokens are averaged
 
     def line(self) -> dict[str, object]:
         """Return the orders as the child reads them."""
@@ -107,3 +108,26 @@ def batch_that_lasts(size_bytes: int, threads: int) -> int:
     while batch * 2 <= min(fitting, 512):
         batch *= 2
     return batch
+
+
+def embedding_orders(
+    name: str, path: Path, socket: Path, machine: Machine, *, window_tokens: int, threads: int = 0, spin: int = 1000
+) -> Orders:
+    """Return what llama.cpp is told for an embedding model whose longest window is `window_tokens`.
+
+    One window at a time: on two cores several at once are slower, and take about a megabyte for each of their tokens
+    (llama.cpp keeps room for a token's likelihoods, of which there are a quarter of a million, beside its vector).
+    """
+    return Orders(
+        name=name,
+        model_path=str(path),
+        socket=str(socket),
+        context_tokens=window_tokens,
+        slots=1,
+        threads=threads or max(1, machine.cores),
+        batch_tokens=window_tokens,
+        cache_mib=0,
+        spin=spin,
+        parent_pid=os.getpid(),
+        embeds=True,
+    )

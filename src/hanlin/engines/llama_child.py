@@ -67,6 +67,10 @@ def _serve(orders: dict[str, Any]) -> Any:
     params.endpoint_slots = True
     params.endpoint_metrics = True
     params.ui = False
+    if orders["embeds"]:
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        params.warmup = False
     return xllamacpp.Server(params)
 
 

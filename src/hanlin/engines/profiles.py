@@ -1,5 +1,6 @@
 """The profiles of engines and weights, read from `profiles.toml`."""
 
+import re
 import tomllib
 from fnmatch import fnmatchcase
 from functools import cache
@@ -9,6 +10,23 @@ from typing import Any, Literal
 import msgspec
 
 from hanlin.errors import StartupError
+
+
+class ThinkingSwitch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a server is told to think: what is sent to switch it `on` and `off`, and under which names limits travel."""
+
+    on: dict[str, Any]
+    off: dict[str, Any] = {}
+    budget: str = ""
+    effort: str = ""
+    history: dict[str, Any] = {}
+
+
+class Prefill(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a server is told to continue the assistant's last message: fields of that `message`, fields of the `body`."""
+
+    message: dict[str, Any] = {}
+    body: dict[str, Any] = {}
 
 
 class EngineProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,6 +41,13 @@ class EngineProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop_tokens: Literal["text"] | None = None
     fills_max_tokens: bool = False
     thinks: Literal["maybe", "never"] = "maybe"
+    prompts: bool = False
+    completions: bool = False
+    tools: bool = False
+    shapes: tuple[Literal["json_object", "json_schema"], ...] = ()
+    prefill: Prefill | None = None
+    thinking: ThinkingSwitch | None = None
+    max_tokens_covers: Literal["answer", "all"] = "all"
 
     def honours(self, name: str) -> bool:
         """Say whether the wire parameter `name` reaches the engine and has its effect there."""
@@ -30,18 +55,93 @@ class EngineProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return self.logprobs
         return name in self.parameters
 
+    @property
+    def can_think(self) -> bool:
+        """Whether thinking can be asked for."""
+        return self.prompts or self.thinking is not None
+
+    @property
+    def can_call(self) -> bool:
+        """Whether tools can be offered."""
+        return self.prompts or self.tools
+
+    def can_shape(self, kind: str) -> bool:
+        """Whether answers can be held to JSON of this kind."""
+        return self.prompts or kind in self.shapes
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether a prefix of the answer can be continued."""
+        return self.prompts or self.prefill is not None
+
+    @property
+    def can_limit_thinking(self) -> bool:
+        """Whether a budget of reasoning tokens is kept: by the engine, or by cutting it off and having it continue."""
+        return self.can_think and (self.can_continue or (self.thinking is not None and bool(self.thinking.budget)))
+
+
+class GapTags(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How weights that learned to fill gaps are shown one; `ends` are tags that end what fills it."""
+
+    prefix: str
+    suffix: str
+    middle: str
+    ends: tuple[str, ...] = ()
+
 
 class WeightsProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a family of weights needs said ahead of the caller's messages."""
+    """What a family of weights needs said ahead of the caller's messages, and how it thinks.
+
+    `thinking` is "template" for weights that learned to think, and whose chat template switches it; "prompted" for all
+    others, which are asked to (`Prompted`). `gaps` is None for weights that never learned to fill gaps in code.
+    """
 
     identity: str = ""
     default_system: str = ""
+    thinking: Literal["template", "prompted"] = "template"
+    gaps: GapTags | None = None
     repositories: tuple[str, ...] = ()
+
+
+class EmbeddingProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an embedding model wants in front of a text that is looked for, and of one that asks what to look for."""
+
+    document: str = ""
+    query: str = ""
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether the purpose of a text makes a difference."""
+        return self.document != self.query
+
+    def prefix(self, purpose: str) -> str:
+        return self.query if purpose == "query" else self.document
+
+
+class PromptedLines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is said in one language: `think` asks for thoughts, `answer` for the answer; {thoughts} stands for them."""
+
+    think: str
+    answer: str
+
+
+class Prompted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Thinking of weights that never learned to: they are asked for thoughts first, at most `tokens` of them."""
+
+    tokens: int
+    zh: PromptedLines
+    en: PromptedLines
+
+    def lines(self, question: str) -> PromptedLines:
+        """Return the lines in the question's language."""
+        return self.zh if re.search("[\u4e00-\u9fff]", question) else self.en
 
 
 class Profiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: dict[str, EngineProfile]
     weights: dict[str, WeightsProfile]
+    prompted: Prompted
+    embedding: dict[str, EmbeddingProfile] = {}
 
     def engine_named(self, name: str) -> EngineProfile:
         """Return an engine's profile; StartupError lists the known names."""

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from hanlin.engines.chat import ChatEngine, Manner
+from hanlin.engines.chat import ChatEngine
+from hanlin.engines.manner import Manner
 from hanlin.engines.profiles import EngineProfile
 from hanlin.engines.wire import Address, Client
-from hanlin.types import ChatRequest, Events
+from hanlin.types import ChatRequest, CompletionRequest, Events
 
 
 class ServerEngine:
@@ -21,8 +22,11 @@ class ServerEngine:
     def generate(self, request: ChatRequest) -> Events:
         return self._chat.generate(request)
 
+    def fill(self, request: CompletionRequest) -> Events:
+        return self._chat.fill(request)
+
     async def count(self, request: ChatRequest) -> int | None:
-        return await self._chat.count(request.messages)
+        return await self._chat.count(request)
 
     def why_not_ready(self) -> str | None:
         return None

@@ -9,14 +9,17 @@ from urllib.parse import unquote
 
 import msgspec
 
-from hanlin.dialects import openai_chat
+from hanlin.dialects import openai_chat, openai_completions, openai_embeddings
+from hanlin.dialects.compatible.errors import error, error_frame
 from hanlin.errors import EngineUnavailable, HanlinError, InternalError, MethodNotAllowed, PathNotFound
 from hanlin.http.exchange import Exchange, Gone, Receive, Scope, Send, log
-from hanlin.http.streaming import StreamedAnswer
-from hanlin.service import chat
+from hanlin.http.streaming import Frames, StreamedAnswer
+from hanlin.service import chat, completion, embedding
+from hanlin.service.deployments import Deployment
+from hanlin.service.embedding_planning import EmbeddingDeployment
 from hanlin.service.planning import Plan
 from hanlin.service.studio import Card, Studio
-from hanlin.types import Answering
+from hanlin.types import Answering, Events
 from hanlin.words import say
 
 BASE = "/compatible-mode/v1"
@@ -91,7 +94,7 @@ class App:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORD_S):
                 if exchange.started:
-                    await exchange.write(openai_chat.error_frame(problem, exchange.id))
+                    await exchange.write(error_frame(problem, exchange.id))
                     await exchange.end()
                 await self._refuse(exchange, problem)
 
@@ -103,7 +106,7 @@ class App:
         if problem.should_retry is not None:
             exchange.extra_headers["x-should-retry"] = str(problem.should_retry).lower()
         exchange.problem = problem
-        await exchange.answer(problem.status, openai_chat.error(problem, exchange.id))
+        await exchange.answer(problem.status, error(problem, exchange.id))
 
 
 async def _chat(app: App, exchange: Exchange) -> None:
@@ -120,6 +123,8 @@ async def _chat(app: App, exchange: Exchange) -> None:
 
 async def _whole(studio: Studio, exchange: Exchange, plan: Plan) -> None:
     result = await chat.complete(plan, studio.settings.unstreamed_limit_s)
+    if result.cut_short:
+        exchange.extra_headers["x-dashscope-partialresponse"] = "true"
     body = openai_chat.answer(result, plan.answering, id=f"chatcmpl-{exchange.id}", created=exchange.created)
     await exchange.answer(200, body)
 
@@ -131,14 +136,41 @@ async def _streamed(studio: Studio, exchange: Exchange, plan: Plan) -> None:
         created=exchange.created,
         n=plan.request.n,
         include_usage=plan.request.include_usage,
+        thinks=plan.request.thinking.on,
     )
-    answer = StreamedAnswer(
-        exchange,
-        frames,
-        keepalive_s=studio.settings.keepalive_s,
-        reader_stall_s=studio.settings.reader_stall_s,
-    )
-    await answer.run(chat.generate(plan))
+    await _send(studio, exchange, frames, chat.generate(plan))
+
+
+async def _send(studio: Studio, exchange: Exchange, frames: Frames, events: Events) -> None:
+    settings = studio.settings
+    answer = StreamedAnswer(exchange, frames, keepalive_s=settings.keepalive_s, reader_stall_s=settings.reader_stall_s)
+    await answer.run(events)
+
+
+async def _completions(app: App, exchange: Exchange) -> None:
+    studio = app.studio
+    await studio.authenticate(exchange.bearer())
+    request = openai_completions.parse(await exchange.body(studio.settings.max_body_bytes))
+    plan = studio.plan_completion(request)
+    exchange.extra_headers.update(_statement(plan.answering))
+    about: dict[str, Any] = {"id": f"cmpl-{exchange.id}", "created": exchange.created}
+    if request.stream:
+        frames = openai_completions.Stream(plan.answering, include_usage=request.include_usage, **about)
+        await exchange.unless_gone(_send(studio, exchange, frames, completion.generate(plan)))
+        return
+    result = await exchange.unless_gone(chat.collect(completion.generate(plan), studio.settings.unstreamed_limit_s))
+    await exchange.answer(200, openai_completions.answer(result, plan.answering, **about))
+
+
+async def _embeddings(app: App, exchange: Exchange) -> None:
+    studio = app.studio
+    await studio.authenticate(exchange.bearer())
+    request = openai_embeddings.parse(await exchange.body(studio.settings.max_body_bytes))
+    plan = studio.plan_embedding(request)
+    exchange.extra_headers.update(_statement(plan.answering))
+    result = await exchange.unless_gone(embedding.embed(plan, studio.settings.unstreamed_limit_s))
+    body = openai_embeddings.answer(result, plan.answering, id=exchange.id, encoding=request.encoding)
+    await exchange.answer(200, body)
 
 
 def _statement(answering: Answering) -> Mapping[str, str]:
@@ -146,6 +178,8 @@ def _statement(answering: Answering) -> Mapping[str, str]:
     headers = {"x-hanlin-served-by": f"{answering.served}; {answering.fingerprint}"}
     if answering.ignored:
         headers["x-hanlin-ignored"] = _listed(answering.ignored)
+    if answering.thinking:
+        headers["x-hanlin-thinking"] = answering.thinking
     return headers
 
 
@@ -204,19 +238,21 @@ async def _health(app: App, exchange: Exchange) -> None:
     studio = app.studio
     body = {
         "status": "ok" if studio.why_not_ready() is None else "degraded",
-        "deployments": [
-            {
-                "name": deployment.name,
-                "title": deployment.title,
-                "state": deployment.engine.why_not_ready() or "ready",
-                "running": deployment.capacity.running,
-                "waiting": deployment.capacity.waiting,
-                "slots": deployment.capacity.slots,
-            }
-            for deployment in studio.deployments
-        ],
+        "deployments": [_state(deployment) for deployment in studio.deployments],
+        "embeddings": [_state(deployment) for deployment in studio.embedding_deployments],
     }
     await exchange.answer(200, msgspec.json.encode(body))
+
+
+def _state(deployment: Deployment | EmbeddingDeployment) -> dict[str, Any]:
+    return {
+        "name": deployment.name,
+        "title": deployment.title,
+        "state": deployment.engine.why_not_ready() or "ready",
+        "running": deployment.capacity.running,
+        "waiting": deployment.capacity.waiting,
+        "slots": deployment.capacity.slots,
+    }
 
 
 async def _ready(app: App, exchange: Exchange) -> None:
@@ -240,6 +276,8 @@ MODEL_PATHS = tuple(f"{prefix}/models/" for prefix in PREFIXES)
 
 ROUTES: Mapping[str, Mapping[str, Handler]] = {
     **{f"{prefix}/chat/completions": {"POST": _chat} for prefix in PREFIXES},
+    **{f"{prefix}/completions": {"POST": _completions} for prefix in PREFIXES},
+    **{f"{prefix}/embeddings": {"POST": _embeddings} for prefix in PREFIXES},
     **{f"{prefix}/models": {"GET": _models} for prefix in PREFIXES},
     "/health": {"GET": _health},
     "/ready": {"GET": _ready},

@@ -41,15 +41,37 @@ async def generate(plan: Plan) -> Events:
 
 
 async def complete(plan: Plan, limit_s: float) -> ChatResult:
-    """Return a plan's whole answer. Raises RequestTimedOut when it takes longer than `limit_s`."""
+    """Return a plan's whole answer, or after `limit_s` what there is of it (spec/chat.md §4.4).
+
+    Raises RequestTimedOut when there is nothing until then.
+    """
+    result = await collect(generate(plan), limit_s)
+    return _estimated(plan, result) if result.cut_short else result
+
+
+async def collect(bursts: Events, limit_s: float) -> ChatResult:
+    """Put all events together, or after `limit_s` those that came. Raises RequestTimedOut when none said anything."""
     events: list[Event] = []
     try:
-        async with asyncio.timeout(limit_s), aclosing(generate(plan)) as bursts:
+        async with asyncio.timeout(limit_s), aclosing(bursts):
             async for burst in bursts:
                 events += burst
     except TimeoutError:
-        raise RequestTimedOut(limit_s) from None
+        if not any(event.text or event.reasoning for event in events):
+            raise RequestTimedOut(limit_s) from None
+        return msgspec.structs.replace(fold(events), cut_short=True)
     return fold(events)
+
+
+def _estimated(plan: Plan, result: ChatResult) -> ChatResult:
+    """Guess the usage of an answer that nobody has counted to its end, by its size."""
+    if result.usage == Usage():
+        prompt_bytes = sum(len(message.text.encode()) for message in plan.request.messages)
+        thought = sum(len(choice.reasoning.encode()) for choice in result.choices)
+        said = sum(len(choice.text.encode()) for choice in result.choices)
+        usage = Usage(max(prompt_bytes // 4, 1), max((thought + said) // 4, 1), reasoning=thought // 4)
+        return msgspec.structs.replace(result, usage=usage)
+    return result
 
 
 def shared_prompt(total: Usage, choice: Usage) -> Usage:
@@ -79,7 +101,8 @@ async def _check_prompt(plan: Plan) -> None:
     limit = plan.model.input_limit_tokens()
     if limit is None or 0 < plan.deployment.context_tokens <= limit:
         return
-    if sum(len(message.text.encode()) + 16 for message in plan.request.messages) <= limit:
+    tools = len(msgspec.json.encode(plan.request.tools))
+    if sum(len(message.text.encode()) + 16 for message in plan.request.messages) + tools <= limit:
         return
     prompt = await plan.deployment.engine.count(plan.request)
     if prompt is not None and prompt > limit:

@@ -21,6 +21,7 @@ class Deployment:
 
     `repository` is the published model that it runs, "" when unknown. `context_tokens` is what one call may use,
     prompt and answer together, 0 when unknown. `serves` are names or patterns; embedded ones stand in for the rest.
+    `thinking` is "prompted" where its weights never learned to think, `fills_gaps` says whether they learned that.
     """
 
     name: str
@@ -33,6 +34,8 @@ class Deployment:
     repository: str = ""
     context_tokens: int = 0
     serves: tuple[str, ...] = ()
+    thinking: str = ""
+    fills_gaps: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Serving:
 def serving(model: Model, catalogue: Catalogue, deployments: Sequence[Deployment]) -> Serving:
     """Decide what answers a model's name: the operator's mapping first, then the same weights, then a stand-in.
 
-    A name whose callers need what Hanlin does not carry yet (images, audio, thinking) is unavailable whoever is there.
+    A name whose callers need what Hanlin does not carry yet (images, audio) is unavailable whoever is there.
     """
     if not model.chats:
         return Serving(Served.UNAVAILABLE, why=say("it is not a chat model", "它不是对话模型"))
@@ -68,14 +71,14 @@ def serving(model: Model, catalogue: Catalogue, deployments: Sequence[Deployment
 
 def remedy(model: Model) -> str:
     """Return what an operator can do to have a name answered that nothing here can answer."""
-    if model.open_weights and model.chats and not model.requires:
+    if model.open_weights and model.chats and not model.needs:
         return say(
             f"Run `hanlin pull {model.name}` and `hanlin serve --weights {model.name}`, "
             "or map the name to a server in hanlin.toml ([[deployment]])",
             f"请运行 `hanlin pull {model.name}` 与 `hanlin serve --weights {model.name}`，"
             "或在 hanlin.toml 中用 [[deployment]] 将该名称映射到某个服务",
         )
-    if model.chats and not model.requires:
+    if model.chats and not model.needs:
         return say(
             "Map the name to a server in hanlin.toml ([[deployment]])",
             "请在 hanlin.toml 中用 [[deployment]] 将该名称映射到某个服务",

@@ -9,21 +9,18 @@ from typing import Any
 
 import msgspec
 
+from hanlin import schemas
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.engines.profiles import EngineProfile
-from hanlin.errors import (
-    InvalidRequest,
-    ModelNotFound,
-    ModelNotSupported,
-    ThinkingNotSupported,
-    UnsupportedHere,
-)
+from hanlin.errors import InvalidRequest, ModelNotFound, ModelNotSupported, UnsupportedHere
+from hanlin.service import thinking
 from hanlin.service.deployments import Deployment, Serving, remedy, serving
-from hanlin.types import Answering, ChatRequest
+from hanlin.types import Answering, ChatRequest, Message, Sampling, Thinking
 from hanlin.words import say
 
 DEFAULT_SEED = 1234  # spec/chat.md §3
 MOST_TOKENS = 2**31 - 1
+NO_THINKING = Thinking()
 
 
 @dataclass(frozen=True)
@@ -40,64 +37,58 @@ class Plan:
 class Refusal:
     """A capability that nothing here has yet: when a request really asks for it, and what it is then told."""
 
-    asked: Callable[[Any, ChatRequest], bool]
+    asked: Callable[[Any], bool]
     message: str
 
 
-def _always(value: Any, _request: ChatRequest) -> bool:
-    return bool(value)
-
-
-def _tools(value: Any, request: ChatRequest) -> bool:
-    return bool(value) and bytes(request.asks.get("tool_choice", b"")) != b'"none"'
-
-
-def _not_text(value: Any, _request: ChatRequest) -> bool:
-    return not (isinstance(value, dict) and value.get("type") == "text")
-
-
-def _audio(value: Any, _request: ChatRequest) -> bool:
+def _not_text_alone(value: Any) -> bool:
     return bool(value != ["text"])
 
 
 REFUSALS: Mapping[str, Refusal] = {
-    "tools": Refusal(_tools, "The tool call is not supported."),
-    "functions": Refusal(_always, "The tool call is not supported."),
-    "tool_calls": Refusal(_always, "The tool call is not supported."),
-    "response_format": Refusal(_not_text, "response_format is not supported here yet: only {{'type': 'text'}} is."),
-    "enable_search": Refusal(_always, "This model does not support enable_search."),
-    "partial": Refusal(_always, "partial mode is not supported here yet."),
-    "modalities": Refusal(_audio, "Only the modality 'text' is supported by {model}."),
-    "audio": Refusal(_always, "'audio' output is not supported by {model}."),
-    "translation_options": Refusal(_always, "translation_options is not supported by {model}."),
-    "skill": Refusal(_always, "skill is not supported by {model}."),
-    "enable_code_interpreter": Refusal(_always, "enable_code_interpreter is not supported by {model}."),
+    "functions": Refusal(bool, "The tool call is not supported. functions is out of date: use tools"),
+    "enable_search": Refusal(bool, "This model does not support enable_search."),
+    "modalities": Refusal(_not_text_alone, "Only the modality 'text' is supported by {model}."),
+    "audio": Refusal(bool, "'audio' output is not supported by {model}."),
+    "translation_options": Refusal(bool, "translation_options is not supported by {model}."),
+    "skill": Refusal(bool, "skill is not supported by {model}."),
+    "enable_code_interpreter": Refusal(bool, "enable_code_interpreter is not supported by {model}."),
 }
 
 # Wire names that are always honoured, by the dialect, by `service` or by having no effect that could be missed
 # (a choice of tools without tools, options of a search that is not asked for).
 _HONOURED = frozenset(
     {
-        *("model", "messages", "stream", "stream_options", "n", "enable_thinking"),
-        *("tool_choice", "parallel_tool_calls", "tool_stream", "search_options"),
+        *("model", "messages", "stream", "stream_options", "n"),
+        *("tools", "tool_choice", "parallel_tool_calls", "tool_stream", "search_options"),
     }
 )
 
+# The same call again and again: an agent that does not get on (spec/chat.md §7; the vendor does not say how often).
+_REPETITIONS = 10
 
-def plan(request: ChatRequest, catalogue: Catalogue, deployments: Sequence[Deployment]) -> Plan:
-    """Return what to do about a request. Raises ModelNotFound, ModelNotSupported and InvalidRequest."""
+
+def plan(
+    request: ChatRequest, catalogue: Catalogue, deployments: Sequence[Deployment], *, strict: bool = False
+) -> Plan:
+    """Return what to do about a request. Raises ModelNotFound, ModelNotSupported and InvalidRequest.
+
+    `strict` refuses what the vendor refuses only for the lack of streaming.
+    """
     model = catalogue.find(request.model)
     if model is None:
         raise ModelNotFound(
             request.model, say("`hanlin models` lists the names.", "`hanlin models` 会列出可用的名称。")
         )
-    _check_thinking(request, model)
+    thought = thinking.decide(request, model, catalogue, strict=strict)
     found = serving(model, catalogue, deployments)
     if found.deployment is None:
         raise _unavailable(request, model, found)
-    _check_asks(request, model, found.deployment)
-    _check_lengths(request, model)
-    filled = fill(request, model, catalogue, found.deployment.profile)
+    _check_contract(request, model, thought)
+    _check_asks(request, model, found.deployment, thought)
+    check_lengths(request.sampling, model)
+    profile = found.deployment.profile
+    filled = fill(request, model, catalogue, profile, thought)
     return Plan(
         request=filled,
         model=model,
@@ -107,7 +98,8 @@ def plan(request: ChatRequest, catalogue: Catalogue, deployments: Sequence[Deplo
             deployment=found.deployment.name,
             fingerprint=found.deployment.fingerprint,
             served=found.served,
-            ignored=ignored(request, model, found.deployment.profile),
+            ignored=ignored(request, model, profile, filled.thinking),
+            thinking=found.deployment.thinking if filled.thinking.on else "",
         ),
     )
 
@@ -120,16 +112,59 @@ def _unavailable(
     return ModelNotFound(request.model, f"{say('Not served here', '此处无法提供')}: {found.why}. {remedy(model)}")
 
 
-def _check_thinking(request: ChatRequest, model: Model) -> None:
-    if request.enable_thinking and model.thinking == "none":
-        raise ThinkingNotSupported(request.model)
-    if request.enable_thinking is False and model.thinking == "only":
+def _check_contract(request: ChatRequest, model: Model, thought: Thinking) -> None:
+    """Refuse what the vendor refuses, whoever answers here (spec/chat.md §6 to §8, §11)."""
+    if model.system_messages == "forbidden" and any(message.role == "system" for message in request.messages):
+        raise InvalidRequest(f"{model.name} takes no system message", param="messages")
+    if request.partial:
+        if "partial_mode" not in model.features:
+            raise InvalidRequest(f"partial mode is not supported by {model.name}", param="messages")
+        if thought.on:
+            raise InvalidRequest("partial mode is not supported in thinking mode", param="messages")
+    if request.tools:
+        _check_tools(request, model, thought)
+    if request.shape is not None and request.shape.schema:
+        schemas.check(request.shape.schema, "response_format.json_schema.schema")
+    _check_repetition(request.messages)
+
+
+def _check_tools(request: ChatRequest, model: Model, thought: Thinking) -> None:
+    mode = request.tool_choice.mode
+    if mode == "none":
+        return
+    if "function_calling" not in model.features:
+        raise InvalidRequest("The tool call is not supported.", param="tools")
+    if mode == "required" and "tool_choice_required" not in model.features:
+        raise InvalidRequest('tool_choice is one of the strings that should be ["none", "auto"]', param="tool_choice")
+    if mode in ("required", "named") and thought.on:
         raise InvalidRequest(
-            "The value of the enable_thinking parameter is restricted to True.", param="enable_thinking"
+            "The tool_choice parameter does not support being set to required or object in thinking mode",
+            param="tool_choice",
+        )
+    if request.n > 1:
+        raise InvalidRequest("Range of n should be [1, 1] when tools are given", param="n")
+    for number, tool in enumerate(request.tools):
+        schemas.check(tool.parameters, f"tools.{number}.function.parameters")
+
+
+def _check_repetition(messages: Sequence[Message]) -> None:
+    turns = [
+        [(call.name, call.arguments) for call in message.tool_calls]
+        for message in messages
+        if message.role == "assistant" and message.tool_calls
+    ]
+    last = turns[-_REPETITIONS:]
+    if len(last) == _REPETITIONS and all(turn == last[0] for turn in last):
+        raise InvalidRequest(
+            f"Repetitive tool calls detected in the conversation history: {last[0][0][0]!r} was called with the same "
+            f"arguments in the last {_REPETITIONS} turns",
+            param="messages",
         )
 
 
-def _check_asks(request: ChatRequest, model: Model, deployment: Deployment) -> None:
+def _check_asks(request: ChatRequest, model: Model, deployment: Deployment, thought: Thinking) -> None:
+    """Refuse what the name may promise, and what answers here cannot do."""
+    profile = deployment.profile
     kinds = sorted({part.kind for message in request.messages for part in message.media})
     if kinds:
         raise UnsupportedHere(
@@ -137,29 +172,58 @@ def _check_asks(request: ChatRequest, model: Model, deployment: Deployment) -> N
             "Send text only",
             param="messages",
         )
-    if request.enable_thinking:
-        raise UnsupportedHere(
-            f"{request.model} is answered here without thinking: leave enable_thinking out or set it to false",
-            param="enable_thinking",
-        )
+    lacking = [
+        ("enable_thinking", thought.on and request.thinking_asked.enable and not profile.can_think, "thinking"),
+        ("tools", request.tools and request.tool_choice.mode != "none" and not profile.can_call, "tools"),
+        ("response_format", request.shape is not None and not profile.can_shape(request.shape.kind), "JSON by schema"),
+        ("messages", request.partial and not profile.can_continue, "partial mode"),
+    ]
+    for param, lacks, what in lacking:
+        if lacks:
+            raise UnsupportedHere(
+                f"{request.model} is answered here by {deployment.title}, which has no {what}", param=param
+            )
     for name, refusal in REFUSALS.items():
-        if name in request.asks and refusal.asked(msgspec.json.decode(request.asks[name]), request):
+        if name in request.asks and refusal.asked(msgspec.json.decode(request.asks[name])):
             raise UnsupportedHere(refusal.message.format(model=model.name), param=name)
 
 
-def _check_lengths(request: ChatRequest, model: Model) -> None:
+def check_lengths(sampling: Sampling, model: Model) -> None:
+    """Refuse limits that the model does not have. Raises InvalidRequest."""
     # Reasoning counts into the second one, so the model's limit for answers is not its limit.
     limits = {"max_tokens": model.output_limit_tokens() or MOST_TOKENS, "max_completion_tokens": MOST_TOKENS}
     for name, limit in limits.items():
-        asked = getattr(request.sampling, name)
+        asked = getattr(sampling, name)
         if asked is not None and not 1 <= asked <= limit:
             raise InvalidRequest(f"Range of {name} should be [1, {limit}]", param=name)
 
 
-def fill(request: ChatRequest, model: Model, catalogue: Catalogue, profile: EngineProfile) -> ChatRequest:
+def fill(
+    request: ChatRequest,
+    model: Model,
+    catalogue: Catalogue,
+    profile: EngineProfile,
+    thought: Thinking = NO_THINKING,
+) -> ChatRequest:
     """Return the request with the catalogue's value, or the engine's own, wherever the caller left it to the model."""
-    asked = request.sampling
-    defaults = msgspec.structs.replace(catalogue.sampling(model, thinking=False), **profile.defaults)
+    if thought.on and not profile.can_think:
+        thought = msgspec.structs.replace(thought, on=False)
+    sampling = filled(request.sampling, model, catalogue, profile, thinking=thought.on)
+    max_tokens, whole = request.sampling.max_tokens, sampling.max_completion_tokens
+    if max_tokens is not None and thought.on and _covers_thoughts(model, thought):
+        whole = max_tokens if whole is None else min(max_tokens, whole)
+        sampling = msgspec.structs.replace(sampling, max_completion_tokens=whole)
+    messages = request.messages
+    if model.system_messages == "ignored":
+        messages = tuple(message for message in messages if message.role != "system")
+    return msgspec.structs.replace(request, messages=messages, sampling=sampling, thinking=thought)
+
+
+def filled(
+    asked: Sampling, model: Model, catalogue: Catalogue, profile: EngineProfile, *, thinking: bool = False
+) -> Sampling:
+    """Return how tokens are drawn, with nothing left open that the catalogue or the engine has a default for."""
+    defaults = msgspec.structs.replace(catalogue.sampling(model, thinking=thinking), **profile.defaults)
 
     def first(given: Any, default: Any) -> Any:
         return default if given is None else given
@@ -167,7 +231,7 @@ def fill(request: ChatRequest, model: Model, catalogue: Catalogue, profile: Engi
     temperature = first(asked.temperature, defaults.temperature)
     if temperature is not None and defaults.temperature_floor is not None:
         temperature = max(temperature, defaults.temperature_floor)
-    sampling = msgspec.structs.replace(
+    return msgspec.structs.replace(
         asked,
         temperature=temperature,
         top_p=first(asked.top_p, defaults.top_p),
@@ -178,31 +242,86 @@ def fill(request: ChatRequest, model: Model, catalogue: Catalogue, profile: Engi
         seed=first(asked.seed, DEFAULT_SEED),
         max_tokens=first(asked.max_tokens, model.output_limit_tokens() if profile.fills_max_tokens else None),
     )
-    return msgspec.structs.replace(request, sampling=sampling)
 
 
-def ignored(request: ChatRequest, model: Model, profile: EngineProfile) -> tuple[str, ...]:
+def _covers_thoughts(model: Model, thought: Thinking) -> bool:
+    covers = model.max_tokens_covers
+    return covers == "all" or (covers == "all-without-budget" and thought.budget_tokens is None)
+
+
+def ignored(
+    request: ChatRequest, model: Model, profile: EngineProfile, thought: Thinking = NO_THINKING
+) -> tuple[str, ...]:
     """Return the wire names that the caller sent and the answer does not honour, sorted.
 
-    A model that thinks unless told otherwise is answered without: then `enable_thinking` is listed too.
+    A model that thinks unless told otherwise is listed with `enable_thinking` where it is answered without.
     """
-    names = {name for name in request.given if not _is_honoured(name, request, profile)}
-    if request.enable_thinking is False and model.thinking != "none" and profile.thinks == "maybe":
+    names = {name for name in request.given if not _is_honoured(name, request, model, profile, thought)}
+    cannot_stop = profile.thinks == "maybe" and profile.thinking is None
+    if request.thinking_asked.enable is False and model.thinking != "none" and cannot_stop:
         names.add("enable_thinking")
-    if request.enable_thinking is None and model.thinking == "hybrid-default-on":
+    if model.thinking == "hybrid-default-on" and not profile.can_think and request.thinking_asked.enable is None:
         names.add("enable_thinking")
+    if model.system_messages == "ignored" and any(message.role == "system" for message in request.messages):
+        names.add("messages.system")
     return tuple(sorted(names))
 
 
-def _is_honoured(name: str, request: ChatRequest, profile: EngineProfile) -> bool:
+def _is_honoured(name: str, request: ChatRequest, model: Model, profile: EngineProfile, thought: Thinking) -> bool:
+    if name in _HONOURED:
+        return True
+    if name in _THINKING:
+        return _THINKING[name](model, profile, thought)
+    if name == "response_format":
+        # Nobody can hold the rest of an answer to a grammar that begins with its prefix.
+        return not (request.partial and request.shape is not None)
     if name == "stop":
         return profile.stop_tokens is not None if request.sampling.stop_tokens else profile.honours("stop")
     if name in ("logprobs", "top_logprobs") and not request.logprobs:
         return True
-    if name in _HONOURED:
-        return True
     if name in REFUSALS:
-        return True  # what gets this far asked for nothing: `tools: []`, `response_format: {"type": "text"}`
+        return True  # what gets this far asked for nothing: `modalities: ["text"]`, `enable_search: false`
     if name == "max_completion_tokens":
         return profile.honours("max_tokens")
     return profile.honours(name)
+
+
+def _switch(_model: Model, _profile: EngineProfile, _thought: Thinking) -> bool:
+    return True
+
+
+def _limit(model: Model, profile: EngineProfile, thought: Thinking) -> bool:
+    """A budget is honoured where it is kept; a call that does not think is within every budget."""
+    return model.thinking != "none" and (profile.can_limit_thinking or _known_off(profile, thought))
+
+
+def _level(model: Model, profile: EngineProfile, thought: Thinking) -> bool:
+    """A level is honoured where it is a number of tokens that is kept, or the engine knows it by name."""
+    if not model.effort:
+        return False
+    named = profile.thinking is not None and bool(profile.thinking.effort)
+    kept = thought.budget_tokens is not None and profile.can_limit_thinking
+    return named or kept or _known_off(profile, thought)
+
+
+def _known_off(profile: EngineProfile, thought: Thinking) -> bool:
+    """Whether what answers does not think, for certain: a server that cannot be told may do it all the same."""
+    return profile.can_think and not thought.on
+
+
+def _preserved(model: Model, _profile: EngineProfile, _thought: Thinking) -> bool:
+    return model.keeps_reasoning or "preserve_thinking" in model.features
+
+
+def _cleared(model: Model, _profile: EngineProfile, _thought: Thinking) -> bool:
+    return model.family == "glm"
+
+
+_THINKING: Mapping[str, Callable[[Model, EngineProfile, Thinking], bool]] = {
+    "enable_thinking": _switch,
+    "thinking": _switch,
+    "thinking_budget": _limit,
+    "reasoning_effort": _level,
+    "preserve_thinking": _preserved,
+    "clear_thinking": _cleared,
+}

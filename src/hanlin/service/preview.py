@@ -11,12 +11,13 @@ from hanlin.engines.profiles import profiles
 from hanlin.errors import EngineUnavailable
 from hanlin.home import Home
 from hanlin.routing.capacity import Capacity
-from hanlin.service import start
+from hanlin.service import embedding_planning, embedding_start, start
 from hanlin.service.deployments import Deployment, serving
+from hanlin.service.embedding_planning import EmbeddingDeployment
 from hanlin.service.studio import Card
 from hanlin.service.weights import Choice, titles
 from hanlin.settings import Settings
-from hanlin.types import ChatRequest, Events
+from hanlin.types import ChatRequest, CompletionRequest, EmbeddingRequest, EmbeddingResult, Events
 from hanlin.words import say
 
 
@@ -26,8 +27,14 @@ class NotRunning:
     def generate(self, request: ChatRequest) -> Events:  # noqa: ARG002
         raise EngineUnavailable(self.why_not_ready())
 
+    def fill(self, request: CompletionRequest) -> Events:  # noqa: ARG002
+        raise EngineUnavailable(self.why_not_ready())
+
     async def count(self, request: ChatRequest) -> int | None:  # noqa: ARG002
         return None
+
+    async def embed(self, request: EmbeddingRequest, limit_tokens: int | None) -> EmbeddingResult:  # noqa: ARG002
+        raise EngineUnavailable(self.why_not_ready())
 
     def why_not_ready(self) -> str:
         return say("nothing is running: start `hanlin serve`", "服务未运行：请启动 `hanlin serve`")
@@ -45,11 +52,18 @@ def cards(home: Home, settings: Settings, catalogue: Catalogue, here: Machine) -
         *start.servers(settings),
         *(_on_paper(choice, settings, here) for choice in start.choose_weights(settings, catalogue, home, here)),
     )
-    return [_card(name, catalogue, deployments) for name in catalogue.names()]
+    vectors = embedding_start.servers(settings, catalogue)
+    if (weights := embedding_start.row(settings)) is not None:
+        vectors.append(embedding_start.of_weights(weights, NotRunning(), settings))
+    return [_card(name, catalogue, deployments, vectors) for name in catalogue.names()]
 
 
-def _card(name: str, catalogue: Catalogue, deployments: Sequence[Deployment]) -> Card:
+def _card(
+    name: str, catalogue: Catalogue, deployments: Sequence[Deployment], vectors: Sequence[EmbeddingDeployment]
+) -> Card:
     model = catalogue.by_name[name]
+    if model.embeds:
+        return Card(name, model, embedding_planning.serving(model, vectors))
     return Card(name, model, serving(model, catalogue, deployments))
 
 

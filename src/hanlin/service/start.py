@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from hanlin.catalogue import WeightsCatalogue, load_weights
@@ -21,7 +22,7 @@ from hanlin.catalogue.loading import load
 from hanlin.catalogue.models import Catalogue
 from hanlin.engines.embedded import EmbeddedEngine
 from hanlin.engines.llama import Machine, orders
-from hanlin.engines.profiles import WeightsProfile, profiles
+from hanlin.engines.profiles import profiles
 from hanlin.engines.server import ServerEngine
 from hanlin.engines.weights import Means
 from hanlin.errors import StartupError
@@ -128,7 +129,7 @@ def embedded(home: Home, settings: Settings, choice: choosing.Choice, path: Path
     told = orders(
         wanted.name,
         path,
-        _socket(home, wanted.sha256[:12]),
+        socket(home, wanted.sha256[:12]),
         here,
         trained_tokens=choice.context_tokens,
         threads=settings.threads,
@@ -136,7 +137,9 @@ def embedded(home: Home, settings: Settings, choice: choosing.Choice, path: Path
         context_tokens=settings.context_tokens,
         spin=settings.spin,
     )
-    profile = profiles().for_weights(wanted.repository) if settings.identity else WeightsProfile()
+    profile = profiles().for_weights(wanted.repository)
+    if not settings.identity:
+        profile = msgspec.structs.replace(profile, identity="", default_system="")
     engine = EmbeddedEngine(told, profile, stall_s=settings.stall_s, load_wait_s=settings.load_wait_s)
     engine.start()
     return Deployment(
@@ -149,6 +152,8 @@ def embedded(home: Home, settings: Settings, choice: choosing.Choice, path: Path
         embedded=True,
         repository=wanted.repository,
         context_tokens=told.context_tokens,
+        thinking=profile.thinking if profile.thinking == "prompted" else "",
+        fills_gaps=profile.gaps is not None,
     )
 
 
@@ -194,7 +199,8 @@ async def fetch(choice: choosing.Choice, home: Home, how: Means) -> Path:
     return await asyncio.to_thread(choosing.ensure, choice, home.models, how)
 
 
-def _socket(home: Home, name: str) -> Path:
+def socket(home: Home, name: str) -> Path:
+    """Return the path of an engine's socket, short enough for the system."""
     path = home.run / f"{name}.sock"
     if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES:
         return path

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.errors import EngineUnavailable, InvalidApiKey, ModelNotFound
 from hanlin.keys import hash_key, hint
+from hanlin.service import completion, embedding_planning
+from hanlin.service.completion import CompletionPlan
 from hanlin.service.deployments import Deployment, Serving, serving
+from hanlin.service.embedding_planning import EmbeddingDeployment, EmbeddingPlan, EmbeddingServing
 from hanlin.service.planning import Plan, plan
 from hanlin.settings import Settings
 from hanlin.store.database import Store
 from hanlin.store.keys import KeyRow
-from hanlin.types import ChatRequest
+from hanlin.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from hanlin.words import say
 
 log = logging.getLogger("hanlin.service")
@@ -27,19 +30,22 @@ class Card:
 
     name: str
     model: Model
-    serving: Serving
+    serving: Serving | EmbeddingServing
 
 
 class Studio:
     """Owns the deployments and the database from the start to `close`.
 
-    `starting` says what is still to be done before calls can be answered; None once that is over.
+    `starting` says what is still to be done before calls can be answered; None once that is over. `vectors_coming` says
+    the same of the embedding weights, which come after everything else; "" when they are here or not wanted.
     """
 
     def __init__(self, settings: Settings, catalogue: Catalogue, store: Store, secret: bytes) -> None:
         self.settings = settings
         self.catalogue = catalogue
         self.deployments: tuple[Deployment, ...] = ()
+        self.embedding_deployments: tuple[EmbeddingDeployment, ...] = ()
+        self.vectors_coming = ""
         self.starting: str | None = say("starting", "正在启动")
         self.stopping = False
         self.store = store
@@ -89,13 +95,31 @@ class Studio:
         if self.stopping:
             raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
         try:
-            return plan(request, self.catalogue, self.deployments)
+            return plan(request, self.catalogue, self.deployments, strict=self.settings.strict)
         except ModelNotFound:
             # A name that nothing answers yet may be answered once the weights are here.
             model = self.catalogue.find(request.model)
             if self.starting is None or model is None or self.catalogue.missing(model):
                 raise
             raise EngineUnavailable(self.starting) from None
+
+    def plan_completion(self, request: CompletionRequest) -> CompletionPlan:
+        """Decide what a text completion gets, as `completion.plan`. Raises EngineUnavailable as `plan` does."""
+        if self.stopping:
+            raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
+        try:
+            return completion.plan(request, self.catalogue, self.deployments)
+        except ModelNotFound:
+            if self.starting is None or self.catalogue.find(request.model) is None:
+                raise
+            raise EngineUnavailable(self.starting) from None
+
+    def plan_embedding(self, request: EmbeddingRequest) -> EmbeddingPlan:
+        """Decide what a call for vectors gets, as `embedding_planning.plan`. Raises EngineUnavailable when stopping."""
+        if self.stopping:
+            raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
+        coming = self.vectors_coming or self.starting or ""
+        return embedding_planning.plan(request, self.catalogue, self.embedding_deployments, coming)
 
     def cards(self) -> list[Card]:
         """Return every callable name, in the catalogue's order."""
@@ -106,6 +130,9 @@ class Studio:
         model = self.catalogue.find(name)
         if model is None:
             raise ModelNotFound(name)
+        if model.embeds:
+            vectors = embedding_planning.serving(model, self.embedding_deployments, self.vectors_coming)
+            return Card(name, model, vectors)
         return Card(name, model, serving(model, self.catalogue, self.deployments))
 
     def why_not_ready(self) -> str | None:
@@ -127,4 +154,6 @@ class Studio:
     async def close(self) -> None:
         for deployment in self.deployments:
             await deployment.engine.close()
+        for vectors in self.embedding_deployments:
+            await vectors.engine.close()
         await self.store.close()

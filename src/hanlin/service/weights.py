@@ -29,7 +29,15 @@ class Choice:
 
 def wanted(row: Weights) -> Wanted:
     """Translate a catalogue row for the fetching."""
-    return Wanted(row.name, row.size_bytes, row.sha256, row.sources, row.repository, row.quantisation)
+    return Wanted(
+        row.name,
+        row.size_bytes,
+        row.sha256,
+        row.sources,
+        row.repository,
+        row.quantisation,
+        made_from=row.made_from,
+    )
 
 
 def choose_default(catalogue: WeightsCatalogue, free_bytes: int, *, small: bool) -> Choice:
@@ -55,6 +63,13 @@ def named(name: str, catalogue: WeightsCatalogue, model: Model | None, models: P
     Rows of the catalogue can be fetched; others must have been pulled. Raises StartupError with the remedy.
     """
     row = catalogue.find(name) or (catalogue.find(model.open_weights) if model and model.open_weights else None)
+    if row is not None and row.kind != "chat":
+        raise StartupError(
+            say(
+                f"weights {name!r} make vectors and do not chat: they run by themselves, unless embeddings = false",
+                f"权重 {name!r} 用于生成向量，不能对话：除非 embeddings = false，否则会自动运行",
+            )
+        )
     if row is not None:
         return Choice(wanted(row), row.context_tokens, say("chosen in the settings", "由设置指定"))
     for installed in store.installed(models):

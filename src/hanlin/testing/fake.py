@@ -32,7 +32,7 @@ from typing import IO, Any, Self
 import msgspec
 
 from hanlin.testing.records import Record
-from hanlin.testing.rules import Rule, Setup, Style
+from hanlin.testing.rules import Rule, Setup, Style, Template
 
 _START_S = 30.0
 _STOP_S = 5.0
@@ -58,6 +58,8 @@ class FakeEngine:
         models: Sequence[str] = (),
         context_tokens: int = 0,
         loading_s: float = 0.0,
+        template: Template = "default",
+        prefix_cache: bool = False,
         port: int = 0,
         uds: Path | None = None,
     ) -> None:
@@ -66,6 +68,8 @@ class FakeEngine:
             models=tuple(models),
             context_tokens=context_tokens,
             loading_s=loading_s,
+            template=template,
+            prefix_cache=prefix_cache,
             rule=tuple(rules),
         )
         self._port = port

@@ -25,7 +25,14 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class Speaker(Protocol):
-    """A manner of speaking, for one answer. The frames of a choice come in the order role, chunks, finish."""
+    """A manner of speaking, for one answer. The frames of a choice come in the order role, chunks, finish.
+
+    Progress is told from `first_step` on, 1 being the first part of the prompt that was read. `says_done` is for
+    manners that end a stream with `[DONE]`.
+    """
+
+    first_step: int
+    says_done: bool
 
     def __init__(self, envelope: Envelope, ask: Ask, rule: Rule) -> None: ...
 
@@ -76,7 +83,7 @@ def logprobs(chunks: tuple[Chunk, ...], ask: Ask, *, with_ids: bool) -> Json | N
         return None
     ranks = range(ask.top_logprobs)
     entries = [
-        {**_likelihood(token, 0, with_ids), "top_logprobs": [_likelihood(token, rank, with_ids) for rank in ranks]}
+        {**likelihood(token, 0, with_ids), "top_logprobs": [likelihood(token, rank, with_ids) for rank in ranks]}
         for token in told
     ]
     if ask.chat:
@@ -88,7 +95,8 @@ def logprobs(chunks: tuple[Chunk, ...], ask: Ask, *, with_ids: bool) -> Json | N
     }
 
 
-def _likelihood(token: str, rank: int, with_ids: bool) -> Json:
+def likelihood(token: str, rank: int, with_ids: bool) -> Json:
+    """Return how likely a token was (rank 0), or one of the alternatives to it."""
     # An alternative is the token with marks behind it: never equal to the token, and told apart from the others.
     text = token + "·" * rank
     spelled = text.encode("utf-8", "surrogatepass")

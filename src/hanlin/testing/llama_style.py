@@ -16,6 +16,9 @@ FINGERPRINT = "b0"
 class LlamaSpeaker:
     """The manner `llama`."""
 
+    first_step = 1
+    says_done = True
+
     def __init__(self, envelope: Envelope, ask: Ask, rule: Rule) -> None:
         self._envelope = envelope
         self._ask = ask
@@ -48,7 +51,7 @@ class LlamaSpeaker:
         return self._framed([{"finish_reason": choice.finish_reason, "index": index, "delta": {}}])
 
     def usage(self, counts: Counts) -> Json:
-        return {**self._framed([]), "usage": frames.usage(counts, self._rule), "timings": _timings(counts)}
+        return {**self._framed([]), "usage": frames.usage(counts, self._rule), "timings": timings(counts)}
 
     def whole(self, reply: Reply) -> Json:
         answer: Json = {
@@ -60,7 +63,7 @@ class LlamaSpeaker:
         }
         if not self._rule.omit_usage:
             answer["usage"] = frames.usage(reply.counts, self._rule)
-        return {**answer, "id": self._envelope.id, "timings": _timings(reply.counts)}
+        return {**answer, "id": self._envelope.id, "timings": timings(reply.counts)}
 
     @staticmethod
     def error(identity: str, status: int, message: str) -> Json:  # noqa: ARG004 (its errors have no id)
@@ -83,7 +86,7 @@ class LlamaSpeaker:
 
     def _said(self, chunk: Chunk) -> Json:
         if chunk.kind in ("thinking", "text"):
-            return {"reasoning_content" if chunk.kind == "thinking" else "content": chunk.text}
+            return {self._rule.reasoning_field if chunk.kind == "thinking" else "content": chunk.text}
         if chunk.kind == "call":
             identity = frames.call_id(self._envelope, chunk.choice, chunk.call).removeprefix("call_")
             function = {"name": chunk.text, "arguments": ""}
@@ -96,10 +99,10 @@ class LlamaSpeaker:
         reason = choice.finish_reason
         if not self._ask.chat:
             return {"text": choice.text("text"), "index": index, "logprobs": logprobs, "finish_reason": reason}
-        text = choice.text("text")
+        text = self._ask.said + choice.text("text")  # unstreamed, the message that was continued is told as well
         message: Json = {"role": "assistant", "content": None if choice.calls and not text else text}
         if choice.thinks:
-            message["reasoning_content"] = choice.text("thinking")
+            message[self._rule.reasoning_field] = choice.text("thinking")
         if choice.calls:
             message["tool_calls"] = [
                 {
@@ -129,7 +132,8 @@ class LlamaSpeaker:
         }
 
 
-def _timings(counts: Counts) -> Json:
+def timings(counts: Counts) -> Json:
+    """Return the server's account of an answer: tokens and times, read and made."""
     read, made = counts.prompt - counts.cached, counts.completion
     return {
         "cache_n": counts.cached,

@@ -19,10 +19,14 @@ _ERRORS = {  # type and code of an error by its status, spec/chat.md §12
 class OpenAISpeaker:
     """The manner `openai`; completions have the frames of OpenAI's text completions."""
 
+    first_step = 1
+    says_done = True
+
     def __init__(self, envelope: Envelope, ask: Ask, rule: Rule) -> None:
         self._envelope = envelope
         self._ask = ask
         self._rule = rule
+        self._thinking: str = rule.reasoning_field
 
     def progress(self, counts: Counts, step: int, steps: int) -> Json | None:  # noqa: ARG002 (it tells no progress)
         return None
@@ -31,7 +35,7 @@ class OpenAISpeaker:
         if not self._ask.chat:
             return None
         if choice.thinks:
-            return self._delta(index, {"content": None, "role": "assistant", "reasoning_content": ""})
+            return self._delta(index, {"content": None, "role": "assistant", self._thinking: ""})
         return self._delta(index, {"content": "", "role": "assistant"})
 
     def chunk(self, choice: Choice, chunk: Chunk) -> Json:
@@ -39,10 +43,10 @@ class OpenAISpeaker:
         if not self._ask.chat:
             return self._text(chunk.choice, chunk.text, logprobs, None)
         if chunk.kind == "thinking":
-            return self._delta(chunk.choice, {"content": None, "reasoning_content": chunk.text})
+            return self._delta(chunk.choice, {"content": None, self._thinking: chunk.text})
         if chunk.kind == "text":
             # The field that is not used is an explicit null, but only in answers that think.
-            unused = {"reasoning_content": None} if choice.thinks else {}
+            unused = {self._thinking: None} if choice.thinks else {}
             return self._delta(chunk.choice, {"content": chunk.text, **unused}, logprobs)
         if chunk.kind == "call":
             return self._delta(chunk.choice, {"content": None, "tool_calls": [self._call(chunk, chunk.text, "")]})
@@ -51,7 +55,7 @@ class OpenAISpeaker:
     def finish(self, choice: Choice, index: int) -> Json:
         if not self._ask.chat:
             return self._text(index, "", None, choice.finish_reason)
-        unused = {"tool_calls": None} if choice.calls else {"reasoning_content": None} if choice.thinks else {}
+        unused = {"tool_calls": None} if choice.calls else {self._thinking: None} if choice.thinks else {}
         return self._framed(
             [
                 {
@@ -98,7 +102,7 @@ class OpenAISpeaker:
             }
         message: Json = {"role": "assistant", "content": choice.text("text")}
         if choice.thinks:
-            message["reasoning_content"] = choice.text("thinking")
+            message[self._thinking] = choice.text("thinking")
         if choice.calls:
             message["tool_calls"] = [
                 {

@@ -6,22 +6,30 @@ the business of others.
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from hanlin.testing import schema, tokens
+from hanlin.testing import content as contents
+from hanlin.testing import tokens
 from hanlin.testing.ask import Ask
-from hanlin.testing.rules import Rule, ToolCall, value_at
+from hanlin.testing.content import Content
+from hanlin.testing.rules import Rule
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """What a model generates in one go: the tokens of some thinking, some answer, a call's name or its arguments."""
+    """What a model generates in one go: the tokens of some thinking, some answer, a call's name or its arguments.
 
-    kind: Literal["thinking", "text", "call", "arguments"]
+    Of a native completion: the last chunk of an answer that ends by itself is its `end`, `said` is the text that leaves
+    with the chunk, and `made` the number of tokens by then.
+    """
+
+    kind: Literal["thinking", "text", "call", "arguments", "end"]
     tokens: tuple[str, ...]
     choice: int = 0
     call: int = 0
+    said: str = ""
+    made: int = 0
 
     @property
     def text(self) -> str:
@@ -29,10 +37,16 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """One whole answer. Its chunks come in the order thinking, text, calls."""
+    """One whole answer. Its chunks come in the order thinking, text, calls.
+
+    Of a native completion: its chunks hold the stop text too, and `truncated` says that the context was full.
+    """
 
     chunks: tuple[Chunk, ...]
     finish_reason: str | None
+    stop_type: Literal["none", "eos", "word", "limit"] = "none"
+    stopping_word: str = ""
+    truncated: bool = False
 
     @property
     def thinks(self) -> bool:
@@ -75,16 +89,20 @@ class Reply(msgspec.Struct, frozen=True):
         choices = tuple(
             Choice(tuple(chunk for chunk in made if chunk.choice == index), None) for index in range(len(self.choices))
         )
-        return Reply(choices, _counts(choices, self.counts.prompt, self.counts.cached))
+        return Reply(choices, counts(choices, self.counts.prompt, self.counts.cached))
 
 
-def compose(rule: Rule, ask: Ask) -> Reply:
-    """Return what the rule generates for the request. Raises SchemaError when it needs a schema and there is none."""
+def compose(rule: Rule, ask: Ask, cached: int = 0) -> Reply:
+    """Return what the rule generates for the request. Raises SchemaError when it needs a schema and there is none.
+
+    `cached` are the prompt tokens that were read before, where the rule does not say.
+    """
     choices = tuple(_choice(rule, ask, index) for index in range(ask.n))
-    return Reply(choices, _counts(choices, ask.prompt_tokens, rule.cached_tokens))
+    return Reply(choices, counts(choices, ask.prompt_tokens, rule.cached_tokens or cached))
 
 
-def _counts(choices: Iterable[Choice], prompt: int, cached: int) -> Counts:
+def counts(choices: Iterable[Choice], prompt: int, cached: int) -> Counts:
+    """Count the tokens of choices, and of the prompt only those that it has."""
     sizes = [(chunk.kind, len(chunk.tokens)) for choice in choices for chunk in choice.chunks]
     return Counts(
         prompt=prompt,
@@ -95,37 +113,17 @@ def _counts(choices: Iterable[Choice], prompt: int, cached: int) -> Counts:
 
 
 def _choice(rule: Rule, ask: Ask, index: int) -> Choice:
-    calls = rule.tool_calls or _wanted_call(rule, ask)
-    pieces = _pieces(rule, ask, index, answers=not calls)
-    kept, stopped = _until_stop(pieces, ask.stop)
+    content = contents.of(rule, ask, index)
+    kept, stopped = _until_stop(list(content.pieces), ask.stop)
     chunks: Iterable[Chunk] = [
-        *(Chunk("thinking", group, index) for group in tokens.group(rule.thinking, rule.chunk_tokens)),
+        *(Chunk("thinking", group, index) for group in tokens.group(content.thinking, rule.chunk_tokens)),
         *(Chunk("text", group, index) for group in kept),
     ]
     if not stopped:
-        chunks = itertools.chain(chunks, _call_chunks(calls, rule, ask, index))
+        chunks = itertools.chain(chunks, _call_chunks(content, rule, ask, index))
     within, reached = _within(chunks, ask.max_tokens)
-    natural = "length" if reached else "stop" if stopped or not calls else "tool_calls"
+    natural = "length" if reached else "stop" if stopped or not content.calls else "tool_calls"
     return Choice(tuple(within), rule.finish_reason or natural)
-
-
-def _pieces(rule: Rule, ask: Ask, index: int, *, answers: bool) -> list[tuple[str, ...]]:
-    """Return the answer's text as groups of tokens, one for each chunk. A reply that calls tools needs no text."""
-    if rule.chunks:
-        return [tuple(tokens.split(text)) for text in rule.chunks if text]
-    if rule.texts:
-        text = rule.texts[index % len(rule.texts)]
-    elif rule.text is not None:
-        text = rule.text
-    elif rule.echo:
-        text = ask.question
-    elif not answers:
-        text = ""
-    elif rule.json_schema:
-        text = msgspec.json.encode(schema.example(_wanted_schema(ask))).decode()
-    else:
-        text = f"我是{ask.model}，你说的是：{ask.question[:20]}"
-    return list(tokens.group(text, rule.chunk_tokens))
 
 
 def _until_stop(pieces: list[tuple[str, ...]], stop: tuple[str, ...]) -> tuple[list[tuple[str, ...]], bool]:
@@ -162,51 +160,8 @@ def _within(chunks: Iterable[Chunk], limit: int | None) -> tuple[list[Chunk], bo
     return kept, False
 
 
-def _call_chunks(calls: tuple[ToolCall, ...], rule: Rule, ask: Ask, index: int) -> Iterator[Chunk]:
-    for number, call in enumerate(calls):
+def _call_chunks(content: Content, rule: Rule, ask: Ask, index: int) -> Iterator[Chunk]:
+    for number, call in enumerate(content.calls):
         yield Chunk("call", tuple(tokens.split(call.name)), index, number)
-        for group in tokens.group(_arguments(call, ask), rule.chunk_tokens):
+        for group in tokens.group(contents.arguments(call, ask), rule.chunk_tokens):
             yield Chunk("arguments", group, index, number)
-
-
-def _arguments(call: ToolCall, ask: Ask) -> str:
-    if isinstance(call.arguments, str):
-        return call.arguments
-    if call.arguments is not None:
-        return msgspec.json.encode(call.arguments).decode()
-    for tool in _tools(ask):
-        if value_at(tool, "function.name") == call.name:
-            return msgspec.json.encode(
-                schema.example(value_at(tool, "function.parameters") or {"type": "object"})
-            ).decode()
-    return "{}"
-
-
-def _wanted_call(rule: Rule, ask: Ask) -> tuple[ToolCall, ...]:
-    """Return the call that a `json_schema` rule makes: of the tool that the request names, or else of its first one."""
-    if not rule.json_schema or _schema_in(ask) is not None or not _tools(ask):
-        return ()
-    first = value_at(_tools(ask)[0], "function.name")
-    return (ToolCall(str(value_at(ask.body, "tool_choice.function.name") or first)),)
-
-
-def _wanted_schema(ask: Ask) -> Any:
-    if (wanted := _schema_in(ask)) is None:
-        raise schema.SchemaError("the rule says json_schema, but the request has neither a schema nor tools")
-    return wanted
-
-
-def _schema_in(ask: Ask) -> Any:
-    """Return the schema that the answer must fit: OpenAI's place for it, llama.cpp's own, or any object."""
-    if (wanted := value_at(ask.body, "response_format.json_schema.schema")) is not None:
-        return wanted
-    if (wanted := ask.body.get("json_schema")) is not None:
-        return wanted
-    if value_at(ask.body, "response_format.type") == "json_object":
-        return value_at(ask.body, "response_format.schema") or {"type": "object", "required": ["answer"]}
-    return None
-
-
-def _tools(ask: Ask) -> list[Any]:
-    tools = ask.body.get("tools")
-    return tools if isinstance(tools, list) else []

@@ -36,6 +36,7 @@ Seconds = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
 AfterChunks = Annotated[int, Meta(ge=-1)]
 Style = Literal["openai", "llama"]
+Template = Literal["default", "qwen3"]
 
 ANY = "*"
 
@@ -66,8 +67,23 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     Reply: `chunks` are the text with its boundaries; else `texts` (one for each choice, in turn), `text`, the last user
     message (`echo`), or a value for the request's schema (`json_schema`, which makes a tool call where the request has
     tools and no schema for the answer) leaves `chunk_tokens` at a time. `thinking` comes before, `tool_calls` after it.
-    `max_tokens`, `max_completion_tokens` (both cap everything that is generated), `stop`, `n` and `logprobs` of the
-    request are honoured. `usage` replaces the wire's usage object, `omit_usage` drops it.
+    A request that names a tool in its `tool_choice` gets a call of it, unless the rule has calls or a `raw`.
+    `max_tokens`, `max_completion_tokens` (both cap everything that is generated), `stop`, `n`, `logprobs`,
+    `thinking_budget`, `parallel_tool_calls: false` and a last assistant message that is to be continued (`partial`,
+    `prefix`, `continue_final_message`; the llama style continues any) of the request are honoured; what the rule says
+    is the whole message then, and only what follows is generated. `usage` replaces the wire's usage object,
+    `omit_usage` drops it. `cached_tokens` are those of the prompt that were read before (see `Setup.prefix_cache`).
+
+    `raw` is the whole generation as the model itself writes it, its markup included, for a prompt that is asked to be
+    continued (`POST /completion`): each pass goes on where the prompt ends. Without it, it is made from `thinking`, the
+    text and `tool_calls` in Qwen's form. Over chat it is sent as it is, as by an engine without parsers.
+
+    | field | how an engine may differ |
+    |---|---|
+    | `reasoning_field` | what the field with the thinking is called |
+    | `thinks_when_asked` | no thinking unless `enable_thinking` is true, in the body or for the template |
+    | `parallel_anyway` | several calls also with `parallel_tool_calls: false` |
+    | `smart` | answers what it is asked, as a tiny model would (see `mind`), where the rule says nothing else |
 
     Pace: the first byte leaves after `first_delay_s`, then `prefill_frames` times `prefill_delay_s` pass (each with a
     frame of progress, if the style is llama and the request asks for them), then the chunks leave `chunk_delay_s`
@@ -103,8 +119,13 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     chunk_tokens: Annotated[int, Meta(ge=1)] = 1
     echo: bool = False
     json_schema: bool = False
+    raw: str | None = None
+    smart: bool = False
     thinking: str = ""
+    thinks_when_asked: bool = False
+    reasoning_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
     tool_calls: tuple[ToolCall, ...] = ()
+    parallel_anyway: bool = False
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
     omit_usage: bool = False
@@ -140,12 +161,16 @@ class Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     `models` are what `GET /v1/models` lists; the llama style names the first one in every answer, whatever was asked
     for. A prompt of more than `context_tokens` (0: no limit) is refused. For `loading_s` after its start the engine
-    says that it is loading.
+    says that it is loading. `template` writes the prompts: `qwen3` as those models have it, with an empty thought
+    where thinking is switched off. With `prefix_cache` the cached tokens of an answer are those that its prompt begins
+    with and that were read or generated before, as rules without `cached_tokens` tell.
     """
 
     style: Style = "openai"
     models: tuple[str, ...] = ()
     context_tokens: Count = 0
+    template: Template = "default"
+    prefix_cache: bool = False
     slots: Annotated[int, Meta(ge=1)] = 4
     loading_s: Seconds = 0.0
     rule: tuple[Rule, ...] = ()

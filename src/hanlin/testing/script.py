@@ -116,16 +116,16 @@ def _moments(reply: Reply, rule: Rule, speaker: Speaker, *, include_usage: bool)
         yield _Moment(_data(speaker.finish(choice, index), rule))
     if include_usage and not rule.omit_usage:
         yield _Moment(_data(speaker.usage(reply.counts), rule))
-    yield _Moment(b"" if rule.omit_done else _data("[DONE]", rule), end="whole")
+    yield _Moment(_data("[DONE]", rule) if speaker.says_done and not rule.omit_done else b"", end="whole")
 
 
 def _opening(reply: Reply, rule: Rule, speaker: Speaker) -> Iterator[_Moment]:
     """Wait for the first token, telling progress where it is told, and open every choice."""
     yield _Moment(wait_s=rule.first_delay_s)
     steps = max(1, rule.prefill_frames)  # who tells progress does it once at least
-    for step in range(1, steps + 1):
+    for step in range(speaker.first_step, steps + 1):
         told = speaker.progress(reply.counts, step, steps)
-        wait_s = rule.prefill_delay_s if rule.prefill_frames else 0.0
+        wait_s = rule.prefill_delay_s if step and rule.prefill_frames else 0.0
         yield _Moment(_data(told, rule) if told is not None else b"", wait_s)
     for index, choice in enumerate(reply.choices):
         if (opening := speaker.role(choice, index)) is not None:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from hanlin.types import Burst, ChatRequest, Event, Events, Usage
+from hanlin.types import Burst, ChatRequest, CompletionRequest, Event, Events, Message, Usage
 
 HANG: Final = None
 """The step that never ends."""
@@ -47,6 +47,10 @@ class ScriptedEngine:
         self.running = 0
         self.ended = 0
         self.closed = False
+
+    def fill(self, request: CompletionRequest) -> Events:
+        """Play the script for the prompt, as if a user had sent it."""
+        return self.generate(ChatRequest(request.model, (Message("user", request.prompt),), request.sampling))
 
     async def generate(self, request: ChatRequest) -> Events:
         self.requests.append(request)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hanlin.engines.weights import store
+from hanlin.engines.weights.conversions import CONVERSIONS, Unreadable
 from hanlin.engines.weights.download import download
 from hanlin.engines.weights.errors import (
     DigestMismatch,
@@ -69,7 +70,7 @@ def fetch(wanted: Wanted, models: Path, means: Means = _PLAIN) -> Path:
         _put_aside_if_damaged(wanted, models, means)
         if not final.is_file():
             partial = Partial(folder, wanted.size_bytes, means.disk)
-            label = _complete(wanted, partial, means)
+            label = _complete(wanted, partial, means) if wanted.made_from is None else make(wanted, partial, means)
             with partial.disk_errors():
                 store.install(models, partial.data, wanted, label)
             partial.remove()
@@ -159,6 +160,29 @@ def _complete(wanted: Wanted, partial: Partial, means: Means) -> str:
     raise NoSource.after(wanted.name, failures)
 
 
+def make(wanted: Wanted, partial: Partial, means: Means) -> str:
+    """Fetch what `wanted` is made from, make it, and return the label of the source. The raw file goes when it is done.
+
+    Raises SourceUnusable when what was made is not what the row says, besides what a fetch raises.
+    """
+    raw = wanted.made_from
+    assert raw is not None
+    unmade = Partial(partial.folder / "raw", raw.size_bytes, means.disk)
+    label = _complete(replace(wanted, size_bytes=raw.size_bytes, sha256=raw.sha256, made_from=None), unmade, means)
+    means.progress(0, wanted.size_bytes, say("converting", "正在转换格式"))
+    partial.cut(0)
+    partial.require_room()
+    try:
+        with partial.appending() as write:
+            CONVERSIONS[raw.form](unmade.data, write)
+    except Unreadable as error:
+        raise SourceUnusable(label, str(error)) from error
+    if (found := partial.digest()) != wanted.sha256:
+        partial.cut(0)
+        raise DigestMismatch(label, wanted.sha256, found)
+    return label
+
+
 def _from_source(source: SourceRow, job: Job, means: Means) -> None:
     """Fill the file from one source and check its digest. Raises SourceFailed; bytes that are wrong are thrown away."""
     # What an earlier run or another source left may be what is wrong: then this source gets a clean try.
@@ -227,6 +251,8 @@ def label_of(source: SourceRow) -> str:
     """Name a source as the user reads it, without secrets of its address."""
     if source.kind == "pypi":
         first, last = source.package.format(n=1), source.parts
+        if last == 1:
+            return say(f"package index {first} {source.version}", f"软件包索引 {first} {source.version}")
         return say(f"package index {first}…{last} {source.version}", f"软件包索引 {first}…{last} {source.version}")
     if source.kind in ("modelscope", "huggingface"):
         return hub_label(source.kind, source.repository)

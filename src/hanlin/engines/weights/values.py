@@ -61,11 +61,23 @@ class Source:
     path: str = ""
 
 
+class RawRow(Protocol):
+    """The file that sources have where what is wanted is made from it here: `form` names the conversion."""
+
+    @property
+    def form(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Wanted:
     """One file of weights: its digest (64 lower-case hex digits) says which bytes, its sources where to look, in order.
 
-    `file_name` matters only for a file of a set: the engine finds the others by their names.
+    `file_name` matters only for a file of a set: the engine finds the others by their names. `made_from`, where it is
+    set, is the file that the sources have; `size_bytes` and `sha256` are of what is made from it.
     """
 
     name: str
@@ -75,6 +87,7 @@ class Wanted:
     repository: str = ""
     quantisation: str = ""
     file_name: str = ""
+    made_from: RawRow | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,128 @@
+"""What turns texts into vectors: the protocol of it, and the one that asks a server that somebody else runs.
+
+Vectors come as long as the model makes them; fitting them to what was promised is not decided here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from hanlin.engines.wire import Address, Client, Response
+from hanlin.errors import EngineFailed, EngineUnavailable, InvalidRequest
+from hanlin.types import EmbeddingRequest, EmbeddingResult, Usage, Vector
+
+_RETRY_S = 5
+_LONGEST_RETRY_S = 60  # SDKs obey no longer ones (spec/surfaces.md §9.1)
+
+
+class Embedder(Protocol):
+    """One embedding model on one server. Any number of calls may run at once."""
+
+    async def embed(self, request: EmbeddingRequest, limit_tokens: int | None) -> EmbeddingResult:
+        """Return a vector for each text.
+
+        Raises ContextLengthExceeded for a text above `limit_tokens`, where the engine can count them.
+        """
+
+    def why_not_ready(self) -> str | None:
+        """Return None when a call would be answered now, else what is going on."""
+
+    def trouble(self) -> str | None:
+        """Return what went wrong, when something did and is not mended yet."""
+
+    async def close(self) -> None:
+        """End everything that this embedder started."""
+
+
+class ServerEmbedder:
+    """A server at `url` that speaks OpenAI embeddings. It is taken to be there, as `ServerEngine` takes it."""
+
+    def __init__(self, url: str, *, model: str = "", key: str = "", silence_s: float = 60.0) -> None:
+        self._client = Client(Address.of_url(url))
+        self._model = model
+        self._headers: Mapping[str, str] = {"Authorization": f"Bearer {key}"} if key else {}
+        self._silence_s = silence_s
+
+    async def embed(self, request: EmbeddingRequest, limit_tokens: int | None) -> EmbeddingResult:  # noqa: ARG002
+        body: dict[str, Any] = {
+            "model": self._model or request.model,
+            "input": list(request.texts),
+            "encoding_format": "float",
+        }
+        if request.dimensions is not None:
+            body["dimensions"] = request.dimensions
+        response = await self._client.send(
+            "POST", "/embeddings", msgspec.json.encode(body), headers=self._headers, silence_s=self._silence_s
+        )
+        data = await response.body()
+        if response.status != 200:
+            raise refusal(response, data)
+        return read(data, request.texts)
+
+    def why_not_ready(self) -> str | None:
+        return None
+
+    def trouble(self) -> str | None:
+        return None
+
+    async def close(self) -> None:
+        self._client.close()
+
+
+class _Row(msgspec.Struct):
+    embedding: list[float]
+    index: int = 0
+
+
+class _Counts(msgspec.Struct):
+    prompt_tokens: int = 0
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Row]
+    usage: _Counts | None = None
+
+
+_read_answer = msgspec.json.Decoder(_Answer)
+
+
+def read(data: bytes, texts: tuple[str, ...]) -> EmbeddingResult:
+    """Read an answer to these texts. Raises EngineFailed when it is none."""
+    try:
+        answer = _read_answer.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EngineFailed(f"the engine's vectors are not what they should be: {error}") from error
+    rows = sorted(answer.data, key=lambda row: row.index)
+    lengths = {len(row.embedding) for row in rows}
+    if len(rows) != len(texts) or len(lengths) != 1 or 0 in lengths:
+        raise EngineFailed(f"the engine gave {len(rows)} vectors of {sorted(lengths)} numbers for {len(texts)} texts")
+    vectors: tuple[Vector, ...] = tuple(row.embedding for row in rows)
+    counted = answer.usage.prompt_tokens if answer.usage is not None else 0
+    # A server that does not count: about four bytes a token, in Chinese and in English.
+    return EmbeddingResult(vectors, Usage(prompt=counted or sum(len(text.encode()) // 4 + 1 for text in texts)))
+
+
+class _Error(msgspec.Struct):
+    message: str = ""
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error
+
+
+def refusal(response: Response, data: bytes) -> Exception:
+    """Turn an engine's error response into ours: by status first, by its words second."""
+    try:
+        message = msgspec.json.decode(data, type=_ErrorBody).error.message
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        message = data[:300].decode("utf-8", "replace")
+    if response.status in (429, 503):
+        retry_after = response.headers.get("retry-after", "")
+        return EngineUnavailable(
+            message or f"the engine answered {response.status}",
+            min(int(retry_after), _LONGEST_RETRY_S) if retry_after.isdecimal() else _RETRY_S,
+        )
+    if response.status in (400, 404, 413, 422):
+        return InvalidRequest(f"the engine refused the request: {message}")
+    return EngineFailed(f"the engine answered {response.status}: {message}")

@@ -1,0 +1,248 @@
+"""Answer a call over OpenAI chat as a server speaks it: our request in its words, its frames as our events.
+
+A server may have parsed thoughts and calls already, or leave them in its text as the model wrote them; either way they
+come out the same. Calls are passed on whole, once their arguments are known to fit.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hanlin.engines.manner import Manner, lead, message_rows, offered, sampled, tool_rows
+from hanlin.engines.markup import Called, Cut
+from hanlin.engines.reading import Reading, with_logprobs
+from hanlin.engines.stages import Stage, flattened
+from hanlin.errors import AnswerUnfit
+from hanlin.types import Burst, ChatRequest, Event, Events, Message, Thinking, ToolChoice, Usage
+
+Send = Callable[[bytes], AsyncGenerator[Burst, None]]
+"""Sends a body to the chat endpoint and yields its events as the server means them."""
+
+_REASONS = {"function_call": "tool_calls", "eos": "stop"}
+
+
+def encode(request: ChatRequest, manner: Manner, stop: Sequence[str] = ()) -> bytes:
+    """Return the body for the server. `stop` are further stop texts, beside the caller's own."""
+    profile = manner.profile
+    led = msgspec.structs.replace(request, messages=lead(request.messages, manner.weights))
+    body: dict[str, Any] = {
+        "model": manner.model or request.model,
+        "messages": message_rows(led),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **profile.fixed,
+        **sampled(request.sampling, profile),
+        **_limits(request, manner),
+        **_thinking(request, manner),
+    }
+    if (stops := [*request.sampling.stop, *stop]) and profile.honours("stop"):
+        body[profile.parameters["stop"]] = stops
+    if request.logprobs:
+        body["logprobs"] = True
+        body["top_logprobs"] = max(request.top_logprobs, profile.top_logprobs_min)
+    if tools := offered(request):
+        body["tools"] = tool_rows(tools)
+        body["tool_choice"] = _tool_choice(request.tool_choice)
+        body["parallel_tool_calls"] = request.parallel_tool_calls
+    if request.shape is not None:
+        body["response_format"] = _response_format(request)
+    if request.partial and profile.prefill is not None:
+        body["messages"][-1].update(profile.prefill.message)
+        body.update(profile.prefill.body)
+    return msgspec.json.encode(body)
+
+
+def _limits(request: ChatRequest, manner: Manner) -> dict[str, int]:
+    """Return the limits in the server's words."""
+    sampling, profile = request.sampling, manner.profile
+    answer, whole = sampling.max_tokens, sampling.max_completion_tokens
+    if profile.max_tokens_covers == "answer":
+        limits = {"max_tokens": answer, "max_completion_tokens": whole}
+        return {profile.parameters[name]: limit for name, limit in limits.items() if limit is not None}
+    if request.thinking.on:
+        answer = None  # counted here, so that thoughts do not use it up
+    limit = min((one for one in (answer, whole) if one is not None), default=None)
+    return {} if limit is None else {profile.parameters["max_tokens"]: limit}
+
+
+def _thinking(request: ChatRequest, manner: Manner) -> dict[str, Any]:
+    switch, thinking = manner.profile.thinking, request.thinking
+    if switch is None:
+        return {}
+    if not thinking.on:
+        return switch.off
+    told = dict(switch.on)
+    if switch.budget and thinking.budget_tokens is not None:
+        told[switch.budget] = thinking.budget_tokens
+    elif switch.effort and thinking.effort:
+        told[switch.effort] = thinking.effort
+    if thinking.history:
+        told.update(switch.history)
+    return told
+
+
+def _tool_choice(choice: ToolChoice) -> Any:
+    if choice.mode == "named":
+        return {"type": "function", "function": {"name": choice.name}}
+    return choice.mode
+
+
+def _response_format(request: ChatRequest) -> dict[str, Any]:
+    shape = request.shape
+    assert shape is not None
+    if shape.kind == "json_object":
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": shape.name or "answer", "strict": True, "schema": shape.schema},
+    }
+
+
+@dataclass
+class _Call:
+    """A call as the server tells it, piece by piece."""
+
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+
+class NativeAnswer:
+    """One choice of one call, read from a server's chat stream."""
+
+    def __init__(self, request: ChatRequest, manner: Manner, send: Send, stop: Sequence[str] = ()) -> None:
+        self._request = request
+        self._manner = manner
+        self._send = send
+        self._stop = stop
+        self._reading = Reading(request, "none" if request.partial else "possible")
+        self._told: dict[int, _Call] = {}
+        self._thoughts: list[str] = []
+        self._answering = False  # words of the answer have come
+        self._answer_pieces = 0
+        self._reason: str | None = None
+        self._usage: Usage | None = None
+
+    async def events(self) -> Events:
+        """Yield the choice's events, then its usage where the server counts. Raises AnswerUnfit."""
+        async with aclosing(flattened(self._stages())) as bursts:
+            async for burst in bursts:
+                yield burst
+
+    async def _stages(self) -> Stage:
+        yield self._leg(self._request)
+        if self._over_budget():
+            yield self._leg(self._with_thoughts_ended())
+        self._reading.limited = self._reason == "length"
+        yield [*self._reading.close(), *self._told_calls()]
+        if self._reading.to_mend and not self._reading.limited:
+            yield self._mended(self._reading.to_mend)
+        reason = "tool_calls" if self._reading.calls and not self._reading.limited else self._reason
+        yield [Event(finish_reason="stop" if reason == "tool_calls" and not self._reading.calls else reason)]
+        if self._usage is not None:
+            yield [Event(usage=self._usage)]
+
+    async def _leg(self, request: ChatRequest) -> Stage:
+        """Run one call of the server. It is left when its thoughts have used up a budget that only we keep."""
+        self._reason = None
+        async with aclosing(self._send(encode(request, self._manner, self._stop))) as bursts:
+            async for burst in bursts:
+                yield [own for event in burst for own in self._read(event)]
+                if self._over_budget():
+                    return
+                if self._reason is None and self._answer_is_full():
+                    self._reason = "length"
+                    return
+
+    def _over_budget(self) -> bool:
+        """Whether thoughts go on beyond their budget, on a server that keeps none. A piece counts as a token."""
+        switch, budget = self._manner.profile.thinking, self._request.thinking.budget_tokens
+        kept_here = switch is not None and not switch.budget and self._manner.profile.prefill is not None
+        return kept_here and budget is not None and len(self._thoughts) >= budget and not self._answering
+
+    def _answer_is_full(self) -> bool:
+        """Whether the answer behind thoughts is as long as it may be, on a server whose limit would cover both."""
+        limit = self._request.sampling.max_tokens
+        counted_here = self._request.thinking.on and self._manner.profile.max_tokens_covers == "all"
+        return counted_here and limit is not None and self._answer_pieces >= limit
+
+    def _with_thoughts_ended(self) -> ChatRequest:
+        """Return the call that goes on with the answer, behind the thoughts so far."""
+        thoughts = f"<think>\n{''.join(self._thoughts).strip()}\n</think>\n\n"
+        self._reading.feed("</think>\n\n")
+        self._answering = True
+        return msgspec.structs.replace(
+            self._request,
+            messages=(*self._request.messages, Message("assistant", thoughts)),
+            partial=True,
+            thinking=Thinking(),
+        )
+
+    def _read(self, event: Event) -> list[Event]:
+        if event.usage is not None:
+            self._usage = event.usage if self._usage is None else _together(self._usage, event.usage)
+            return []
+        if event.finish_reason is not None:
+            self._reason = _REASONS.get(event.finish_reason, event.finish_reason)
+        events: list[Event] = []
+        if event.reasoning:
+            self._thoughts.append(event.reasoning)
+            events.append(Event(reasoning=event.reasoning))
+        if event.text:
+            read = self._reading.feed(event.text)
+            self._thoughts += [one.reasoning for one in read if one.reasoning]
+            self._answering = self._answering or any(one.text for one in read)
+            self._answer_pieces += self._answering
+            events += read
+        if event.logprobs:
+            events = with_logprobs(events, event.logprobs)
+        if (piece := event.call) is not None:
+            self._answering = True
+            call = self._told.setdefault(piece.number, _Call())
+            call.id, call.name = call.id or piece.id, call.name or piece.name
+            call.arguments.append(piece.arguments)
+        return events
+
+    def _told_calls(self) -> list[Event]:
+        """Pass on the calls that the server has parsed itself; the last one may have been cut."""
+        events: list[Event] = []
+        for number, call in sorted(self._told.items()):
+            arguments = "".join(call.arguments)
+            if self._reading.limited and number == max(self._told):
+                events += self._reading.cut_call(Cut(call.name, arguments), call.id)
+            else:
+                events += self._reading.whole_call(Called(call.name, arguments), call.id)
+        return events
+
+    async def _mended(self, names: Sequence[str]) -> Stage:
+        """Have a call that cannot be passed on made again: the server is told which tool to call, once."""
+        again = msgspec.structs.replace(
+            self._request,
+            tools=tuple(tool for tool in self._request.tools if tool.name in names),
+            tool_choice=ToolChoice("named", names[0]) if len(names) == 1 else ToolChoice(),
+            thinking=Thinking(),
+        )
+        calls = self._reading.calls
+        self._told.clear()
+        yield self._silently(again)
+        yield self._told_calls()
+        if self._reading.calls == calls:
+            raise AnswerUnfit(f"the model's call of {' or '.join(names)} has no arguments that fit")
+
+    async def _silently(self, request: ChatRequest) -> Stage:
+        async with aclosing(self._send(encode(request, self._manner, self._stop))) as bursts:
+            async for burst in bursts:
+                for event in burst:
+                    if event.call is not None or event.usage is not None:
+                        self._read(event)
+                yield []
+
+
+def _together(first: Usage, second: Usage) -> Usage:
+    """Return the usage of an answer that took two calls: the prompt is the first one's."""
+    return msgspec.structs.replace(
+        first, completion=first.completion + second.completion, reasoning=first.reasoning + second.reasoning
+    )
