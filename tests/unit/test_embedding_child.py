@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,8 @@ async def new(tmp_path: Path, server: CannedServer) -> AsyncIterator[New]:
             "e5", tmp_path / "e5.gguf", tmp_path / "e5.sock", Machine(0, 1), window_tokens=WINDOW_TOKENS
         )
         profile = EmbeddingProfile(document="d: ", query="query: ")
-        embedder = ChildEmbedder(
-            kind(**told.line()),
-            profile,
-            **{"stall_s": 60.0, "load_wait_s": 10.0, **options},  # type: ignore[arg-type]
-        )
+        limits = {"stall_s": 60.0, "load_wait_s": 10.0, **options}
+        embedder = ChildEmbedder(kind(**asdict(told)), profile, **limits)
         made.append(embedder)
         return embedder
 

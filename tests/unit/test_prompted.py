@@ -314,6 +314,41 @@ async def test_thoughts_come_before_calls() -> None:
     assert (result.choices[0].reasoning, calls(result)) == ("想", [("get_time", {})])
 
 
+async def test_weights_that_repeat_an_answered_call_are_told_its_result_with_the_question() -> None:
+    """An agent on a small stand-in would go round for ever otherwise."""
+    small = Manner(LLAMA, weights=WeightsProfile(repeats_calls=True))
+    history = (
+        Message("user", "天气？"),
+        Message("assistant", "", (ToolCall("c", "get_weather", '{"city":"杭州"}'),)),
+        Message("tool", "晴", tool_call_id="c"),
+    )
+    opening = ('{"name": "get_weather", ', '"arguments":')
+
+    again = Completer(opening, ('{"city": "杭州"}', ""), ("晴天。", ""))
+    other = Completer(opening, ('{"city": "北京"}', ""))
+
+    told = await answered(again, with_tools(messages=history), small)
+    called = await answered(other, with_tools(messages=history), small)
+
+    note = profiles().prompted.zh.results.replace("{results}", 'get_weather({"city":"杭州"}): 晴')
+    assert again.passes[2].prompt == f"[user]天气？\n{note}[assistant]"
+    assert again.prompts[-1][1] == ()
+    [choice] = told.choices
+    assert (choice.text, choice.calls, choice.finish_reason) == ("晴天。", (), "stop")
+    assert calls(called) == [("get_weather", {"city": "北京"})]
+
+
+async def test_a_tool_without_parameters_is_called_with_none() -> None:
+    """An open object would be filled with inventions."""
+    engine = Completer(("{}", ""))
+
+    await answered(engine, with_tools(Tool("now"), tool_choice=ToolChoice("named", "now")))
+
+    schema = engine.passes[0].schema
+    assert schema is not None
+    assert (schema["properties"], schema["additionalProperties"]) == ({}, False)
+
+
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
 SHAPE = Shape("json_schema", "n", {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hanlin.testing import Record, Rule, Setup
+from hanlin.testing import Record, Rule, Setup, embeddings
 from hanlin.testing.connection import Request
 from hanlin.testing.records import Records
 from hanlin.testing.routes import Engine
@@ -302,3 +302,19 @@ def test_only_the_first_end_of_an_answer_counts() -> None:
 
     assert record.state == "done"
     assert record.cancelled_after_s is None
+
+
+def test_vectors_are_made_of_the_texts_themselves() -> None:
+    """The same text has the same vector in every process; lengths, encodings and counts are as asked."""
+    engine = Engine(Setup())
+    body = {"model": "m", "input": ["你好", "hello"], "dimensions": 8}
+
+    status, content = played(engine, "POST", "/v1/embeddings", body)
+    floats = msgspec.json.decode(content)
+    text = msgspec.json.decode(played(engine, "POST", "/v1/embeddings", {**body, "encoding_format": "base64"})[1])
+
+    assert status == 200
+    assert floats["data"][0]["embedding"] == embeddings.vector("你好", 8)
+    assert text["data"][1]["embedding"] == embeddings.encoded(embeddings.vector("hello", 8))
+    assert (floats["model"], floats["usage"]) == ("m", {"prompt_tokens": 4, "total_tokens": 4})
+    assert played(engine, "POST", "/v1/embeddings", {"input": [1, 2]})[0] == 400

@@ -12,7 +12,7 @@ import msgspec
 
 from hanlin.engines import embedding, vectors
 from hanlin.engines.llama import Orders
-from hanlin.engines.nmt_nfkc import normalise
+from hanlin.engines.nmt_nfkc import characters, spaced
 from hanlin.engines.profiles import EmbeddingProfile
 from hanlin.engines.supervisor import Exited, Ready, Supervisor
 from hanlin.engines.wire import Address, Client
@@ -25,6 +25,7 @@ log = logging.getLogger("hanlin.engine")
 IDLE_S = 600.0
 # Whether the engine lives is for its supervisor to judge, who cuts every call when it does not.
 _CALL_SILENCE_S = 3600.0
+_PIECE_CHARACTERS = 16_384
 
 
 class ChildEmbedder:
@@ -83,7 +84,7 @@ class ChildEmbedder:
     async def embed(self, request: EmbeddingRequest, limit_tokens: int | None) -> EmbeddingResult:
         async with self._awake() as supervisor:
             prefix = self._profile.prefix(request.purpose)
-            texts = [await self._tokens(prefix + normalise(text)) for text in request.texts]
+            texts = [await self._tokens(prefix + await _normalised(text)) for text in request.texts]
             counts = [max(len(tokens) - self._led[request.purpose], 0) for tokens in texts]
             for count in counts:
                 if limit_tokens is not None and count > limit_tokens:
@@ -179,6 +180,15 @@ class ChildEmbedder:
         await response.body()
         if response.status != 200:
             raise EngineFailed(f"/metrics answered {response.status}")
+
+
+async def _normalised(text: str) -> str:
+    """Return the text as the vocabulary knows it; a book of it must not hold up everybody's streams."""
+    pieces = []
+    for start in range(0, len(text), _PIECE_CHARACTERS):
+        pieces.append(characters(text[start : start + _PIECE_CHARACTERS]))
+        await asyncio.sleep(0)
+    return spaced("".join(pieces))
 
 
 class _Tokens(msgspec.Struct):

@@ -135,7 +135,9 @@ class NativeAnswer:
     async def _stages(self) -> Stage:
         yield self._leg(self._request)
         if self._over_budget():
+            thoughts = len(self._thoughts)
             yield self._leg(self._with_thoughts_ended())
+            self._usage = self._usage and _with_thoughts(self._usage, thoughts)
         self._reading.limited = self._reason == "length"
         yield [*self._reading.close(), *self._told_calls()]
         if self._reading.to_mend and not self._reading.limited:
@@ -239,6 +241,12 @@ class NativeAnswer:
                     if event.call is not None or event.usage is not None:
                         self._read(event)
                 yield []
+
+
+def _with_thoughts(usage: Usage, thoughts: int) -> Usage:
+    """Return the usage of an answer whose thoughts, a piece a token, were sent back as a part of its prompt."""
+    prompt = max(usage.prompt - thoughts, 0)
+    return Usage(prompt, usage.completion + thoughts, min(usage.cached, prompt), usage.reasoning + thoughts)
 
 
 def _together(first: Usage, second: Usage) -> Usage:

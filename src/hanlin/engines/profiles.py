@@ -94,12 +94,14 @@ class WeightsProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `thinking` is "template" for weights that learned to think, and whose chat template switches it; "prompted" for all
     others, which are asked to (`Prompted`). `gaps` is None for weights that never learned to fill gaps in code.
+    `repeats_calls`: they make a call again whose result they have; they are then told the result with the question.
     """
 
     identity: str = ""
     default_system: str = ""
     thinking: Literal["template", "prompted"] = "template"
     gaps: GapTags | None = None
+    repeats_calls: bool = False
     repositories: tuple[str, ...] = ()
 
 
@@ -119,10 +121,15 @@ class EmbeddingProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PromptedLines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is said in one language: `think` asks for thoughts, `answer` for the answer; {thoughts} stands for them."""
+    """What is said in one language, in the caller's name.
+
+    `think` asks for thoughts, `answer` for the answer with those {thoughts}, `results` for the answer from the
+    {results} of calls.
+    """
 
     think: str
     answer: str
+    results: str
 
 
 class Prompted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ import msgspec
 from hanlin import schemas
 from hanlin.engines.calls import tool_named
 from hanlin.engines.completions import Pass, Step, reseeded
+from hanlin.engines.conversation import answered_calls, call_key, question, with_note, with_results
 from hanlin.engines.manner import Manner, sampled
 from hanlin.engines.markup import Called
 from hanlin.engines.profiles import profiles
@@ -28,6 +29,7 @@ _ARGUMENTS = ('"arguments":', '"parameters":')
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 _CALL_OPEN = '<tool_call>\n{"name": '
 _TRIES = 3
+_LONGEST_TEXT = 8_000  # characters of one string that is held to a grammar: a file fits, and nonsense comes to an end
 
 Sink = Callable[[Sequence[Step]], Burst]
 """What becomes of the steps of a pass."""
@@ -75,6 +77,8 @@ class PromptedAnswer:
         self._spent = _Spent()
         self._thinking = False
         self._passes = 0
+        self._answered = answered_calls(request.messages)
+        self._repeated = False  # the model made a call again, and was told to answer instead
         self._stopped_by = ""  # the stop text at which the last pass ended
         self._limited = False  # a limit, and not the model, ended it
 
@@ -122,9 +126,9 @@ class PromptedAnswer:
         """Ask other weights for their thoughts, and give these to them again with the question."""
         messages = self._request.messages
         recipe = profiles().prompted
-        lines = recipe.lines(next((message.text for message in reversed(messages) if message.role == "user"), ""))
+        lines = recipe.lines(question(messages))
         self._spent.prompt = await self._engine.tokens(await self._prompt(messages)) - self._manner.unbilled_tokens
-        self._text = await self._prompt(_with_note(messages, f"\n\n{lines.think}"))
+        self._text = await self._prompt(with_note(messages, f"\n\n{lines.think}"))
         thoughts: list[str] = []
 
         def read(steps: Sequence[Step]) -> Burst:
@@ -135,7 +139,7 @@ class PromptedAnswer:
         limit = min(self._request.thinking.budget_tokens or recipe.tokens, recipe.tokens)
         yield self._pass(read, stop=(_THINK_CLOSE,), limit=limit)
         note = lines.answer.replace("{thoughts}", "".join(thoughts))
-        self._text = await self._prompt(_with_note(messages, f"\n{note}"))
+        self._text = await self._prompt(with_note(messages, f"\n{note}"))
 
     # --- answers
 
@@ -152,7 +156,12 @@ class PromptedAnswer:
                 yield self._read([Step(content=self._stopped_by)])
                 continue
             self._text += f"{self._stopped_by} "
-            yield self._arguments(tool)
+            if self._manner.weights.repeats_calls and any(name == tool.name for name, _ in self._answered):
+                yield self._new_arguments(tool)
+            else:
+                yield self._arguments(tool)
+            if self._repeated:
+                break
             self._reading.call_done()
             if self._limited or self._reading.one_call_is_enough:
                 break
@@ -163,6 +172,22 @@ class PromptedAnswer:
             # Asked again from the start, and held to the tools that there are.
             self._text = await self._prompt(self._request.messages)
             yield self._forced_call(self._reading.to_mend)
+
+    async def _new_arguments(self, tool: Tool) -> Stage:
+        """Write the arguments of a call, unless it is one that has its result already: then have that told instead."""
+        written: list[str] = []
+        yield self._held(_kept(written), _parameters(tool))
+        arguments = "".join(written)
+        if call_key(tool.name, arguments) not in self._answered:
+            yield [self._reading.begin_call(tool.name)]
+            yield [Event(call=ToolCallPiece(self._reading.calls - 1, arguments=arguments))]
+            return
+        self._repeated = True
+        self._reading.call_done()
+        self._reading.tools = self._tools = ()
+        messages = self._request.messages
+        self._text = await self._prompt(with_results(messages, profiles().prompted.lines(question(messages)).results))
+        yield self._pass(self._read, stop=self._stop)
 
     async def _forced_call(self, names: Sequence[str]) -> Stage:
         """Have the model call a tool of one of these names: it chooses, and writes the arguments."""
@@ -189,7 +214,7 @@ class PromptedAnswer:
             text = _text(steps)
             return [Event(call=ToolCallPiece(self._reading.calls - 1, arguments=text))] if text else []
 
-        yield self._held(read, {"type": "object", **tool.parameters})
+        yield self._held(read, _parameters(tool))
 
     async def _shaped(self, schema: Schema) -> Stage:
         """Write an answer of this shape; where there are tools, a call may come in its place."""
@@ -197,7 +222,7 @@ class PromptedAnswer:
             yield self._held(self._said, schema)
             return
         written: list[str] = []
-        yield self._held(_kept(written), {"anyOf": [*map(_call_schema, self._tools), schema]})
+        yield self._held(_kept(written), _call_or_answer(self._tools, schema))
         whole = "".join(written)
         value = _decoded(whole)
         tool = tool_named(str(value.get("name")), self._tools) if isinstance(value, dict) else None
@@ -211,7 +236,7 @@ class PromptedAnswer:
 
         Raises AnswerUnfit after several tries. What a limit cuts is handed on as far as it goes.
         """
-        begins, grammar = self._text, schemas.for_decoding(schema)
+        begins, grammar = self._text, schemas.for_decoding(schema, max_string=_LONGEST_TEXT)
         if schemas.is_exact(schema):
             yield self._pass(sink, schema=grammar)
             return
@@ -334,21 +359,28 @@ class PromptedAnswer:
         return await self._engine.prompt(messages, self._tools, thinks=thinks) + prefix
 
 
-def _with_note(messages: Sequence[Message], note: str) -> tuple[Message, ...]:
-    """Say something at the end of what the user says."""
-    *before, last = messages
-    if last.role == "user":
-        return (*before, Message("user", last.text + note))
-    return (*messages, Message("user", note.strip()))
+def _parameters(tool: Tool) -> Schema:
+    """Return the schema of a tool's arguments: one that names none takes none."""
+    schema = {"type": "object", **tool.parameters}
+    named = {"properties", "patternProperties", "additionalProperties", "anyOf", "oneOf", "allOf", "$ref"}
+    return schema if named & schema.keys() else {**schema, "properties": {}, "additionalProperties": False}
 
 
-def _call_schema(tool: Tool) -> Schema:
-    return {
-        "type": "object",
-        "properties": {"name": {"const": tool.name}, "arguments": {"type": "object", **tool.parameters}},
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }
+def _call_or_answer(tools: Sequence[Tool], answer: Schema) -> Schema:
+    """Return the schema of an answer in whose place a call may come."""
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool.name},
+                "arguments": schemas.moved(_parameters(tool), f"#/anyOf/{number}/properties/arguments"),
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for number, tool in enumerate(tools)
+    ]
+    return {"anyOf": [*calls, schemas.moved(answer, f"#/anyOf/{len(calls)}")]}
 
 
 def _kept(written: list[str]) -> Sink:

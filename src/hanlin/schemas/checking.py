@@ -9,7 +9,7 @@ import msgspec
 
 from hanlin.errors import InvalidRequest
 from hanlin.schemas import parts
-from hanlin.schemas.validators import judge_of
+from hanlin.schemas.validators import is_pattern, judge_of
 from hanlin.types import Schema
 
 MOST_BYTES = 64 * 1024
@@ -116,9 +116,7 @@ class _Walk:
             raise _Fault(place, f"a part cannot have its own $id ({address!r}): references count from the schema's top")
         patterns = schema.get("patternProperties")
         for pattern in [schema.get("pattern"), *(patterns if isinstance(patterns, Mapping) else ())]:
-            if isinstance(pattern, str) and not jsonschema_rs.is_valid(
-                {"format": "regex"}, pattern, validate_formats=True
-            ):
+            if isinstance(pattern, str) and not is_pattern(pattern):
                 raise _Fault(place, f"{pattern!r} is no regular expression that can be used here")
 
     def _visits(self, place: str, known: dict[str, int]) -> int:

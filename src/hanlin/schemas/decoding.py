@@ -22,10 +22,11 @@ MOST_COUNTED = 2000
 MOST_NESTED = 8
 """How often a schema that refers to itself is entered: deeper than people's data, short enough to come to an end."""
 
-MOST_PARTS = 5000
+MOST_PARTS = 2500
 """Parts written for one schema; what comes after them may be anything."""
 
 _MOST_FORMS = 8  # of an anyOf whose neighbours are written into every one of its forms
+_DEEPEST = 40  # parts within parts; below them anything may stand
 _MOST_ADDED = 64  # parts of an allOf, once references in it are followed
 _MOST_NUMBER = 9 * 10**18  # within 64 bits, and above every id in use; without it llguidance lets digits go on for ever
 _FORMATS = frozenset({"date", "date-time", "time", "uuid", "ipv4", "ipv6"})  # of a length of their own
@@ -77,6 +78,7 @@ class _Writer:
         self._max_items = max_items
         self._entered = ["#"]
         self._count = 0
+        self._depth = 0
         self._names: dict[tuple[str, int], str | None] = {}
         self.defs: dict[str, Any] = {}
 
@@ -84,11 +86,29 @@ class _Writer:
         if not isinstance(schema, Mapping):
             return self.anything(level) if schema is True else None
         self._count += 1
-        if self._count > MOST_PARTS:
-            return self.anything(level)
-        if "$ref" in schema and not _speaks(_without(schema, "$ref")):
-            return self._referred(parts.target(schema["$ref"]), level)
-        joined = self._joined(schema)
+        self._depth += 1
+        try:
+            if self._count > MOST_PARTS or self._depth > _DEEPEST:
+                return self.anything(level)
+            if "$ref" in schema and not _speaks(_without(schema, "$ref")):
+                return self._referred(parts.target(schema["$ref"]), level)
+            joined, places = self._joined(schema)
+            return self._entering(places, joined, level)
+        finally:
+            self._depth -= 1
+
+    def _entering(self, places: list[str], joined: Mapping[str, Any], level: int) -> dict[str, Any] | None:
+        """Write a schema into which what stands at other places was written: one level deeper if it is within them."""
+        level += any(place in self._entered for place in places)
+        if level > MOST_NESTED:
+            return None
+        before = len(self._entered)
+        self._entered += places
+        written = self._plainly(joined, level)
+        del self._entered[before:]
+        return written
+
+    def _plainly(self, joined: Mapping[str, Any], level: int) -> dict[str, Any] | None:
         for keyword in ("anyOf", "oneOf"):
             if keyword in joined:
                 return self._union(joined, keyword, level)
@@ -117,9 +137,10 @@ class _Writer:
         if key not in self._names:
             # Names of our own: converters make rule names of them, in which `a_b` and `a-b` would be the same.
             name = self._names[key] = f"part-{len(self._names)}"
+            before = len(self._entered)
             self._entered.append(place)
             written = self.written(parts.at(self._root, place), level)
-            self._entered.pop()
+            del self._entered[before:]
             if written is None:
                 self._names[key] = None
             else:
@@ -127,22 +148,23 @@ class _Writer:
         known = self._names[key]
         return None if known is None else {"$ref": f"#/$defs/{known}"}
 
-    def _joined(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Write what `$ref` and `allOf` add into the schema beside them. What contradicts is left to be found later."""
-        joined: Mapping[str, Any] = schema
-        for _ in range(MOST_NESTED):
-            if "$ref" not in joined and "allOf" not in joined:
-                break
-            added = list(joined.get("allOf", ()))
-            if len(added) > _MOST_ADDED:
-                break
-            if "$ref" in joined:
-                added.append(parts.at(self._root, parts.target(joined["$ref"])))
-            joined = _without(joined, "$ref", "allOf")
-            for part in added:
-                if isinstance(part, Mapping):
-                    joined = _merged(joined, part) or joined
-        return _without(joined, "$ref", "allOf")
+    def _joined(self, schema: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Write what `$ref` and `allOf` add into the schema beside them; return it and the places that it came from.
+
+        What contradicts is left out, to be found afterwards.
+        """
+        joined: dict[str, Any] = {}
+        places: list[str] = []
+        waiting: list[Any] = [schema]
+        for part in waiting:  # which grows while it is read
+            if not isinstance(part, Mapping):
+                continue
+            if "$ref" in part and (place := parts.target(part["$ref"])) not in places:
+                places.append(place)
+                waiting.append(parts.at(self._root, place))
+            waiting += part.get("allOf", ())[: _MOST_ADDED - len(waiting)] if len(waiting) < _MOST_ADDED else ()
+            joined = _merged(joined, _without(part, "$ref", "allOf")) or joined
+        return joined, places
 
     def _union(self, schema: Mapping[str, Any], keyword: str, level: int) -> dict[str, Any] | None:
         branches, rest = schema[keyword], _without(schema, keyword)
@@ -221,7 +243,7 @@ class _Writer:
 
     def _map(self, values: Any, schema: Mapping[str, Any] = {}) -> dict[str, Any]:
         fewest = min(int(schema.get("minProperties", 0)), MOST_COUNTED)
-        most = min(int(schema.get("maxProperties", max(self._max_items, fewest))), MOST_COUNTED)
+        most = max(min(int(schema.get("maxProperties", self._max_items)), MOST_COUNTED), fewest)
         return {
             "type": "object",
             "additionalProperties": values,
@@ -240,7 +262,7 @@ class _Writer:
         if form is None:
             return None if fewest else {"type": "array", "items": {"type": "null"}, "maxItems": 0}
         if schema.get("uniqueItems") and "enum" in form and most is not None:
-            most = min(most, len(form["enum"]))
+            most = max(min(most, len(form["enum"])), fewest or 0)
         return {
             "type": "array",
             "items": form,
@@ -275,9 +297,14 @@ class _Writer:
         return {"type": "string", **({"format": kind} if kind in _LONG_FORMATS else {}), **bounds}
 
     def _bounds(self, schema: Mapping[str, Any], what: str, usual: int | None) -> tuple[int | None, int | None]:
-        """Return the fewest and the most of what is counted; None for a bound that is not, or beyond counting."""
+        """Return the fewest and the most of what is counted; None for a bound that is not, or beyond counting.
+
+        Of two that contradict the upper one goes: an engine would refuse them, and hold the answer to nothing at all.
+        """
         fewest, most = schema.get("min" + what), schema.get("max" + what)
         counted = max(MOST_COUNTED, usual or 0)
+        if most is not None and most < (fewest or 0):
+            most = math.inf
         if most is None:
             most = usual if usual is None else max(usual, fewest or 0)
         return (
@@ -296,8 +323,8 @@ def _number(kind: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
     low, high = max(low, -_MOST_NUMBER), min(high, _MOST_NUMBER)
     made: dict[str, Any] = {"type": kind}
     if kind == "integer":
-        least = max(math.ceil(low), math.floor(max(above, -_MOST_NUMBER)) + 1)
-        most = min(math.floor(high), math.ceil(min(below, _MOST_NUMBER)) - 1)
+        least = math.ceil(low) if above < low else math.floor(above) + 1
+        most = math.floor(high) if below > high else math.ceil(below) - 1
         made |= {"minimum": least, "maximum": most}
     else:
         least, most = max(low, above), min(high, below)

@@ -28,6 +28,8 @@ def _exact(part: Any) -> bool:
         return False
     if "anyOf" in part and not part.keys() <= {"anyOf", "$defs", "title", "description", "default"}:
         return False  # words beside an anyOf may have to be written into its branches
+    if part.get("type") == "number" and part.keys() & {"minimum", "maximum"}:
+        return False  # llama.cpp's own converter knows ranges of integers only
     if any(part.get(count, 0) > _MOST_COUNTED for count in _COUNTS):
         return False
     properties = part.get("properties", {})

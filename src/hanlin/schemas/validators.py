@@ -82,6 +82,15 @@ def judge_of(text: str) -> Judge:
     return _small(text) if len(text) <= _SMALL_CHARACTERS else _large(text)
 
 
+def is_pattern(pattern: str) -> bool:
+    """Say whether a regular expression can be compiled, within the limits that keep it quick."""
+    try:
+        jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=_REGEX, offline=True)
+    except jsonschema_rs.ValidationError:
+        return False
+    return True
+
+
 _small = lru_cache(_SMALL)(Judge)
 _large = lru_cache(_LARGE)(Judge)
 
