@@ -215,11 +215,55 @@ def test_a_caller_who_hangs_up_while_it_reads_frees_the_engine(embedded_service:
     assert free_after_s < 2
 
 
+LONG_TEXT = {"type": "object", "properties": {"text": {"type": "string", "minLength": 1500}}, "required": ["text"]}
+TOOL = {"type": "function", "function": {"name": "note", "parameters": LONG_TEXT}}
+PASSES: dict[str, dict[str, object]] = {
+    "thoughts": {"enable_thinking": True},
+    "arguments": {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "note"}}},
+    "shape": {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": LONG_TEXT}}},
+}
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "unstreamed"])
+@pytest.mark.parametrize("kind", PASSES)
+def test_a_caller_who_hangs_up_during_a_pass_frees_the_engine(
+    embedded_service: Service, kind: str, streamed: bool
+) -> None:
+    """Thoughts, arguments and JSON are generations of their own: leaving must end whichever runs."""
+    asked = PASSES[kind]
+    with slots(embedded_service) as busy, calling(embedded_service, LONG_ANSWER, stream=streamed, **asked) as hang_up:
+        wait_until(busy, "the engine to begin", 30)
+        time.sleep(0.5)
+
+        hang_up()
+        free_after_s = seconds_until_free(busy)
+
+    print(f"\nfree {free_after_s * 1000:.0f} ms after the hang-up")  # noqa: T201 (a figure for people)
+    assert free_after_s < 2
+
+
+@pytest.mark.parametrize("kind", PASSES)
+def test_a_pass_whose_engine_dies_ends_with_an_error(embedded: Start, kind: str) -> None:
+    """One typed error, whichever pass ran or was to begin; the next call is answered."""
+    service = embedded().start()
+    stream = ask_streamed(service.client(), LONG_ANSWER, extra_body=PASSES[kind])
+    next(iter(stream))
+
+    os.kill(service.engine_pid(), signal.SIGKILL)
+
+    with pytest.raises(APIError) as failure:
+        for _ in stream:
+            pass
+    assert failure.value.code in ("internal_error", "ModelUnavailable")
+    service.wait_ready()
+    assert ask(service.client(), max_tokens=8).choices[0].message.content
+
+
 @contextmanager
-def calling(service: Service, question: str, *, stream: bool) -> Iterator[Callable[[], None]]:
+def calling(service: Service, question: str, *, stream: bool, **fields: object) -> Iterator[Callable[[], None]]:
     """Make a call on a connection of its own, and give the function that hangs it up."""
     body = msgspec.json.encode(
-        {"model": "qwen-plus", "messages": [{"role": "user", "content": question}], "stream": stream}
+        {"model": "qwen-plus", "messages": [{"role": "user", "content": question}], "stream": stream, **fields}
     )
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
     with socket.create_connection(("127.0.0.1", service.port)) as connection:

@@ -106,6 +106,17 @@ async def test_thoughts_are_a_pass_of_their_own_and_the_answer_follows_them() ->
     assert result.usage == Usage(prompt=len(first.prompt), completion=5, cached=3, reasoning=4)
 
 
+async def test_every_pass_is_sent_what_the_profile_fixes_and_the_sampling() -> None:
+    """Signs of life while a prompt is read are how a hang-up is noticed there; the caller's sampling is the only one."""
+    engine = Completer(("想", "</think>"), ("好", ""))
+
+    await answered(engine, request(thinking=Thinking(on=True), sampling=Sampling(top_k=7, seed=3)))
+
+    for passing in engine.passes:
+        body = json.loads(passing.body())
+        assert (body["return_progress"], body["min_p"], body["top_k"], body["seed"]) == (True, 0.0, 7, 3)
+
+
 async def test_a_budget_ends_the_thoughts_and_not_the_answer() -> None:
     """Spec §3: reasoning is cut at the limit and the answer follows; `max_tokens` caps the answer alone."""
     engine = Completer(("想想", "limit"), ("好的", "limit"))

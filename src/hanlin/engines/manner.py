@@ -98,13 +98,13 @@ def has_markup(request: ChatRequest) -> bool:
 
 
 def sampled(sampling: Sampling, profile: EngineProfile) -> dict[str, Any]:
-    """Return the sampling of a call in the engine's own names, without limits and stop texts."""
+    """Return what is sent with every call and its sampling, in the engine's own names; no limits, no stop texts."""
     values = {
         theirs: _value(sampling, ours)
         for ours, theirs in profile.parameters.items()
         if ours not in ("max_tokens", "max_completion_tokens", "stop")
     }
-    return {name: value for name, value in values.items() if value is not None}
+    return {**profile.fixed, **{name: value for name, value in values.items() if value is not None}}
 
 
 def _value(sampling: Sampling, name: str) -> Any:

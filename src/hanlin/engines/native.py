@@ -33,7 +33,6 @@ def encode(request: ChatRequest, manner: Manner, stop: Sequence[str] = ()) -> by
         "messages": message_rows(led),
         "stream": True,
         "stream_options": {"include_usage": True},
-        **profile.fixed,
         **sampled(request.sampling, profile),
         **_limits(request, manner),
         **_thinking(request, manner),
