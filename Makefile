@@ -25,19 +25,22 @@ contract: .venv/.dev             ## the fake engine behind the real service; the
 process: .venv/.dev              ## downloads that fail, processes that die
 	$(BIN)/pytest tests/process -m "not embedded"
 
-e2e: .venv/.dev tests/e2e/node_modules/.package-lock.json    ## the official SDKs against the real service
+e2e: .venv/.dev .venv/.clients tests/e2e/node_modules/.package-lock.json    ## SDKs and other clients against the real service
 	$(BIN)/pytest tests/e2e -m "not embedded"
 
-embedded: .venv/.dev .home/.weights tests/e2e/node_modules/.package-lock.json    ## the real engine with the small weights
+embedded: .venv/.dev .venv/.clients .home/.weights .home/.vectors tests/e2e/node_modules/.package-lock.json    ## the real engine with the small weights
 	$(BIN)/pytest tests -m embedded
 
-proof: .venv/.dev tests/e2e/node_modules/.package-lock.json    ## longer drills on the default weights; minutes
+proof: .venv/.dev .venv/.clients .home/.vectors tests/e2e/node_modules/.package-lock.json    ## longer drills on the default weights; minutes
 	$(BIN)/hanlin pull qwen2.5-coder-1.5b-instruct --home .home
-	TEST_WEIGHTS=qwen2.5-coder-1.5b-instruct $(BIN)/pytest tests -m embedded
+	SPLITS=100000 $(BIN)/pytest tests/unit/test_markup_splits.py -k random
+	PARITY=5000 $(BIN)/pytest tests/contract/test_parity.py
+	TEST_CASES=all TEST_DRILLS=all TEST_WEIGHTS=qwen2.5-coder-1.5b-instruct $(BIN)/pytest tests -m embedded
 
-bench: .venv/.dev .home/.weights      ## the service beside a direct call to the same engine, as ratios
+bench: .venv/.dev .home/.weights .home/.vectors      ## the service beside a direct call to the same engine, as ratios
 	$(BIN)/python -m bench.first_token
 	$(BIN)/python -m bench.concurrency
+	$(BIN)/python -m bench.embeddings
 
 docs: .venv/.dev                 ## write the generated documents anew
 	$(BIN)/python scripts/make_docs.py
@@ -61,8 +64,19 @@ clean:
 	@$(PIP) install --require-hashes -r requirements/dev.lock
 	@touch $@
 
+# In an environment of its own: these libraries want other versions of what Hanlin runs on.
+.venv/.clients: .venv/.pip requirements/clients.lock
+	@echo "Installing the clients that tests look through into .venv/clients …"
+	@$(PYTHON) -m venv .venv/clients
+	@.venv/clients/bin/python -m pip --disable-pip-version-check -q install --no-compile --require-hashes -r requirements/clients.lock
+	@touch $@
+
 .home/.weights: .venv/.run
 	$(BIN)/hanlin pull qwen2.5-coder-0.5b-instruct --home .home
+	@touch $@
+
+.home/.vectors: .venv/.run
+	$(BIN)/hanlin pull multilingual-e5-small --home .home
 	@touch $@
 
 tests/e2e/node_modules/.package-lock.json: tests/e2e/package-lock.json

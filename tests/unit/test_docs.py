@@ -190,7 +190,9 @@ def contract() -> dict[str, tuple[str, str]]:
     }
 
 
-@pytest.mark.parametrize("name", sorted({*profiles().engine["llama"].parameters, *NUMBERS, "logprobs", "stop"} - {"thinking_budget"}))
+@pytest.mark.parametrize(
+    "name", sorted({*profiles().engine["llama"].parameters, *NUMBERS, "logprobs", "stop"} - {"thinking_budget"})
+)
 def test_the_contract_page_says_which_parameters_each_engine_honours(name: str) -> None:
     """The page and the profiles are two lists of one fact."""
     # `n` is several calls of any engine, and `max_completion_tokens` reaches it as `max_tokens`.
@@ -207,7 +209,7 @@ def test_the_contract_page_names_what_is_refused() -> None:
     """What a caller will be refused must be found before the call."""
     named = contract()
 
-    assert {name: named[name] for name in REFUSALS} == {name: ("refused", "refused") for name in REFUSALS}
+    assert {name: named[name] for name in REFUSALS} == dict.fromkeys(REFUSALS, ("refused", "refused"))
 
 
 def test_the_contract_page_lists_every_error_code() -> None:

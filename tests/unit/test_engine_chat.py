@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from hanlin.engines.chat import ChatEngine, Manner, encode, lead
+from hanlin.engines.chat import ChatEngine
+from hanlin.engines.manner import Manner, lead
+from hanlin.engines.native import encode
 from hanlin.engines.profiles import EngineProfile, WeightsProfile, profiles
 from hanlin.engines.wire import Client
 from hanlin.errors import ContextLengthExceeded, EngineFailed, EngineUnavailable, HanlinError, InvalidRequest

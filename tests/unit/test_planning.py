@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from hanlin.catalogue.loading import load
-from hanlin.catalogue.models import Catalogue, Model, Need, SamplingDefaults, SamplingGroup
+from hanlin.catalogue.models import Catalogue, Model, Need, SamplingDefaults, SamplingGroup, Takes
 from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.errors import HanlinError, ModelNotFound, ModelNotSupported, UnsupportedHere
 from hanlin.service.deployments import serving
@@ -146,8 +146,13 @@ def test_thinking_that_had_to_be_asked_for_by_a_prompt_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("covers", "budget", "whole"),
-    [("answer", None, None), ("all", None, 50), ("all", 20, 50), ("all-without-budget", None, 50)]
-    + [("all-without-budget", 20, None)],
+    [
+        ("answer", None, None),
+        ("all", None, 50),
+        ("all", 20, 50),
+        ("all-without-budget", None, 50),
+        ("all-without-budget", 20, None),
+    ],
 )
 def test_max_tokens_covers_thoughts_where_the_model_says_so(covers: Any, budget: int | None, whole: int | None) -> None:
     """Spec §3: for some models `max_tokens` caps reasoning and answer together."""
@@ -177,7 +182,8 @@ def test_what_is_said_about_thinking_is_honoured_or_listed(
 ) -> None:
     """Never dropped in silence (spec §5)."""
     names = {"thinking_budget": "budget_tokens", "reasoning_effort": "effort", "enable_thinking": "enable"}
-    said = ThinkingAsked(**{names.get(field, field.removesuffix("_thinking")): value})
+    fields: dict[str, Any] = {names.get(field, field.removesuffix("_thinking")): value}
+    said = ThinkingAsked(**fields)
 
     result = planned(request(given=frozenset({field}), thinking_asked=said), model(**row), profile=profile)
 
@@ -235,7 +241,7 @@ def test_the_vendors_sentence_for_search_is_kept() -> None:
 # --- tools, shapes, prefixes -----------------------------------------------------------------------------------------
 
 TOOL = Tool("f", "Does it.", {"type": "object", "properties": {"a": {"type": "integer"}}})
-CALLS = {"features": ("function_calling",)}
+CALLS: dict[str, Any] = {"features": ("function_calling",)}
 
 
 def calling(mode: Any = "auto", **fields: Any) -> ChatRequest:
@@ -289,9 +295,43 @@ def test_tools_are_planned_as_they_were_asked_for(mode: str) -> None:
 
 def test_a_call_may_be_required_of_models_that_take_that() -> None:
     """Spec §3: kimi/kimi-k3 alone."""
-    able = model(features=("function_calling", "tool_choice_required"))
+    able = model(features=("function_calling",), tool_choices=("auto", "none", "required"), thinking="only")
 
     assert planned(calling("required"), able).request.tool_choice.mode == "required"
+
+
+@pytest.mark.parametrize(
+    ("takes", "sampling", "given", "words"),
+    [
+        (
+            Takes(refused=("top_k",)),
+            Sampling(top_k=3),
+            "top_k",
+            "Parameter 'top_k' is not supported for qwen-plus model.",
+        ),
+        (
+            Takes(own_sampling=True),
+            Sampling(temperature=0.2),
+            "temperature",
+            "Parameter 'temperature'=0.2 is not supported for qwen-plus model.",
+        ),
+        (Takes(temperature_max=1.5), Sampling(temperature=1.6), "temperature", "Temperature should be in [0.0, 1.5]"),
+        (Takes(top_p_min=0.01), Sampling(top_p=0.001), "top_p", "Range of top_p should be [0.01, 1.0]"),
+        (Takes(stops_max=1), Sampling(stop=("a", "b")), "stop", "'stop' holds 2 sequences, qwen-plus takes at most 1"),
+    ],
+)
+def test_what_one_model_alone_refuses_is_refused(takes: Takes, sampling: Sampling, given: str, words: str) -> None:
+    """Spec §3: partners' models that are served directly."""
+    problem = refused(request(sampling=sampling, given=frozenset({given})), model(takes=takes))
+
+    assert (problem.message, problem.param) == (words, given)
+
+
+def test_what_one_model_passes_over_is_listed() -> None:
+    """Spec §9: Kimi ignores the search that others refuse."""
+    asked = asking(enable_search=True)
+
+    assert planned(asked, model(takes=Takes(ignored=("enable_search",)))).answering.ignored == ("enable_search",)
 
 
 def test_a_server_without_tools_says_so() -> None:

@@ -107,7 +107,7 @@ async def test_thoughts_are_a_pass_of_their_own_and_the_answer_follows_them() ->
 
 
 async def test_every_pass_is_sent_what_the_profile_fixes_and_the_sampling() -> None:
-    """Signs of life while a prompt is read are how a hang-up is noticed there; the caller's sampling is the only one."""
+    """Signs of life while a prompt is read are how a hang-up is noticed there; sampling is the caller's."""
     engine = Completer(("想", "</think>"), ("好", ""))
 
     await answered(engine, request(thinking=Thinking(on=True), sampling=Sampling(top_k=7, seed=3)))

@@ -263,7 +263,7 @@ async def test_an_answer_that_takes_too_long_is_ended_and_said_to_be(n: int) -> 
 
 
 async def test_what_there_is_when_time_runs_out_is_the_answer() -> None:
-    """Spec §4.4: the finish reason stays open, so that a program can go on from there; nobody has counted the tokens."""
+    """Spec §4.4: the finish reason stays open, so that a program can go on from there. The usage is a guess."""
     engine = ScriptedEngine([[Event(reasoning="想" * 8)], [Event(text="好" * 4)], HANG])
     plan = plan_of(engine, request("你好你好"))
 

@@ -174,7 +174,7 @@ def test_a_level_and_a_budget_exclude_each_other_on_qwen38(catalogue: Catalogue)
     ],
 )
 def test_reasoning_of_earlier_turns_is_read_where_the_model_can_and_the_caller_wants(
-    catalogue: Catalogue, name: str, said: dict[str, bool], history: bool
+    catalogue: Catalogue, name: str, said: dict[str, Any], history: bool
 ) -> None:
     """Spec §5.4 and §3."""
     assert decided(catalogue, asking(name, **said)).history is history

@@ -68,6 +68,22 @@ class Lifecycle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str = ""
 
 
+class Takes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a model differs from the others in what it takes (spec/chat.md §3).
+
+    `ignored` names fields that it passes over, `refused` those that it answers with an error. `own_sampling`: it draws
+    tokens as it does, and refuses any other value. `temperature_max`, `top_p_min` and `stops_max` narrow the usual
+    range.
+    """
+
+    ignored: tuple[Text, ...] = ()
+    refused: tuple[Text, ...] = ()
+    own_sampling: bool = False
+    temperature_max: float | None = None
+    top_p_min: float | None = None
+    stops_max: Count | None = None
+
+
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One `[[model]]` row: a name of Model Studio and everything that is known about it.
 
@@ -77,7 +93,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     `grade` how capable it is in our judgement, 1 (tiny) to 5 (flagship). `languages` is set where it speaks only those.
     `effort` names the levels of `reasoning_effort` that it takes; `keeps_reasoning`: earlier turns' reasoning is put
     into the prompt unless the caller says otherwise; `text_switches`: `/think` and `/no_think` at the end of a message
-    switch thinking; `max_tokens_covers`: whether `max_tokens` caps the answer, or reasoning and answer together.
+    switch thinking; `tool_choices` are the forms of `tool_choice` that it takes; `max_tokens_covers`: whether
+    `max_tokens` caps the answer, or reasoning and answer together.
     `unconfirmed` names fields whose value the vendor does not state; `source` and `as_of` are of the row as a whole.
     """
 
@@ -104,6 +121,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     text_switches: bool = False
     max_tokens_covers: Literal["answer", "all", "all-without-budget"] = "answer"
     system_messages: Literal["read", "ignored", "forbidden"] = "read"
+    tool_choices: tuple[Literal["auto", "none", "named", "required"], ...] = ("auto", "none", "named")
+    takes: Takes = Takes()
     stream_only: Literal["never", "thinking", "always"] | None = None
     input_modalities: tuple[Modality, ...] = ("text",)
     output_modalities: tuple[Modality, ...] = ("text",)
@@ -273,4 +292,5 @@ __all__ = [
     "PriceTier",
     "SamplingDefaults",
     "SamplingGroup",
+    "Takes",
 ]

@@ -163,7 +163,7 @@ class Stream:
     ) -> None:
         self._n = n
         self._include_usage = include_usage
-        self._thinks = thinks
+        self._thinks = False
         self._calling: set[int] = set()  # choices that have made a call
         self._usage: Usage | None = None
         shared = {
@@ -176,11 +176,17 @@ class Stream:
         tail = msgspec.json.encode(shared)[1:]
         self._after_choice = b'],"object":"chat.completion.chunk","usage":null,' + tail + b"\n\n"
         self._usage_tail = b"," + tail + b"\n\n"
-        self._unused = b',"reasoning_content":null' if thinks else b""
+        self._unused = b""
+        if thinks:
+            self._think()
         self._encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
+    def _think(self) -> None:
+        """From now on the field that a chunk does not use is named; thoughts may come without having been asked for."""
+        self._thinks, self._unused = True, b',"reasoning_content":null'
+
     def open(self) -> bytes:
-        """The first chunk of every choice: the role, once."""
+        """The first chunk of every choice: the role, once. Asked for when the first chunks are there."""
         delta = (
             b'{"content":null,"role":"assistant","reasoning_content":""}'
             if self._thinks
@@ -196,6 +202,7 @@ class Stream:
                 self._usage = event.usage
                 continue
             if event.reasoning:
+                self._think()
                 delta = b'{"content":null,"reasoning_content":%b}' % self._encode(event.reasoning)
                 frames.append(self._chunk(event.index, delta))
             if event.text or event.logprobs:

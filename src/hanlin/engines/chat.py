@@ -30,10 +30,13 @@ def needs_prompt(request: ChatRequest) -> bool:
     return request.thinking.on or request.partial or request.shape is not None or has_markup(request)
 
 
-def _estimate(messages: Sequence[Message], answer_bytes: int) -> Usage:
+def _estimate(messages: Sequence[Message], thought_bytes: int, answer_bytes: int) -> Usage:
     """Guess the usage that an engine does not report: about four bytes a token, in Chinese and in English."""
     prompt_bytes = sum(len(message.text.encode()) + 16 for message in messages)
-    return Usage(prompt=max(prompt_bytes // 4, 1), completion=max(answer_bytes // 4, 1))
+    reasoning = max(thought_bytes // 4, 1) if thought_bytes else 0
+    return Usage(
+        prompt=max(prompt_bytes // 4, 1), completion=reasoning + max(answer_bytes // 4, 1), reasoning=reasoning
+    )
 
 
 class ChatEngine:
@@ -50,15 +53,16 @@ class ChatEngine:
         InvalidRequest for what else the engine refuses, and EngineError for its failures.
         """
         stop = await self._stop_texts(request.sampling.stop_tokens)
-        answer_bytes, counted = 0, False
+        thought_bytes, answer_bytes, counted = 0, 0, False
         async with aclosing(self._answer(request, stop)) as bursts:
             async for burst in bursts:
                 for event in burst:
-                    answer_bytes += len(event.text.encode()) + len(event.reasoning.encode())
+                    answer_bytes += len(event.text.encode())
+                    thought_bytes += len(event.reasoning.encode())
                     counted = counted or event.usage is not None
                 yield burst
         if not counted:
-            yield [Event(usage=_estimate(request.messages, answer_bytes))]
+            yield [Event(usage=_estimate(request.messages, thought_bytes, answer_bytes))]
 
     def _answer(self, request: ChatRequest, stop: Sequence[str]) -> Events:
         profile = self.manner.profile

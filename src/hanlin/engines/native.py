@@ -120,6 +120,7 @@ class NativeAnswer:
         self._reading = Reading(request, "none" if request.partial else "possible")
         self._told: dict[int, _Call] = {}
         self._thoughts: list[str] = []
+        self._over_budget = False
         self._answering = False  # words of the answer have come
         self._answer_pieces = 0
         self._reason: str | None = None
@@ -133,8 +134,9 @@ class NativeAnswer:
 
     async def _stages(self) -> Stage:
         yield self._leg(self._request)
-        if self._over_budget():
+        if self._over_budget:
             thoughts = len(self._thoughts)
+            self._over_budget = False
             yield self._leg(self._with_thoughts_ended())
             self._usage = self._usage and _with_thoughts(self._usage, thoughts)
         self._reading.limited = self._reason == "length"
@@ -147,32 +149,44 @@ class NativeAnswer:
             yield [Event(usage=self._usage)]
 
     async def _leg(self, request: ChatRequest) -> Stage:
-        """Run one call of the server. It is left when its thoughts have used up a budget that only we keep."""
+        """Run one call of the server. It is left at a limit that only we keep: of its thoughts, or of the answer."""
         self._reason = None
         async with aclosing(self._send(encode(request, self._manner, self._stop))) as bursts:
             async for burst in bursts:
-                yield [own for event in burst for own in self._read(event)]
-                if self._over_budget():
-                    return
-                if self._reason is None and self._answer_is_full():
-                    self._reason = "length"
+                events: list[Event] = []
+                left = False
+                for event in burst:
+                    if self._is_one_thought_too_many(event):
+                        left = self._over_budget = True
+                        break
+                    if self._is_one_word_too_many(event):
+                        left, self._reason = True, "length"
+                        break
+                    events += self._read(event)
+                yield events
+                if left:
                     return
 
-    def _over_budget(self) -> bool:
+    def _is_one_thought_too_many(self, event: Event) -> bool:
         """Whether thoughts go on beyond their budget, on a server that keeps none. A piece counts as a token."""
         switch, budget = self._manner.profile.thinking, self._request.thinking.budget_tokens
         kept_here = switch is not None and not switch.budget and self._manner.profile.prefill is not None
-        return kept_here and budget is not None and len(self._thoughts) >= budget and not self._answering
+        full = budget is not None and len(self._thoughts) >= budget and not self._answering
+        return kept_here and full and bool(event.reasoning or event.text) and self._still_thinks(event)
 
-    def _answer_is_full(self) -> bool:
-        """Whether the answer behind thoughts is as long as it may be, on a server whose limit would cover both."""
+    def _still_thinks(self, event: Event) -> bool:
+        return bool(event.reasoning) or (self._reading.thinks and "</think>" not in event.text)
+
+    def _is_one_word_too_many(self, event: Event) -> bool:
+        """Whether the answer behind thoughts goes on beyond its limit, on a server whose limit would cover both."""
         limit = self._request.sampling.max_tokens
         counted_here = self._request.thinking.on and self._manner.profile.max_tokens_covers == "all"
-        return counted_here and limit is not None and self._answer_pieces >= limit
+        return counted_here and limit is not None and self._answer_pieces >= limit and bool(event.text)
 
     def _with_thoughts_ended(self) -> ChatRequest:
         """Return the call that goes on with the answer, behind the thoughts so far."""
         thoughts = f"<think>\n{''.join(self._thoughts).strip()}\n</think>\n\n"
+        self._reading = Reading(self._request, "open")  # which passes over the space ahead of the answer
         self._reading.feed("</think>\n\n")
         self._answering = True
         return msgspec.structs.replace(

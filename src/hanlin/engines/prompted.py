@@ -76,6 +76,7 @@ class PromptedAnswer:
         self._tools = self._reading.tools
         self._spent = _Spent()
         self._thinking = False
+        self._has_thought = False
         self._passes = 0
         self._answered = answered_calls(request.messages)
         self._repeated = False  # the model made a call again, and was told to answer instead
@@ -333,12 +334,23 @@ class PromptedAnswer:
     def _read(self, steps: Sequence[Step]) -> list[Event]:
         """Turn what was written into events, as the parser takes it apart."""
         events = self._reading.feed(_text(steps))
-        logprobs = _logprobs(steps)
+        self._has_thought = self._has_thought or any(event.reasoning for event in events)
+        logprobs = self._logprobs(steps)
         return with_logprobs(events, logprobs) if logprobs else events
 
     def _said(self, steps: Sequence[Step]) -> list[Event]:
-        text, logprobs = _text(steps), _logprobs(steps)
+        text, logprobs = _text(steps), self._logprobs(steps)
         return [Event(text=text, logprobs=logprobs or None)] if text or logprobs else []
+
+    def _logprobs(self, steps: Sequence[Step]) -> tuple[TokenLogprob, ...]:
+        """Return the likelihoods of what was written; the end, and what is held back, come without a text."""
+        wanted = self._request.top_logprobs
+        return tuple(
+            msgspec.structs.replace(token, top_logprobs=token.top_logprobs[:wanted])
+            for step in steps
+            for token in step.logprobs
+            if token.token
+        )
 
     def _finish_reason(self) -> str:
         if self._limited:
@@ -347,7 +359,8 @@ class PromptedAnswer:
 
     def _usage(self) -> Usage:
         spent = self._spent
-        return Usage(spent.prompt, spent.completion, spent.cached, spent.reasoning)
+        reasoning = spent.reasoning if self._has_thought else 0
+        return Usage(spent.prompt, spent.completion, spent.cached, reasoning)
 
     async def _prompt(self, messages: Sequence[Message]) -> str:
         """Return the prompt of a conversation, with the prefix that the answer is to begin with."""
@@ -395,11 +408,6 @@ def _kept(written: list[str]) -> Sink:
 
 def _text(steps: Sequence[Step]) -> str:
     return steps[0].content if len(steps) == 1 else "".join(step.content for step in steps)
-
-
-def _logprobs(steps: Sequence[Step]) -> tuple[TokenLogprob, ...]:
-    # The end of a generation, and what is held back, come without a text.
-    return tuple(token for step in steps for token in step.logprobs if token.token)
 
 
 def _decoded(text: str) -> Any:

@@ -37,6 +37,11 @@ class Reading:
         return self.calls > 0 and not self._parallel
 
     @property
+    def thinks(self) -> bool:
+        """Whether what was written last belongs to the thoughts."""
+        return self._parser.thinks
+
+    @property
     def open_call(self) -> str:
         """The name of the call whose arguments come next, "" when there is none."""
         return self._parser.open_call or ""

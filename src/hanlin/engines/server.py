@@ -16,6 +16,8 @@ class ServerEngine:
         self, url: str, profile: EngineProfile, *, model: str = "", key: str = "", silence_s: float = 60.0
     ) -> None:
         headers: Mapping[str, str] = {"Authorization": f"Bearer {key}"} if key else {}
+        if profile.prompts:
+            url = url.rstrip("/").removesuffix("/v1")  # what prompts are sent to stands beside it
         self._client = Client(Address.of_url(url))
         self._chat = ChatEngine(self._client, Manner(profile, model, silence_s=silence_s, headers=headers))
 

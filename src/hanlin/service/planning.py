@@ -85,6 +85,7 @@ def plan(
     if found.deployment is None:
         raise _unavailable(request, model, found)
     _check_contract(request, model, thought)
+    _check_own_rules(request, model, catalogue, thought)
     _check_asks(request, model, found.deployment, thought)
     check_lengths(request.sampling, model)
     profile = found.deployment.profile
@@ -134,9 +135,9 @@ def _check_tools(request: ChatRequest, model: Model, thought: Thinking) -> None:
         return
     if "function_calling" not in model.features:
         raise InvalidRequest("The tool call is not supported.", param="tools")
-    if mode == "required" and "tool_choice_required" not in model.features:
+    if mode not in model.tool_choices:
         raise InvalidRequest('tool_choice is one of the strings that should be ["none", "auto"]', param="tool_choice")
-    if mode in ("required", "named") and thought.on:
+    if mode in ("required", "named") and thought.on and "required" not in model.tool_choices:
         raise InvalidRequest(
             "The tool_choice parameter does not support being set to required or object in thinking mode",
             param="tool_choice",
@@ -145,6 +146,28 @@ def _check_tools(request: ChatRequest, model: Model, thought: Thinking) -> None:
         raise InvalidRequest("Range of n should be [1, 1] when tools are given", param="n")
     for number, tool in enumerate(request.tools):
         schemas.check(tool.parameters, f"tools.{number}.function.parameters")
+
+
+def _check_own_rules(request: ChatRequest, model: Model, catalogue: Catalogue, thought: Thinking) -> None:
+    """Refuse what this model alone refuses (spec/chat.md §3)."""
+    takes, sampling = model.takes, request.sampling
+    for name in sorted(request.given & set(takes.refused)):
+        raise InvalidRequest(f"Parameter '{name}' is not supported for {model.name} model.", param=name)
+    if takes.own_sampling:
+        own = catalogue.sampling(model, thinking=thought.on)
+        for name in ("temperature", "top_p", "top_k", "presence_penalty", "repetition_penalty"):
+            asked = getattr(sampling, name)
+            if name in request.given and asked != getattr(own, name):
+                raise InvalidRequest(f"Parameter '{name}'={asked} is not supported for {model.name} model.", param=name)
+    if takes.temperature_max is not None and (sampling.temperature or 0) > takes.temperature_max:
+        raise InvalidRequest(f"Temperature should be in [0.0, {takes.temperature_max}]", param="temperature")
+    if takes.top_p_min is not None and sampling.top_p is not None and sampling.top_p < takes.top_p_min:
+        raise InvalidRequest(f"Range of top_p should be [{takes.top_p_min}, 1.0]", param="top_p")
+    stops = len(sampling.stop) + len(sampling.stop_tokens)
+    if takes.stops_max is not None and stops > takes.stops_max:
+        raise InvalidRequest(
+            f"'stop' holds {stops} sequences, {model.name} takes at most {takes.stops_max}", param="stop"
+        )
 
 
 def _check_repetition(messages: Sequence[Message]) -> None:
@@ -184,7 +207,8 @@ def _check_asks(request: ChatRequest, model: Model, deployment: Deployment, thou
                 f"{request.model} is answered here by {deployment.title}, which has no {what}", param=param
             )
     for name, refusal in REFUSALS.items():
-        if name in request.asks and refusal.asked(msgspec.json.decode(request.asks[name])):
+        passed_over = name in model.takes.ignored
+        if name in request.asks and not passed_over and refusal.asked(msgspec.json.decode(request.asks[name])):
             raise UnsupportedHere(refusal.message.format(model=model.name), param=name)
 
 
@@ -268,6 +292,8 @@ def ignored(
 
 
 def _is_honoured(name: str, request: ChatRequest, model: Model, profile: EngineProfile, thought: Thinking) -> bool:
+    if name in model.takes.ignored:
+        return False
     if name in _HONOURED:
         return True
     if name in _THINKING:

@@ -27,6 +27,8 @@ def decide(request: ChatRequest, model: Model, catalogue: Catalogue, *, strict: 
     budget = asked.budget_tokens
     if budget is None and efforts is not None:
         budget = efforts.tokens.get(effort) if asked.effort is not None else efforts.default_tokens
+        if budget is not None and model.max_reasoning_tokens is not None:
+            budget = min(budget, model.max_reasoning_tokens)
     return Thinking(
         on=True,
         budget_tokens=budget,
@@ -62,9 +64,10 @@ def _switched(request: ChatRequest, model: Model, *, on: bool) -> bool:
     """Follow `/think` and `/no_think` at the end of a user's or the system's message: the latest one wins."""
     if model.text_switches and on:
         for message in reversed(request.messages):
-            words = message.text.split()
-            if message.role in ("user", "system") and words and words[-1] in _SWITCHES:
-                return _SWITCHES[words[-1]]
+            said = message.text.rstrip()
+            found = next((switch for switch in _SWITCHES if said.endswith(switch)), None)
+            if message.role in ("user", "system") and found is not None:
+                return _SWITCHES[found]
     return on
 
 

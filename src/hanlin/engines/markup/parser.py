@@ -87,6 +87,11 @@ class MarkupParser:
         return self._fed("")
 
     @property
+    def thinks(self) -> bool:
+        """Whether what comes next is thinking, as far as is known."""
+        return self._thinking is not None and self._thinking.goes_on
+
+    @property
     def open_call(self) -> str | None:
         """The name of the call whose arguments, as JSON, come next or are being written; None otherwise."""
         return self._reader.open_call if self._reader is not None else None

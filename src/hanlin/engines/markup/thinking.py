@@ -25,6 +25,11 @@ class ThinkingBlock:
         self._spoken = False
         self._held = ""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether what comes next is thinking, as far as is known."""
+        return self._inside and not self._closed and not self.over
+
     def feed(self, text: str, *, ended: bool = False) -> tuple[str, str]:
         """Return the reasoning that is certain now, and what belongs to the answer (only once `over`).
 
