@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import secrets
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -185,6 +186,48 @@ def test_a_prompt_of_exactly_the_context_is_refused_with_both_counts(client: Ope
     with pytest.raises(openai.BadRequestError) as caught:
         ask(limit_tokens + 1 - template_tokens)
     assert f"got {limit_tokens + 1}" in caught.value.message
+
+
+@pytest.mark.parametrize("question", ["从一数到二十。", "写一个计算斐波那契数列的 Python 函数。"])
+def test_a_greedy_continuation_equals_the_uncut_answer(client: OpenAI, question: str) -> None:
+    """Spec §6: whoever resumes at a token boundary gets what would have come, wherever the cut was."""
+    asked: dict[str, Any] = {"model": "qwen-plus", "temperature": 0, "max_tokens": 32, "logprobs": True}
+    messages: list[Any] = [{"role": "user", "content": question}]
+    whole = client.chat.completions.create(messages=messages, **asked).choices[0]
+    assert whole.logprobs is not None
+    tokens = [token.token for token in whole.logprobs.content or []]
+    text = whole.message.content or ""
+    assert "".join(tokens).startswith(text)
+
+    for cut in (1, 5, 12, 20):
+        prefix = "".join(tokens[:cut])
+        rest = {"role": "assistant", "content": prefix, "partial": True}
+        resumed = client.chat.completions.create(messages=[*messages, rest], **asked | {"max_tokens": 32 - cut})
+
+        # A character of several tokens is one entry of the list, so that the resumed text may be some tokens longer.
+        joined = prefix + (resumed.choices[0].message.content or "")
+        assert joined.startswith(text), f"cut after {cut} tokens: {prefix!r}"
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_what_the_engine_had_read_already_is_counted_as_cached(client: OpenAI, thinking: bool) -> None:
+    """Spec §10: the engine's own reuse of prefixes, neither more nor less; never more than the prompt."""
+    long = f"请记住这个编号：{secrets.token_hex(8)}。" + "西湖的水是绿的。" * 40
+    messages: list[Any] = [{"role": "user", "content": f"{long}\n编号是什么？"}]
+    more: dict[str, Any] = {"enable_thinking": True, "thinking_budget": 8} if thinking else {}
+
+    first, second = (
+        client.chat.completions.create(model="qwen-plus", messages=messages, max_tokens=4, extra_body=more).usage
+        for _ in range(2)
+    )
+
+    assert first is not None
+    assert second is not None
+    assert first.prompt_tokens_details is not None
+    assert second.prompt_tokens_details is not None
+    assert (first.prompt_tokens_details.cached_tokens or 0) < 40
+    assert 0.9 * second.prompt_tokens < (second.prompt_tokens_details.cached_tokens or 0) <= second.prompt_tokens
+    assert first.prompt_tokens == second.prompt_tokens
 
 
 def test_an_image_is_refused_by_a_text_model(client: OpenAI) -> None:
