@@ -31,16 +31,18 @@ e2e: .venv/.dev .venv/.clients tests/e2e/node_modules/.package-lock.json    ## S
 embedded: .venv/.dev .venv/.clients .home/.weights .home/.vectors tests/e2e/node_modules/.package-lock.json    ## the real engine with the small weights
 	$(BIN)/pytest tests -m embedded
 
-proof: .venv/.dev .venv/.clients .home/.vectors tests/e2e/node_modules/.package-lock.json    ## longer drills on the default weights; minutes
+proof: .venv/.dev .venv/.clients .home/.weights .home/.vectors tests/e2e/node_modules/.package-lock.json    ## longer drills, on the small and on the default weights: an hour or two
 	$(BIN)/hanlin pull qwen2.5-coder-1.5b-instruct --home .home
 	SPLITS=100000 $(BIN)/pytest tests/unit/test_markup_splits.py -k random
 	PARITY=5000 $(BIN)/pytest tests/contract/test_parity.py
-	TEST_CASES=all TEST_DRILLS=all TEST_WEIGHTS=qwen2.5-coder-1.5b-instruct $(BIN)/pytest tests -m embedded
+	TEST_CASES=all $(BIN)/pytest tests/e2e/test_embedded_cases.py
+	TEST_DRILLS=all TEST_WEIGHTS=qwen2.5-coder-1.5b-instruct $(BIN)/pytest tests -m embedded
 
 bench: .venv/.dev .home/.weights .home/.vectors      ## the service beside a direct call to the same engine, as ratios
 	$(BIN)/python -m bench.first_token
 	$(BIN)/python -m bench.concurrency
 	$(BIN)/python -m bench.embeddings
+	$(BIN)/python -m bench.parser
 
 docs: .venv/.dev                 ## write the generated documents anew
 	$(BIN)/python scripts/make_docs.py

@@ -1,0 +1,146 @@
+"""Text completions: how a gap in code is read, which names fill it, and how each engine is shown it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from hanlin.dialects import openai_completions
+from hanlin.engines.gaps import encode_gap, gap_pass
+from hanlin.engines.manner import Manner
+from hanlin.engines.profiles import EngineProfile, profiles
+from hanlin.errors import HanlinError, ModelNotFound, ModelNotSupported, UnsupportedHere
+from hanlin.service import completion
+from hanlin.testing import ScriptedEngine
+from hanlin.types import CompletionRequest, Event, Sampling, Usage, fold
+from tests.values import ANSWERING, catalogue_of, deployment, model
+
+PREFIX, SUFFIX, MIDDLE = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
+CODER = Manner(profiles().engine["llama"], weights=profiles().for_weights("Qwen/Qwen2.5-Coder-0.5B-Instruct"))
+
+
+def parse(**fields: Any) -> CompletionRequest:
+    return openai_completions.parse(json.dumps({"model": "qwen-coder-turbo", **fields}).encode())
+
+
+@pytest.mark.parametrize(
+    ("fields", "prompt", "suffix", "fills_gap"),
+    [
+        ({"prompt": f"{PREFIX}a{SUFFIX}"}, "a", None, True),
+        ({"prompt": f"{PREFIX}a{SUFFIX}b{MIDDLE}"}, "a", "b", True),
+        ({"prompt": f"{PREFIX}a{SUFFIX}{MIDDLE}"}, "a", "", True),
+        ({"prompt": "def f():"}, "def f():", None, False),
+        ({"prompt": "def f():", "suffix": "f()"}, "def f():", "f()", True),
+        ({"prompt": f"see {PREFIX}"}, f"see {PREFIX}", None, False),
+    ],
+)
+def test_a_prompt_is_a_gap_or_a_text_to_go_on(
+    fields: dict[str, Any], prompt: str, suffix: str | None, fills_gap: bool
+) -> None:
+    """Spec surfaces §5: two layouts; OpenAI's `suffix` counts where the prompt has no tags."""
+    request = parse(**fields)
+
+    assert (request.prompt, request.suffix, request.fills_gap) == (prompt, suffix, fills_gap)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (None, 'Either "prompt" or "messages" must exist'),
+        ("", "The prompt field is a required field."),
+        (["a"], "'prompt' must be String"),
+        (f"{PREFIX}{SUFFIX}b{MIDDLE}", "a suffix alone is not supported"),
+        (f"{SUFFIX}b{MIDDLE}", "a suffix alone is not supported"),
+    ],
+)
+def test_other_prompts_are_refused(prompt: Any, words: str) -> None:
+    """Nothing can be written ahead of nothing."""
+    with pytest.raises(HanlinError) as refused:
+        parse(prompt=prompt)
+
+    assert words in refused.value.message
+    assert refused.value.param == "prompt"
+
+
+def test_weights_are_shown_a_gap_in_the_tags_that_they_learned() -> None:
+    """A prefix alone gets an empty rest: without the middle's tag, models write what comes behind."""
+    gap = CompletionRequest("m", "a", "b", fills_gap=True, sampling=Sampling(max_tokens=9))
+
+    both = gap_pass(gap, CODER, ("x",))
+    alone = gap_pass(CompletionRequest("m", "a", fills_gap=True), CODER, ())
+    plain = gap_pass(CompletionRequest("m", "a"), CODER, ())
+
+    assert both.prompt == f"{PREFIX}a{SUFFIX}b{MIDDLE}"
+    assert both.stop[0] == "x"
+    assert {PREFIX, "<|file_sep|>", "<|endoftext|>"} <= set(both.stop)
+    assert both.limit == 9
+    assert alone.prompt == f"{PREFIX}a{SUFFIX}{MIDDLE}"
+    assert (plain.prompt, plain.stop) == ("a", ())
+
+
+def test_servers_are_sent_the_contracts_own_tags() -> None:
+    """They may be the vendor."""
+    manner = Manner(profiles().engine["modelstudio"], "theirs")
+
+    def prompt(request: CompletionRequest) -> Any:
+        return json.loads(encode_gap(request, manner, ()))["prompt"]
+
+    assert prompt(CompletionRequest("m", "a", "b", fills_gap=True)) == f"{PREFIX}a{SUFFIX}b{MIDDLE}"
+    assert prompt(CompletionRequest("m", "a", fills_gap=True)) == f"{PREFIX}a{SUFFIX}"
+    assert prompt(CompletionRequest("m", "a")) == "a"
+
+
+FILLS = model("qwen-coder-turbo", features=("fill_in_the_middle",))
+NEITHER = EngineProfile(parameters={})
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [("nobody", ModelNotFound), ("qwen-plus", ModelNotSupported), ("qwen-coder-turbo", UnsupportedHere)],
+)
+def test_names_that_fill_no_gaps_are_refused(asked: str, error: type[HanlinError]) -> None:
+    """Unknown, a chat name, or weights that never learned it."""
+    here = [deployment(ScriptedEngine(), NEITHER)]
+
+    with pytest.raises(error):
+        completion.plan(CompletionRequest(asked, "a"), catalogue_of(FILLS, model()), here)
+
+
+def test_a_plan_says_what_it_does_not_honour() -> None:
+    """OpenAI's further fields are not the vendor's."""
+    request = CompletionRequest("qwen-coder-turbo", "a", given=frozenset({"model", "prompt", "seed", "echo", "n"}))
+
+    planned = completion.plan(request, catalogue_of(FILLS), [deployment(ScriptedEngine(), fills_gaps=True)])
+
+    assert planned.answering.ignored == ("echo", "n")
+    assert planned.request.sampling.seed == 1234
+
+
+EVENTS = [Event(text="a"), Event(text="b"), Event(finish_reason="length"), Event(usage=Usage(3, 2))]
+
+
+def test_an_answer_is_a_text_completion_whole_and_streamed() -> None:
+    """Spec surfaces §5, field by field."""
+    whole = json.loads(openai_completions.answer(fold(EVENTS), ANSWERING, id="cmpl-1", created=1))
+    stream = openai_completions.Stream(ANSWERING, id="cmpl-1", created=1, include_usage=True)
+    sent = (stream.open() + stream.frames(EVENTS) + stream.close()).decode().split("\n\n")
+
+    chunks = [json.loads(block.removeprefix("data: ")) for block in sent[:-2]]
+    assert whole == {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "created": 1,
+        "model": "qwen-plus",
+        "system_fingerprint": "small@0123456789ab",
+        "choices": [{"text": "ab", "index": 0, "finish_reason": "length", "logprobs": None}],
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 2,
+            "total_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
+    }
+    assert [chunk["choices"] and chunk["choices"][0]["text"] for chunk in chunks] == ["a", "b", "", []]
+    assert [chunk["usage"] for chunk in chunks] == [None, None, None, whole["usage"]]
+    assert {chunk["object"] for chunk in chunks} == {"text_completion"}
+    assert sent[-2:] == ["data: [DONE]", ""]
