@@ -10,6 +10,7 @@ from hanlin.engines.weights import installed
 from tests.service import Service
 
 WEIGHTS = os.environ.get("TEST_WEIGHTS", "qwen2.5-coder-0.5b-instruct")
+VECTORS = "multilingual-e5-small"
 WEIGHTS_HOME = Path(__file__).parents[1] / ".home"
 
 
@@ -21,10 +22,18 @@ def home_with_weights(home: Path) -> Path:
     return home
 
 
-def fetched_weights() -> Path:
+def home_with_vectors(home: Path) -> Path:
+    """Make a home that holds the embedding weights as well."""
+    home_with_weights(home)
+    file = fetched_weights(VECTORS)
+    (home / "models" / file.name).hardlink_to(file)
+    return home
+
+
+def fetched_weights(name: str = WEIGHTS) -> Path:
     """Return the file of the weights that this run is about."""
-    found = [weights.path for weights in installed(WEIGHTS_HOME / "models") if weights.name == WEIGHTS]
-    assert found, f"{WEIGHTS} is not here: run `make embedded` or `make proof`, which fetch it"
+    found = [weights.path for weights in installed(WEIGHTS_HOME / "models") if weights.name == name]
+    assert found, f"{name} is not here: run `make embedded` or `make proof`, which fetch it"
     return found[0]
 
 
