@@ -201,7 +201,7 @@ def test_a_greedy_continuation_equals_the_uncut_answer(client: OpenAI, question:
 
     for cut in (1, 5, 12, 20):
         prefix = "".join(tokens[:cut])
-        rest = {"role": "assistant", "content": prefix, "partial": True}
+        rest: Any = {"role": "assistant", "content": prefix, "partial": True}
         resumed = client.chat.completions.create(messages=[*messages, rest], **asked | {"max_tokens": 32 - cut})
 
         # A character of several tokens is one entry of the list, so that the resumed text may be some tokens longer.

@@ -22,13 +22,26 @@ from hanlin.engines.profiles import profiles
 from hanlin.engines.reading import Reading, with_logprobs
 from hanlin.engines.stages import Stage, flattened
 from hanlin.errors import AnswerUnfit, ContextLengthExceeded
-from hanlin.types import Burst, ChatRequest, Event, Events, Message, Schema, TokenLogprob, Tool, ToolCallPiece, Usage
+from hanlin.types import (
+    Burst,
+    ChatRequest,
+    Event,
+    Events,
+    Message,
+    Schema,
+    Shape,
+    TokenLogprob,
+    Tool,
+    ToolCallPiece,
+    Usage,
+)
 
 # Where a call's arguments begin, in every JSON form that models write: there the grammar of the tool takes over.
 _ARGUMENTS = ('"arguments":', '"parameters":')
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 _CALL_OPEN = '<tool_call>\n{"name": '
 _TRIES = 3
+_SOME_OBJECT: Schema = {"type": "object", "minProperties": 1}  # an empty one would do, and say nothing
 _LONGEST_TEXT = 8_000  # characters of one string that is held to a grammar: a file fits, and nonsense comes to an end
 
 Sink = Callable[[Sequence[Step]], Burst]
@@ -107,7 +120,7 @@ class PromptedAnswer:
                     [choice.name] if choice.mode == "named" else [tool.name for tool in self._tools]
                 )
             elif request.shape is not None and not request.partial:
-                yield self._shaped(request.shape.schema or {"type": "object"})
+                yield self._shaped(request.shape)
             else:
                 yield self._free()
         yield [Event(finish_reason=self._finish_reason())]
@@ -217,13 +230,16 @@ class PromptedAnswer:
 
         yield self._held(read, _parameters(tool))
 
-    async def _shaped(self, schema: Schema) -> Stage:
+    async def _shaped(self, shape: Shape) -> Stage:
         """Write an answer of this shape; where there are tools, a call may come in its place."""
         if not self._tools:
-            yield self._held(self._said, schema)
+            if shape.kind == "json_object":
+                yield self._pass(self._said, schema=schemas.for_decoding(_SOME_OBJECT, max_string=_LONGEST_TEXT))
+            else:
+                yield self._held(self._said, shape.schema)
             return
         written: list[str] = []
-        yield self._held(_kept(written), _call_or_answer(self._tools, schema))
+        yield self._held(_kept(written), _call_or_answer(self._tools, shape.schema or _SOME_OBJECT))
         whole = "".join(written)
         value = _decoded(whole)
         tool = tool_named(str(value.get("name")), self._tools) if isinstance(value, dict) else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from hanlin.testing import schema as schemas
 
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
+_NUMBER = re.compile(r"(?<![A-Za-z0-9_.])-?\d+(?:\.\d+)?(?![A-Za-z0-9_])")  # Chinese stands right beside it
 _QUOTED = re.compile(r"[\"“「『]([^\"”」』]+)[\"”」』]|(?<!\w)['‘]([^'’]+)['’](?!\w)")
 _START = r"(?:^|(?<=[.!?\n] ))"  # where any word has a capital: there, a name is several words, or does something
 _NAMES = re.compile(
