@@ -8,7 +8,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 serve: .venv/.run                ## install what is missing and start the service; ARGS="--small --port 9000" are passed on
 	@exec $(BIN)/hanlin serve $(ARGS)
 
-test: check unit contract process e2e embedded    ## everything that must hold before a change lands
+test: .venv/.dev                 ## everything that must hold before a change lands; what waits beside what computes
+	@$(MAKE) --no-print-directory -j2 --output-sync=target check unit
+	@$(MAKE) --no-print-directory -j2 --output-sync=target contract process
+	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory embedded
 
 check: .venv/.dev                ## format, lint, types, and documents that are generated
 	$(BIN)/ruff format --check src tests bench scripts examples

@@ -311,12 +311,12 @@ def test_text_parts_and_earlier_turns_reach_the_engine(client: OpenAI, engine: F
 def test_the_sdks_headers_say_what_answered_and_what_was_ignored(client: OpenAI, engine: FakeEngine) -> None:
     """A parameter is honoured, refused by name, or listed: never dropped in silence."""
     response = client.chat.completions.with_raw_response.create(
-        model="qwen-plus", messages=QUESTION, extra_body={"thinking_budget": 50, "future_field": {"a": 1}}
+        model="qwen-plus", messages=QUESTION, extra_body={"preserve_thinking": True, "future_field": {"a": 1}}
     )
 
     completion = response.parse()
     assert response.headers["x-hanlin-served-by"] == "upstream; fake"
-    assert response.headers["x-hanlin-ignored"] == "future_field, thinking_budget"
+    assert response.headers["x-hanlin-ignored"] == "future_field, preserve_thinking"
     assert completion._request_id == response.headers["x-request-id"] == completion.id.removeprefix("chatcmpl-")
     assert "future_field" not in engine.requests()[0].body
 

@@ -6,7 +6,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from hanlin.testing import FakeEngine, Rule
+from hanlin.testing import FakeEngine, Rule, wait_until
 from tests.service import Service
 
 QUESTION: list[Any] = [{"role": "user", "content": "你是谁？"}]
@@ -112,18 +112,35 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str | None, str | None, str]] = {
         "messages",
         "text only",
     ),
-    "tools": ({"tools": [TOOL]}, "invalid_parameter_error", "tools", "The tool call is not supported."),
+    "tools": (
+        {"model": "qwen-math-plus", "tools": [TOOL]},
+        "invalid_parameter_error",
+        "tools",
+        "The tool call is not supported.",
+    ),
+    "a tool that must be called": (
+        {"tools": [TOOL], "tool_choice": "required"},
+        "invalid_parameter_error",
+        "tool_choice",
+        'tool_choice is one of the strings that should be ["none", "auto"]',
+    ),
     "search": (
         {"enable_search": True},
         "invalid_parameter_error",
         "enable_search",
         "This model does not support enable_search.",
     ),
-    "a JSON answer": (
+    "a JSON answer without the word": (
         {"response_format": {"type": "json_object"}},
         "invalid_parameter_error",
+        "messages",
+        "'messages' must contain the word 'json' in some form",
+    ),
+    "an XML answer": (
+        {"response_format": {"type": "xml"}},
+        "invalid_parameter_error",
         "response_format",
-        "response_format",
+        "Unknown format of response_format",
     ),
     "thinking where none is": (
         {"model": "qwen-max", "enable_thinking": True},
@@ -168,7 +185,11 @@ def test_every_error_carries_the_id_that_finds_its_log_line(client: OpenAI, serv
     error = caught.value
     assert error.request_id
     assert error.request_id == error.response.headers["x-request-id"] == error.response.json()["request_id"]
-    assert any(error.request_id in line and " 400 " in line for line in service.output().splitlines())
+    identity = error.request_id
+    # The line is written once the answer has left.
+    wait_until(
+        lambda: any(identity in line and " 400 " in line for line in service.output().splitlines()), "the log line"
+    )
 
 
 @pytest.mark.parametrize("key", ["sk-wrong-and-long-enough", "钥匙".encode().hex()])
@@ -197,7 +218,7 @@ def test_models_are_not_listed_without_a_key(service: Service) -> None:
     [
         ("gpt-9", "model_not_found", "The model `gpt-9` does not exist or you do not have access to it."),
         ("QWEN-PLUS", "model_not_found", "The model `QWEN-PLUS` does not exist"),
-        ("qwq-plus", "model_not_found", "The model `qwq-plus` does not exist or you do not have access to it."),
+        ("qvq-plus", "model_not_found", "The model `qvq-plus` does not exist or you do not have access to it."),
         ("qwen-mt-plus", "model_not_found", "translation_options"),
         ("text-embedding-v4", "model_not_supported", "Unsupported model text-embedding-v4 for OpenAI compatibility"),
         ("qwen-deep-research", "model_not_supported", "Unsupported model qwen-deep-research for OpenAI compatibility"),
