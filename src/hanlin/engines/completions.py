@@ -10,8 +10,7 @@ from typing import Any
 
 import msgspec
 
-from hanlin.engines.frames import SSEReader
-from hanlin.errors import EngineFailed
+from hanlin.engines.frames import SSEReader, decoded
 from hanlin.types import Sampling, Schema, TokenLogprob
 
 # Left out of the last frame: the prompt and the whole configuration, which it would repeat.
@@ -84,13 +83,7 @@ class Steps:
         for data in self._reader.feed(piece):
             if data.startswith(b"[DONE]"):
                 break
-            try:
-                step = _step.decode(data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise EngineFailed(f"the engine sent something that is no completion frame: {error}") from error
-            if step.error is not None:
-                said = msgspec.json.encode(step.error)[:500].decode("utf-8", "replace")
-                raise EngineFailed(f"the engine reports: {said}")
+            step = decoded(data, _step, "completion")
             steps.append(step)
             self.done = self.done or step.stop
         return steps

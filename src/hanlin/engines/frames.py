@@ -5,7 +5,7 @@ and progress frames while it reads the prompt. Here they all become the same eve
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -69,6 +69,16 @@ class _Frame(msgspec.Struct):
 _frame = msgspec.json.Decoder(_Frame)
 
 
+class _MayFail(Protocol):
+    """A frame that may hold an error in place of what it is about."""
+
+    @property
+    def error(self) -> Any: ...
+
+
+Frame = TypeVar("Frame", bound=_MayFail)
+
+
 class SSEReader:
     """Cut a byte stream into the `data` of its server-sent events. Comments and other fields are passed over."""
 
@@ -114,7 +124,7 @@ class ChatFrames:
                 if data.startswith(b"[DONE]"):
                     self.done = True
                     break
-                events += self._events(_decoded(data))
+                events += self._events(decoded(data, _frame, "chat"))
         except EngineFailed as failure:
             if not events:
                 raise
@@ -152,11 +162,12 @@ def _piece(call: _Call, number: int) -> ToolCallPiece:
     )
 
 
-def _decoded(data: bytes) -> _Frame:
+def decoded(data: bytes, decoder: msgspec.json.Decoder[Frame], what: str) -> Frame:
+    """Return a frame of an engine's stream. Raises EngineFailed for what is none, and for one with an error."""
     try:
-        frame = _frame.decode(data)
+        frame = decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EngineFailed(f"the engine sent something that is not a chat frame: {error}") from error
+        raise EngineFailed(f"the engine sent something that is not a {what} frame: {error}") from error
     if frame.error is not None:
         said = msgspec.json.encode(frame.error)[:500].decode("utf-8", "replace")
         raise EngineFailed(f"the engine reports: {said}")
