@@ -24,6 +24,10 @@
         AnswerUnfit                   500  its model could not be held to a schema
         RequestTimedOut               500
         EngineUnavailable             503  nothing can answer now: loading, restarting
+          EngineNotReady                   Hanlin is starting it
+          EngineUnreachable                no connection came about
+          EngineRefused                    it does not take our key, or does not know our model
+        EngineBusy                    429  its own limits are reached
         Overloaded                    503  everything is busy and the queue is full
       StoreFailed                     500  the database cannot be read or written now
 
@@ -173,13 +177,24 @@ class MethodNotAllowed(HanlinError):
 
 
 class EngineError(HanlinError):
-    """What generates failed. Another attempt, here or elsewhere, could succeed."""
+    """What generates failed. Another attempt, here or elsewhere, could succeed.
+
+    `fault` names the failure in one word, for headers and metrics. `again`: the same deployment may be asked once more
+    at once. `blames`: it counts against the deployment's health. `asked_wait_s` is how long the engine itself asks to
+    be left alone, None when it does not say.
+    """
 
     retryable = True
+    fault = "failed"
+    again = False
+    blames = True
+    asked_wait_s: float | None = None
 
 
 class EngineFailed(EngineError):
     """The engine died, closed the connection or answered with something that is not its protocol."""
+
+    again = True
 
     def __init__(self, why: str) -> None:
         super().__init__(f"An internal error has occured, please try again later or contact service support. ({why})")
@@ -189,6 +204,7 @@ class EngineStalled(EngineError):
     """The engine gave no sign of life for longer than its deadline."""
 
     code = "RequestTimeOut"
+    fault = "stalled"
 
     def __init__(self, silent_s: float) -> None:
         super().__init__(f"Response timeout! The engine was silent for {silent_s:g} s")
@@ -197,6 +213,9 @@ class EngineStalled(EngineError):
 class AnswerUnfit(EngineError):
     """The model was asked several times and did not answer in the form that the caller is due."""
 
+    fault = "unfit"
+    blames = False
+
     def __init__(self, why: str) -> None:
         super().__init__(f"The model's answer does not fit what was asked for. ({why})")
 
@@ -204,6 +223,9 @@ class AnswerUnfit(EngineError):
 class RequestTimedOut(EngineError):
     code = "RequestTimeOut"
     should_retry = False  # the same call would take as long again
+    retryable = False
+    fault = "timeout"
+    blames = False
 
     def __init__(self, limit_s: float) -> None:
         super().__init__(f"Request timed out, please try again later. (limit {limit_s:g} s)")
@@ -213,14 +235,49 @@ class EngineUnavailable(EngineError):
     """Nothing can answer at the moment, and `why` says what is going on."""
 
     status, code, type = 503, "ModelUnavailable", "ModelUnavailable"
+    fault = "unavailable"
 
     def __init__(self, why: str, retry_after_s: int = 5) -> None:
         super().__init__(f"Model is unavailable, please try again later. ({why})")
         self.retry_after_s = retry_after_s
 
 
+class EngineNotReady(EngineUnavailable):
+    """An engine that Hanlin starts itself is loading, or is started again; its supervisor knows how it is."""
+
+    fault = "loading"
+    blames = False
+
+
+class EngineUnreachable(EngineUnavailable):
+    """No connection came about: the address is unknown or refused, TLS failed, or it took too long."""
+
+    fault = "unreachable"
+    again = True
+
+
+class EngineRefused(EngineUnavailable):
+    """The engine does not take Hanlin's key, or knows no model or path of this name: the operator's to mend."""
+
+    fault = "refused"
+
+
+class EngineBusy(EngineError):
+    """The engine's own limits are reached (429); `retry_after_s` is what it asks to wait."""
+
+    status, code, type = 429, "limit_requests", "limit_requests"
+    fault = "busy"
+    blames = False
+
+    def __init__(self, why: str, retry_after_s: int = 5) -> None:
+        super().__init__(f"Requests rate limit exceeded, please try again later. ({why})")
+        self.retry_after_s = retry_after_s
+
+
 class Overloaded(EngineError):
     status, code, type = 503, "ModelServingError", "ModelServingError"
+    fault = "full"
+    blames = False
 
     def __init__(self, waiting: int, retry_after_s: int = 5) -> None:
         super().__init__(
