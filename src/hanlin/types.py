@@ -21,7 +21,7 @@ class Served(StrEnum):
     UNAVAILABLE = "unavailable"  # nothing here can honour this name
 
 
-class TextPart(msgspec.Struct, frozen=True):
+class TextPart(msgspec.Struct, frozen=True, gc=False):
     """A piece of a message's text; a caller may send one string or several parts."""
 
     text: str
@@ -40,7 +40,7 @@ Schema = Mapping[str, Any]
 """A JSON Schema, as a caller sent it and after it was checked."""
 
 
-class ToolCall(msgspec.Struct, frozen=True):
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
     """A call of a tool. `arguments` is JSON text; in a caller's history it may be anything."""
 
     id: str
@@ -48,7 +48,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One turn. `content` is the text as sent, or its parts in order; roles are system, user, assistant and tool.
 
     `tool_calls` and `reasoning` are an assistant's, `tool_call_id` names the call that a tool's message answers.
@@ -78,7 +78,7 @@ class Message(msgspec.Struct, frozen=True):
 StopTokens = tuple[tuple[int, ...], ...]
 
 
-class Sampling(msgspec.Struct, frozen=True):
+class Sampling(msgspec.Struct, frozen=True, gc=False):
     """How tokens are drawn. `None` means that the caller left it to the model's row in the catalogue.
 
     `max_tokens` caps the answer, `max_completion_tokens` reasoning and answer together. `top_k` 0 means off.
@@ -106,7 +106,7 @@ class Tool(msgspec.Struct, frozen=True):
     parameters: Schema = {}
 
 
-class ToolChoice(msgspec.Struct, frozen=True):
+class ToolChoice(msgspec.Struct, frozen=True, gc=False):
     """Which tools the answer may call: as the model decides, none, at least one, or the one of this `name`."""
 
     mode: Literal["auto", "none", "required", "named"] = "auto"
@@ -121,7 +121,7 @@ class Shape(msgspec.Struct, frozen=True):
     schema: Schema = {}
 
 
-class ThinkingAsked(msgspec.Struct, frozen=True):
+class ThinkingAsked(msgspec.Struct, frozen=True, gc=False):
     """What a caller says about thinking; None where it says nothing.
 
     `mode` is the `type` of MiniMax's `thinking` object, `preserve` and `clear` are about earlier turns' reasoning.
@@ -135,7 +135,7 @@ class ThinkingAsked(msgspec.Struct, frozen=True):
     clear: bool | None = None
 
 
-class Thinking(msgspec.Struct, frozen=True):
+class Thinking(msgspec.Struct, frozen=True, gc=False):
     """How the model is to think before it answers. `budget_tokens` None: as long as it likes; 0 would be not at all.
 
     `effort` is the level by name, "" where the model has none; `history` puts the reasoning of earlier turns into the
@@ -148,8 +148,18 @@ class Thinking(msgspec.Struct, frozen=True):
     history: bool = False
 
 
-class ChatRequest(msgspec.Struct, frozen=True):
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """Messages as JSON, just as they were sent: an engine that is told the same ones can be told so in these bytes."""
+
+    messages: tuple[Message, ...]
+    raw: msgspec.Raw
+
+
+class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     """One chat call as every dialect states it.
+
+    `sent` is there where the messages are nothing but roles and texts. It counts for the very tuple that it names, so a
+    request whose messages were exchanged is encoded anew.
 
     `partial` says that the last message is the assistant's and is to be continued. `thinking` is decided by `service`
     from `thinking_asked` and what the model is.
@@ -162,6 +172,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
+    sent: Sent | None = None
     stream: bool = False
     include_usage: bool = False
     n: int = 1
@@ -194,7 +205,7 @@ class CompletionRequest(msgspec.Struct, frozen=True):
     given: frozenset[str] = frozenset()
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one call. `prompt` includes `cached`, `completion` includes `reasoning`."""
 
     prompt: int = 0
@@ -215,13 +226,13 @@ class Usage(msgspec.Struct, frozen=True):
         )
 
 
-class TopLogprob(msgspec.Struct, frozen=True):
+class TopLogprob(msgspec.Struct, frozen=True, gc=False):
     token: str
     logprob: float
     bytes: list[int] | None = None
 
 
-class TokenLogprob(msgspec.Struct, frozen=True):
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
     """One generated token with its natural-log probability and the likeliest tokens at its place."""
 
     token: str
@@ -230,7 +241,7 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     top_logprobs: list[TopLogprob] = []
 
 
-class ToolCallPiece(msgspec.Struct, frozen=True):
+class ToolCallPiece(msgspec.Struct, frozen=True, gc=False):
     """A piece of a tool call. The first one of a call has its `id` and `name`; the `arguments` of all are one text.
 
     `number` counts the calls of an answer from 0.
@@ -242,10 +253,11 @@ class ToolCallPiece(msgspec.Struct, frozen=True):
     arguments: str = ""
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A step of one choice's answer: reasoning, then text, then calls.
 
-    `finish_reason` closes the choice; `usage` comes once, after the last choice.
+    `finish_reason` closes the choice; `usage` comes once, after the last choice. `restart` takes back all that was said
+    of the choice: the answer is made again elsewhere. Only calls that nobody has seen anything of yet have such steps.
     """
 
     index: int = 0
@@ -255,6 +267,13 @@ class Event(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     reasoning: str = ""
     call: ToolCallPiece | None = None
+    restart: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a piece of text and nothing else, as nearly all events are."""
+        more = self.finish_reason is not None or self.logprobs is not None or self.call is not None
+        return bool(self.text) and not more and not self.reasoning
 
 
 Burst = Sequence[Event]
@@ -264,7 +283,7 @@ reading the prompt."""
 Events = AsyncGenerator[Burst, None]
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """A whole answer: what its events say, put together."""
 
     index: int
@@ -275,7 +294,7 @@ class Choice(msgspec.Struct, frozen=True):
     calls: tuple[ToolCall, ...] = ()
 
 
-class ChatResult(msgspec.Struct, frozen=True):
+class ChatResult(msgspec.Struct, frozen=True, gc=False):
     """The unstreamed answer: every choice in order, and the usage of all.
 
     `cut_short`: time ran out, and this is what there was until then.
@@ -286,7 +305,7 @@ class ChatResult(msgspec.Struct, frozen=True):
     cut_short: bool = False
 
 
-class Answering(msgspec.Struct, frozen=True):
+class Answering(msgspec.Struct, frozen=True, gc=False):
     """The honest statement beside an answer: what ran, and how it relates to the name that was asked for.
 
     `fingerprint` is `weights@digest` (12 hex digits), or an upstream's name. `ignored` lists the wire names of
@@ -340,7 +359,9 @@ def fold(events: Sequence[Event]) -> ChatResult:
     choices: dict[int, _Parts] = {}
     usage = Usage()
     for event in events:
-        if event.usage is not None:
+        if event.restart:
+            choices.pop(event.index, None)
+        elif event.usage is not None:
             usage = event.usage
         else:
             choices.setdefault(event.index, _Parts()).add(event)

@@ -16,7 +16,7 @@ GB = 1_000_000_000
 
 SMALL = WeightsState("qwen2.5-coder-0.5b-instruct", 491_400_064, 740_000_000, "intact", wanted=True)
 RUNNING = Running(4711, "http://127.0.0.1:8080/compatible-mode/v1", datetime(2026, 11, 1, tzinfo=UTC))
-OLLAMA = Neighbour("Ollama", "http://127.0.0.1:11434/v1", ("qwen3:8b", "glm4:9b"))
+OLLAMA = Neighbour("Ollama", "http://127.0.0.1:11434/v1", ("qwen3:8b", "glm4:9b"), upstream="ollama")
 
 WELL = Facts(
     python=(3, 12, 1),
@@ -178,7 +178,8 @@ def test_a_neighbour_is_named_with_the_table_to_paste() -> None:
 
     assert (finding.title, finding.level) == ("Ollama", Level.OK)
     assert "qwen3:8b, glm4:9b" in finding.detail
-    assert '[[deployment]]\nname = "ollama"\nurl = "http://127.0.0.1:11434/v1"' in finding.remedy
+    assert '[[deployment]]\nname = "ollama"\nupstream = "ollama"\nurl = "http://127.0.0.1:11434/v1"' in finding.remedy
+    assert "--write" in finding.remedy
 
 
 def test_a_neighbour_that_is_used_or_empty_is_not_advertised() -> None:

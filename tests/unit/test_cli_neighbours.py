@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from hanlin.engines.upstreams import upstreams
 from hanlin.service.neighbours import (
     KNOWN,
     Contents,
@@ -14,6 +15,7 @@ from hanlin.service.neighbours import (
     Neighbour,
     deployment_toml,
     find,
+    is_used,
     read_models,
     read_props,
     read_tags,
@@ -31,7 +33,7 @@ def server() -> Iterator[FaultyServer]:
 
 def at(server: FaultyServer, kind: KnownServer) -> KnownServer:
     """Return a kind of server as if it listened where the test's server does."""
-    return KnownServer(kind.title, int(server.url.rpartition(":")[2]), kind.path, kind.read, kind.base, kind.profile)
+    return KnownServer(kind.title, int(server.url.rpartition(":")[2]), kind.path, kind.read, kind.base, kind.upstream)
 
 
 def known(title: str) -> KnownServer:
@@ -113,9 +115,9 @@ def test_a_server_that_has_no_model_yet_is_still_found() -> None:
 @pytest.mark.parametrize(
     "neighbour",
     [
-        Neighbour("Ollama", "http://127.0.0.1:11434/v1", ("qwen3:8b",)),
-        Neighbour("LM Studio", "http://127.0.0.1:1234/v1", ('strange "name" \\ 中',)),
-        Neighbour("llama-server", "http://127.0.0.1:8080", ("Qwen3-8B-Q4_K_M",), 8192, "llama"),
+        Neighbour("Ollama", "http://127.0.0.1:11434/v1", ("qwen3:8b",), upstream="ollama"),
+        Neighbour("LM Studio", "http://127.0.0.1:1234/v1", ('strange "name" \\ 中\x7f\n',)),
+        Neighbour("llama-server", "http://127.0.0.1:8080", ("Qwen3-8B-Q4_K_M",), 8192, "llama-server"),
     ],
 )
 def test_the_table_that_is_shown_is_one_that_the_settings_take(neighbour: Neighbour) -> None:
@@ -124,6 +126,29 @@ def test_the_table_that_is_shown_is_one_that_the_settings_take(neighbour: Neighb
 
     read = msgspec.convert(row, DeploymentRow)
 
-    assert (read.url, read.model, read.profile) == (neighbour.url, neighbour.models[0], neighbour.profile)
+    assert (read.url, read.model, read.upstream) == (neighbour.url, neighbour.models[0], neighbour.upstream)
     assert read.serves == ("*",)
     assert read.context_tokens == neighbour.context_tokens
+
+
+def test_every_neighbour_is_spoken_to_as_its_kind_wants() -> None:
+    """A neighbour that is taken for plain OpenAI chat would lose thinking, prefixes and half of its parameters."""
+    assert [kind.upstream for kind in KNOWN] == ["ollama", "vllm", "llama-server", "lmstudio", "sglang"]
+    assert all(f":{kind.port}" in upstreams()[kind.upstream].url for kind in KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("row", "used"),
+    [
+        (DeploymentRow("a", "http://127.0.0.1:11434/v1/"), True),
+        (DeploymentRow("a", upstream="ollama"), True),
+        (DeploymentRow("a", "http://elsewhere:11434/v1", upstream="ollama"), False),
+        (DeploymentRow("a", upstream="vllm"), False),
+        (DeploymentRow("a", engine="vllm"), False),
+    ],
+)
+def test_a_neighbour_is_used_by_its_address_or_as_its_upstream(row: DeploymentRow, used: bool) -> None:
+    """Either way of naming it makes a second table for it superfluous."""
+    neighbour = Neighbour("Ollama", "http://127.0.0.1:11434/v1", ("qwen3:8b",), upstream="ollama")
+
+    assert is_used(neighbour, [row]) is used

@@ -13,7 +13,15 @@ from hanlin.engines.manner import Manner, lead
 from hanlin.engines.native import encode
 from hanlin.engines.profiles import EngineProfile, WeightsProfile, profiles
 from hanlin.engines.wire import Client
-from hanlin.errors import ContextLengthExceeded, EngineFailed, EngineUnavailable, HanlinError, InvalidRequest
+from hanlin.errors import (
+    ContextLengthExceeded,
+    EngineBusy,
+    EngineFailed,
+    EngineRefused,
+    EngineUnavailable,
+    HanlinError,
+    InvalidRequest,
+)
 from hanlin.types import ChatRequest, Event, Message, Sampling, TextPart, TokenLogprob, TopLogprob, Usage
 from tests.canned_server import Asked, CannedServer, chunked, whole
 from tests.values import request
@@ -199,7 +207,8 @@ async def test_an_answer_comes_as_events_and_the_engines_key_goes_with_the_reque
     """The caller's key is never sent on; the deployment's own is."""
     manner = Manner(OPENAI, headers={"Authorization": "Bearer of-the-deployment"})
 
-    events, (asked,) = await answered(sse(delta("你"), delta("好"), END, usage(9, 2)), manner)
+    asking = request(stream=True)
+    events, (asked,) = await answered(sse(delta("你"), delta("好"), END, usage(9, 2)), manner, asking)
 
     assert events == [Event(text="你"), Event(text="好"), Event(finish_reason="stop"), Event(usage=Usage(9, 2))]
     assert asked.path == "/chat/completions"
@@ -323,24 +332,54 @@ async def test_a_prompt_beyond_the_engines_context_is_the_callers_to_shorten() -
     ("status", "error"),
     [
         (400, InvalidRequest),
-        (404, InvalidRequest),
+        (404, EngineRefused),
         (413, InvalidRequest),
         (422, InvalidRequest),
-        (429, EngineUnavailable),
+        (429, EngineBusy),
+        (502, EngineUnavailable),
         (503, EngineUnavailable),
-        (401, EngineFailed),
+        (529, EngineUnavailable),
+        (408, EngineFailed),
         (500, EngineFailed),
-        (502, EngineFailed),
     ],
 )
 async def test_a_refusal_is_told_by_its_status_and_keeps_the_engines_words(
     status: int, error: type[HanlinError]
 ) -> None:
-    """Whose fault it is decides whether a client tries again; a wrong key of ours is not the caller's fault."""
+    """Whose fault it is decides whether a client tries again, and whether another deployment is asked."""
     problem = await refused(whole(status, b'{"error":{"message":"its own words"}}'))
 
     assert type(problem) is error
     assert "its own words" in problem.message
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+async def test_what_is_wrong_with_our_own_key_is_not_told_to_callers(status: int) -> None:
+    """It is the operator's to mend, and the words of some servers quote a part of the key."""
+    problem = await refused(whole(status, b'{"error":{"message":"Incorrect API key: sk-ours"}}'))
+
+    assert type(problem) is EngineRefused
+    assert "sk-ours" not in problem.message
+
+
+@pytest.mark.parametrize(
+    ("header", "asked_s"),
+    [
+        ("Retry-After: 7", 7),
+        ("Retry-After: 0.2", 1),
+        ("retry-after-ms: 2400", 3),
+        ("Retry-After: 86400", 60),
+        ("Retry-After: Wed, 21 Oct 2015 07:28:00 GMT", 1),
+        ("Retry-After: soon", 1.0),
+        ("X-Other: 7", 1.0),
+    ],
+)
+async def test_the_wait_that_a_busy_server_asks_for_is_read_in_every_form(header: str, asked_s: float) -> None:
+    """Seconds, milliseconds, a date; a day is not believed, and without any it is left alone for a moment."""
+    problem = await refused(whole(429, b"{}", header))
+
+    assert isinstance(problem, EngineBusy)
+    assert problem.asked_wait_s == asked_s
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hanlin.engines.frames import ChatFrames, SSEReader
-from hanlin.errors import EngineFailed
+from hanlin.engines.frames import ChatFrames, SSEReader, meant
+from hanlin.engines.profiles import profiles
+from hanlin.errors import EngineBusy, EngineFailed, EngineRefused, EngineUnavailable, HanlinError, InvalidRequest
 from hanlin.types import Event, TokenLogprob, TopLogprob, Usage
 
 
@@ -194,3 +195,163 @@ def test_a_frame_without_an_end_is_given_up_at_16_mib(piece: bytes) -> None:
         assert list(reader.feed(piece)) == []
     with pytest.raises(EngineFailed, match="larger than 16777216 bytes"):
         list(reader.feed(piece * 2))
+
+
+# --- what upstreams do otherwise -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"reasoning_content": "想"},
+        {"reasoning": "想"},
+        {"content": "", "reasoning_details": [{"type": "reasoning.text", "text": "想", "format": "unknown"}]},
+        {"content": None, "reasoning_details": [{"type": "reasoning.summary", "summary": "想"}]},
+        {"reasoning": "想", "reasoning_content": "想", "reasoning_details": [{"type": "reasoning.text", "text": "想"}]},
+    ],
+)
+def test_thoughts_come_out_once_under_whichever_names_they_come(delta: dict[str, Any]) -> None:
+    """vLLM, DeepSeek, MiniMax and OpenRouter each have their own, and some send the same twice."""
+    assert ChatFrames().feed(frame({"index": 0, "delta": delta})) == [Event(reasoning="想")]
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 2, "prompt_cache_hit_tokens": 8}, Usage(9, 2, cached=8)),
+        ({"prompt_tokens": 9, "completion_tokens": 2, "cached_tokens": 8}, Usage(9, 2, cached=8)),
+        ({"prompt_tokens": 9, "completion_tokens": 2, "reasoning_tokens": 1}, Usage(9, 2, reasoning=1)),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 2,
+                "cached_tokens": 3,
+                "prompt_tokens_details": {"cached_tokens": 8},
+            },
+            Usage(9, 2, cached=8),
+        ),
+        ({"prompt_tokens": 9, "completion_tokens": None, "total_tokens": 9}, Usage(9)),
+    ],
+)
+def test_usage_is_found_where_upstreams_put_it(usage: dict[str, Any], counted: Usage) -> None:
+    """DeepSeek, Moonshot and SGLang: a cached prompt that nobody sees is billed in full."""
+    assert ChatFrames().feed(frame(usage=usage)) == [Event(usage=counted)]
+
+
+def test_usage_within_a_choice_counts_unless_it_stands_beside_it_as_well() -> None:
+    """Moonshot puts it there (earendil-works/pi#2017)."""
+    told = {"prompt_tokens": 9, "completion_tokens": 2}
+    last = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": told}
+
+    within = ChatFrames().feed(frame(last))
+    both = ChatFrames().feed(frame(last, usage=told))
+
+    assert within == both == [Event(finish_reason="stop"), Event(usage=Usage(9, 2))]
+
+
+def test_an_empty_reason_is_no_reason() -> None:
+    """Some send "" where others send null: the answer goes on."""
+    frames = ChatFrames()
+
+    assert frames.feed(says("a", finish_reason="")) == [Event(text="a")]
+    assert not frames.finished
+
+
+@pytest.mark.parametrize("choices", [None, [{"index": 0, "delta": None, "finish_reason": None}]])
+def test_nothing_may_be_written_as_null(choices: Any) -> None:
+    """Keep-alive frames of several gateways."""
+    assert ChatFrames().feed(b"data: " + json.dumps({"choices": choices}).encode() + b"\n\n") == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("error", EngineFailed),
+        ("network_error", EngineFailed),
+        ("abort", EngineFailed),
+        ("insufficient_system_resource", EngineUnavailable),
+    ],
+)
+def test_a_reason_that_ends_no_answer_is_a_failure_after_the_words_before_it(
+    reason: str, kind: type[HanlinError]
+) -> None:
+    """It would pass for an answer otherwise, and no other deployment would be tried."""
+    frames = ChatFrames()
+
+    events = frames.feed(frame({"index": 0, "delta": {"content": "a"}, "finish_reason": reason}))
+
+    assert events == [Event(text="a")]
+    assert isinstance(frames.failure, kind)
+    with pytest.raises(kind, match=reason):
+        ChatFrames().feed(frame({"index": 0, "delta": {}, "finish_reason": reason}))
+
+
+CODES: dict[str, Any] = {"1302": "busy", "1008": "refused", "engine_overloaded_error": "unavailable", "1301": "invalid"}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        ({"error": {"code": "1302", "message": "并发过高"}}, EngineBusy, "1302: 并发过高"),
+        ({"error": {"code": 429, "message": "slow down"}, "choices": []}, EngineBusy, "slow down"),
+        ({"error": {"code": 502, "message": "Provider disconnected"}}, EngineUnavailable, "Provider"),
+        ({"error": {"code": 402, "message": "Insufficient credits"}}, EngineRefused, "it reports 402"),
+        ({"error": {"type": "engine_overloaded_error", "message": "full"}}, EngineUnavailable, "full"),
+        ({"error": {"code": "1301", "message": "不安全"}}, InvalidRequest, "不安全"),
+        ({"error": "it broke"}, EngineFailed, "it broke"),
+        ({"error": {"message": None, "code": None}}, EngineFailed, "reports"),
+        ({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, EngineRefused, "it reports 1008"),
+        ({"code": 20015, "message": "bad value", "data": None}, EngineFailed, "bad value"),
+        ({"object": "error", "code": 400, "message": "too long"}, InvalidRequest, "too long"),
+        ({"code": "Throttling", "message": "x", "request_id": "1"}, EngineFailed, "Throttling"),
+    ],
+)
+@pytest.mark.parametrize("streamed", [True, False])
+def test_errors_are_understood_in_every_shape_and_place(
+    body: dict[str, Any], kind: type[HanlinError], words: str, streamed: bool
+) -> None:
+    """Within the stream, or in place of it with HTTP 200, as MiniMax and OpenRouter send them."""
+    text = json.dumps(body, ensure_ascii=False).encode()
+
+    with pytest.raises(kind, match=words):
+        ChatFrames(CODES).feed(b"data: " + text + b"\n\n" if streamed else text)
+
+
+def test_a_verdict_of_success_is_no_error() -> None:
+    """MiniMax ends every answer with one."""
+    assert ChatFrames().feed(frame(base_resp={"status_code": 0, "status_msg": ""})) == []
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 60))
+def test_an_answer_that_is_no_stream_is_read_all_the_same(size: int) -> None:
+    """A proxy may have taken the stream apart; the answer is there."""
+    message = {"role": "assistant", "content": "好", "reasoning_content": "想"}
+    whole = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}}
+    data = b"\n " + json.dumps(whole, ensure_ascii=False, indent=1).encode()
+    frames = ChatFrames()
+
+    events = [event for at in range(0, len(data), size) for event in frames.feed(data[at : at + size])]
+
+    assert events == [Event(text="好", finish_reason="stop", reasoning="想"), Event(usage=Usage(1))]
+    assert (frames.done, frames.finished) == (True, True)
+
+
+def test_a_whole_message_at_the_end_of_a_stream_is_not_said_again() -> None:
+    """MiniMax repeats the answer in its last frame."""
+    last = {"index": 0, "message": {"content": "ab"}, "finish_reason": "stop"}
+
+    assert ChatFrames().feed(says("a") + says("b") + frame(last)) == [
+        Event(text="a"),
+        Event(text="b"),
+        Event(finish_reason="stop"),
+    ]
+
+
+def test_codes_of_one_upstream_say_nothing_of_anothers() -> None:
+    """1002 is a wrong token at Zhipu and a rate limit at MiniMax."""
+    error = {"code": 1002, "message": "no"}
+
+    assert isinstance(meant(error, profiles().engine["zhipu"].codes), EngineRefused)
+    assert isinstance(meant(error, profiles().engine["minimax"].codes), EngineBusy)
+    assert isinstance(meant(error, {}), EngineFailed)

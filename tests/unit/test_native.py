@@ -4,12 +4,13 @@ import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from hanlin.engines.manner import Manner
 from hanlin.engines.native import NativeAnswer, encode
 from hanlin.engines.profiles import EngineProfile, profiles
-from hanlin.errors import AnswerUnfit
+from hanlin.errors import AnswerUnfit, InvalidRequest
 from hanlin.types import (
     Burst,
     ChatRequest,
@@ -128,8 +129,12 @@ def test_a_history_of_calls_is_sent_with_arguments_that_templates_can_read() -> 
     ("profile", "thinking", "told"),
     [
         (OPENAI, Thinking(on=True), {}),
-        (VLLM, Thinking(), {"chat_template_kwargs": {"enable_thinking": False}}),
-        (VLLM, Thinking(on=True, budget_tokens=9), {"chat_template_kwargs": {"enable_thinking": True}}),
+        (VLLM, Thinking(), {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}}),
+        (
+            VLLM,
+            Thinking(on=True, budget_tokens=9),
+            {"chat_template_kwargs": {"enable_thinking": True, "thinking": True}},
+        ),
         (STUDIO, Thinking(), {"enable_thinking": False}),
         (STUDIO, Thinking(on=True, budget_tokens=9), {"enable_thinking": True, "thinking_budget": 9}),
         (STUDIO, Thinking(on=True, effort="low"), {"enable_thinking": True, "reasoning_effort": "low"}),
@@ -142,7 +147,7 @@ def test_each_server_is_told_to_think_in_its_own_words(
     """A row of the profiles, no code."""
     words = {"chat_template_kwargs", "enable_thinking", "thinking_budget", "reasoning_effort", "preserve_thinking"}
 
-    sent = body(request(thinking=thinking), profile)
+    sent = body(request(thinking=thinking, given=frozenset({"enable_thinking"})), profile)
 
     assert {name: value for name, value in sent.items() if name in words} == told
 
@@ -322,3 +327,60 @@ async def test_likelihoods_stay_beside_their_text() -> None:
     result = await answered(Server(says(*events)), request(logprobs=True))
 
     assert (result.choices[0].text, result.choices[0].logprobs) == ("好<thin", (TOKEN, TOKEN))
+
+
+async def test_usage_that_is_told_again_and_again_counts_once() -> None:
+    """SiliconFlow tells it with every piece: the sum of them would be billed many times over."""
+    events = [Event(text="a"), Event(usage=Usage(10, 1)), Event(text="b"), Event(usage=Usage(10, 2))]
+
+    result = await answered(Server([*events, Event(finish_reason="stop"), Event(usage=Usage(10, 2))]), request())
+
+    assert result.usage == Usage(10, 2)
+
+
+async def test_pieces_that_hold_the_whole_text_so_far_are_passed_on_once() -> None:
+    """Spec §11.1: qwen-mt-plus repeats itself with every piece, and once more at the end."""
+    profile = msgspec.structs.replace(OPENAI, cumulative=("qwen-mt-*",))
+    events = [
+        Event(text="今天"),
+        Event(text="今天天气"),
+        Event(text="今天天气"),
+        Event(text="今天天气", finish_reason="stop"),
+    ]
+
+    result = await answered(Server([*events, Event(usage=Usage(3, 4))]), request(model="qwen-mt-plus"), profile)
+    others = await answered(Server(says(Event(text="ha"), Event(text="haha"))), request(), profile)
+
+    assert result.choices[0].text == "今天天气"
+    assert others.choices[0].text == "hahaha"
+
+
+async def test_a_mending_call_that_is_refused_is_not_the_callers_fault() -> None:
+    """Models that always think refuse to be told which tool to call; the caller's own request was fine."""
+    server = Server(says(*call(0, "add", '{"b": 1}')))
+
+    async def send(sent: bytes) -> AsyncGenerator[Burst, None]:
+        if server.bodies:
+            raise InvalidRequest("tool_choice is not supported in thinking mode")
+        async for burst in server.send(sent):
+            yield burst
+
+    with pytest.raises(AnswerUnfit, match="no arguments that fit, and tool_choice is not supported"):
+        async for _ in NativeAnswer(request(tools=(ADD,)), Manner(OPENAI), send).events():
+            pass
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("sensitive", "content_filter"),
+        ("content_filter", "content_filter"),
+        ("model_context_window_exceeded", "length"),
+        ("eos", "stop"),
+    ],
+)
+async def test_reasons_are_told_in_the_contracts_words(theirs: str, ours: str) -> None:
+    """Clients branch on the few words that they know."""
+    result = await answered(Server(says(Event(text="x"), reason=theirs)), request())
+
+    assert result.choices[0].finish_reason == ours

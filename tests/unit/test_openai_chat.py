@@ -1012,3 +1012,34 @@ def test_the_chunks_of_a_thinking_stream_name_the_unused_field() -> None:
         ({"content": None, "tool_calls": [call(1, "call_2", "g", "{}")]}, None),
         ({"content": "", "reasoning_content": None, "tool_calls": None}, "tool_calls"),
     ]
+
+
+# --- messages that can be handed on as they came ----------------------------------------------------------------------
+
+
+def test_plain_messages_keep_the_bytes_that_they_came_in() -> None:
+    """Most calls: an engine that is told the same need not have ten megabytes written anew."""
+    raw = '[{"role": "user","content":"你好 \\"role\\""}]'
+
+    request = openai_chat.parse(f'{{"model":"qwen-plus","messages":{raw}}}'.encode())
+
+    assert request.sent is not None
+    assert request.sent.messages is request.messages
+    assert bytes(request.sent.raw).decode() == raw
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        '[{"role":"user","content":"a","content":"b"}]',  # an engine might read the other one
+        '[{"role":"user","role":"system","content":"a"},{"role":"user","content":"b"}]',
+        '[{"role":"user","content":[{"type":"text","text":"a"}]}]',
+        '[{"role":"user","content":"a","name":"n"}]',
+        '[{"role":"developer","content":"a"},{"role":"user","content":"b"}]',
+        '[{"role":"user","content":"a"},{"role":"assistant","content":"b","partial":true}]',
+        '[{"ro\\u006ce":"user","content":"a"}]',
+    ],
+)
+def test_messages_that_are_more_than_plain_are_written_anew(rows: str) -> None:
+    """What is the contract's own, or can be read in two ways, never reaches an engine as it came."""
+    assert openai_chat.parse(f'{{"model":"qwen-plus","messages":{rows}}}'.encode()).sent is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hanlin.engines.profiles import EngineProfile, profiles
+from hanlin.engines.profiles import EngineProfile, ToolForm, profiles
 from hanlin.errors import StartupError
 from hanlin.types import Sampling
 
@@ -36,7 +36,7 @@ def test_an_engine_without_logprobs_honours_neither_of_their_names() -> None:
 
 def test_an_unknown_profile_stops_the_start_with_the_known_names() -> None:
     """A typing error in `hanlin.toml` is found at once."""
-    with pytest.raises(StartupError, match=r"unknown engine profile 'vlm'; known: llama, modelstudio, openai, vllm"):
+    with pytest.raises(StartupError, match=r"unknown engine profile 'vlm'; known: deepseek, llama, .*, vllm, zhipu"):
         profiles().engine_named("vlm")
 
 
@@ -52,3 +52,62 @@ def test_an_unknown_profile_stops_the_start_with_the_known_names() -> None:
 def test_only_qwens_weights_are_told_that_they_are_qwen(repository: str, identity: str) -> None:
     """They name another maker otherwise; other weights would be made to lie."""
     assert profiles().for_weights(repository).identity == identity
+
+
+@pytest.mark.parametrize("name", sorted(profiles().engine))
+def test_profiles_say_how_limits_travel(name: str) -> None:
+    """Every call may carry one, so every engine has a name for it."""
+    profile = profiles().engine[name]
+
+    assert profile.honours("max_tokens")
+    assert "auto" in profile.tool_choices
+    assert all(least < most for least, most in profile.ranges.values())
+    assert set(profile.ranges) <= set(profile.parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "keeps"),
+    [("vllm", True), ("modelstudio", True), ("siliconflow", True), ("deepseek", False), ("moonshot", False)],
+)
+def test_a_budget_is_kept_by_name_or_where_a_prefix_may_hold_thoughts(name: str, keeps: bool) -> None:
+    """A hosted service that continues a prefix would take thoughts in it for a part of the answer."""
+    assert profiles().engine[name].can_limit_thinking is keeps
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "on"),
+    [
+        ("moonshot", "kimi-k2.6", {"thinking": {"type": "enabled"}}),
+        ("moonshot", "kimi-k3", {}),
+        ("moonshot", "moonshot-v1-8k", None),
+        ("siliconflow", "deepseek-ai/DeepSeek-V3.2", {"enable_thinking": True}),
+        ("siliconflow", "Qwen/Qwen2.5-7B-Instruct", None),
+        ("openai", "anything", None),
+    ],
+)
+def test_only_models_that_can_be_told_are_told_to_think(name: str, model: str, on: dict[str, str] | None) -> None:
+    """Others refuse the switch, or have another one."""
+    switch = profiles().engine[name].switch_for(model)
+
+    assert (switch.on if switch is not None else None) == on
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "stops", "kept"),
+    [
+        ("openai", "named", 9, (True, True)),
+        ("llama", "named", 9, (True, True)),
+        ("lmstudio", "required", 9, (True, True)),
+        ("lmstudio", "named", 9, (False, True)),
+        ("zhipu", "required", 1, (False, True)),
+        ("zhipu", "auto", 2, (True, False)),
+        ("minimax", "none", 1, (True, False)),
+    ],
+)
+def test_a_profile_says_what_it_keeps_only_nearly(
+    name: str, form: ToolForm, stops: int, kept: tuple[bool, bool]
+) -> None:
+    """So that callers can be told what their answer does not honour."""
+    profile = profiles().engine[name]
+
+    assert (profile.takes_choice(form), profile.takes_stops(stops)) == kept

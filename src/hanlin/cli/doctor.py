@@ -23,6 +23,7 @@ from rich.text import Text
 
 from hanlin.catalogue import Catalogue, load
 from hanlin.cli import show
+from hanlin.cli.adopting import Adopted, adopt
 from hanlin.cli.client import key_in
 from hanlin.cli.options import effective
 from hanlin.cli.prose import Prose
@@ -42,15 +43,48 @@ from hanlin.words import say
 _ENGINE_S = 60.0
 
 
-def doctor(home: Home, config: Path | None, as_json: bool) -> bool:
-    """Print the findings; return whether nothing fails."""
+def doctor(home: Home, config: Path | None, as_json: bool, write: bool = False) -> bool:
+    """Print the findings; return whether nothing fails.
+
+    With `write`, servers that were found are put into `hanlin.toml` first. Raises StartupError when that is not to be.
+    """
     with show.err.status(say("looking around", "正在检查")):
-        findings = diagnose(gather(home, config))
+        facts = gather(home, config)
+    adopted = None
+    if write:
+        adopted = adopt(config or home.config_file, facts.neighbours)
+        facts = dataclasses.replace(facts, settings=_settings(home, config)[0])
+    findings = diagnose(facts)
     if as_json:
-        show.data({"worst": worst(findings), "findings": [dataclasses.asdict(finding) for finding in findings]})
+        written = {"written": {"file": str(adopted.file), "text": adopted.text}} if adopted is not None else {}
+        listed = [dataclasses.asdict(finding) for finding in findings]
+        show.data({"worst": worst(findings), "findings": listed, **written})
     else:
         show.page(view(findings))
+        if adopted is not None:
+            show.page(view_adopted(adopted, is_running=facts.running is not None))
     return worst(findings) is not Level.FAIL
+
+
+def view_adopted(adopted: Adopted, *, is_running: bool) -> RenderableType:
+    """Return what was written where, and when it takes effect."""
+    if not adopted.text:
+        return Padding(Prose(_nothing_to_add()), (1, 0, 0, 0))
+    head = say(f"appended to {adopted.file}:", f"已追加到 {adopted.file}：")
+    tail = (
+        say("the running service takes it over by itself", "运行中的服务会自动载入")
+        if is_running
+        else say("it counts from the next start: `hanlin serve`", "下次启动时生效：`hanlin serve`")
+    )
+    parts = (Prose(show.plain(head)), Padding(Prose(show.plain(adopted.text), "cyan"), (0, 0, 0, 2)), Prose(tail))
+    return Padding(Group(*parts), (1, 0, 0, 0))
+
+
+def _nothing_to_add() -> str:
+    return say(
+        "nothing to add to hanlin.toml: every server with a model that was found is used, or none was found",
+        "hanlin.toml 无需添加：找到的、已加载模型的服务均已使用，或未找到任何服务",
+    )
 
 
 _MARKS: Mapping[Level, tuple[str, str]] = {

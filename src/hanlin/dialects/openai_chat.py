@@ -22,6 +22,7 @@ from hanlin.types import (
     ChatResult,
     Choice,
     Message,
+    Sent,
     Shape,
     ThinkingAsked,
     TokenLogprob,
@@ -59,6 +60,7 @@ def parse(body: bytes) -> ChatRequest:
     return ChatRequest(
         model=model,
         messages=talk.messages,
+        sent=Sent(talk.messages, msgspec.Raw(fields["messages"])) if talk.plain else None,
         sampling=reading.sampling(fields, numbers),
         stream=stream,
         include_usage=reading.include_usage(fields, stream=stream),
@@ -161,29 +163,46 @@ class Stream:
         include_usage: bool = False,
         thinks: bool = False,
     ) -> None:
+        self._before_text = b'data: {"choices":[{"delta":{"content":'
+        self._afters_text: dict[int, bytes] = {}
+        self._unused = b""
+        self._id = id
+        self._created = created
         self._n = n
         self._include_usage = include_usage
         self._thinks = False
         self._calling: set[int] = set()  # choices that have made a call
         self._usage: Usage | None = None
-        shared = {
-            "created": created,
-            "system_fingerprint": answering.fingerprint,
-            "model": answering.model,
-            "id": id,
-        }
-        # What is the same in every chunk is encoded once: only the text of a chunk is left to encode.
-        tail = msgspec.json.encode(shared)[1:]
-        self._after_choice = b'],"object":"chat.completion.chunk","usage":null,' + tail + b"\n\n"
-        self._usage_tail = b"," + tail + b"\n\n"
-        self._unused = b""
+        self.answered_by(answering)
         if thinks:
             self._think()
         self._encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
+    def answered_by(self, answering: Answering) -> None:
+        """From now on somebody else answers: what is the same in every chunk is encoded once, its text is left."""
+        shared = {
+            "created": self._created,
+            "system_fingerprint": answering.fingerprint,
+            "model": answering.model,
+            "id": self._id,
+        }
+        tail = msgspec.json.encode(shared)[1:]
+        self._afters_text.clear()
+        self._after_choice = b'],"object":"chat.completion.chunk","usage":null,' + tail + b"\n\n"
+        self._usage_tail = b"," + tail + b"\n\n"
+
     def _think(self) -> None:
         """From now on the field that a chunk does not use is named; thoughts may come without having been asked for."""
         self._thinks, self._unused = True, b',"reasoning_content":null'
+        self._afters_text.clear()
+
+    def _after_text(self, index: int) -> bytes:
+        """Return what follows the text in a chunk that holds nothing else."""
+        after = self._afters_text.get(index)
+        if after is None:
+            whole = self._chunk(index, b'{"content":""%b}' % self._unused)
+            after = self._afters_text[index] = whole.removeprefix(self._before_text + b'""')
+        return after
 
     def open(self) -> bytes:
         """The first chunk of every choice: the role, once. Asked for when the first chunks are there."""
@@ -198,6 +217,10 @@ class Stream:
         """The chunks of events that arrived together; empty when they say nothing to the caller."""
         frames: list[bytes] = []
         for event in burst:
+            if event.is_text:
+                # Nearly all of a stream: what is the same in every such chunk is not put together anew.
+                frames += (self._before_text, self._encode(event.text), self._after_text(event.index))
+                continue
             if event.usage is not None:
                 self._usage = event.usage
                 continue

@@ -4,24 +4,53 @@ It is always asked for a stream with usage, also when the caller wants none: onl
 Who starts the server, and whether it is well, is somebody else's business.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+import math
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
 from hanlin.engines.completions import Pass, Step, Steps
-from hanlin.engines.frames import ChatFrames
+from hanlin.engines.frames import ChatFrames, by_code
 from hanlin.engines.gaps import encode_gap, gap_pass
 from hanlin.engines.manner import Manner, has_markup, lead, message_rows, offered, tool_rows
-from hanlin.engines.native import NativeAnswer, encode
+from hanlin.engines.native import REASONS, NativeAnswer, encode
+from hanlin.engines.plain import PlainReading, is_plain
 from hanlin.engines.prompted import PromptedAnswer
-from hanlin.engines.wire import Client, Response
-from hanlin.errors import ContextLengthExceeded, EngineFailed, EngineUnavailable, InvalidRequest
-from hanlin.types import ChatRequest, CompletionRequest, Event, Events, Message, StopTokens, Tool, Usage
+from hanlin.engines.vigil import Vigil
+from hanlin.engines.wire import Client, Deadlines, Response
+from hanlin.errors import (
+    ContextLengthExceeded,
+    EngineBusy,
+    EngineFailed,
+    EngineRefused,
+    EngineUnavailable,
+    HanlinError,
+    InvalidRequest,
+)
+from hanlin.types import (
+    ChatRequest,
+    CompletionRequest,
+    Event,
+    Events,
+    Message,
+    Sampling,
+    StopTokens,
+    Tool,
+    Usage,
+)
 
 _RETRY_S = 5
 _AFTER_DONE_S = 0.05  # how long the end of a body may be behind its last frame for the connection to be kept
+_PROBE = (Message("user", "1"),)
+_KEY_REFUSED = frozenset({401, 402})
+_NAME_REFUSED = frozenset({403, 404})
+_AWAY = frozenset({502, 503, 504, 529})  # a proxy without its server, one that is loading, one that has too much to do
+_BUSY_S = 1.0  # how long a server is left alone that is busy and does not say for how long
 _LONGEST_RETRY_S = 60  # SDKs obey no longer ones (spec/surfaces.md §9.1)
 
 
@@ -42,16 +71,76 @@ def _estimate(messages: Sequence[Message], thought_bytes: int, answer_bytes: int
 class ChatEngine:
     """The conversation with one server. `generate` may run any number of times at once; closing `client` ends them."""
 
-    def __init__(self, client: Client, manner: Manner) -> None:
+    def __init__(self, client: Client, manner: Manner, deadlines: Deadlines | None = None) -> None:
+        """`deadlines` are those of every call; without, the manner's one patience with silence counts."""
         self._client = client
+        self._deadlines = deadlines or Deadlines().silent_for(manner.silence_s)
+        # An answer that comes whole is silent until it is there.
+        self._whole_deadlines = replace(self._deadlines, first_byte_s=self._deadlines.total_s)
         self.manner = manner
 
-    async def generate(self, request: ChatRequest) -> Events:
+    def generate(self, request: ChatRequest) -> Events:
         """Yield the events of one choice as they come, then its usage; an empty burst is a sign of life.
 
         Closing the iterator closes the connection, which makes the engine stop. Raises ContextLengthExceeded,
         InvalidRequest for what else the engine refuses, and EngineError for its failures.
         """
+        return self._plain(request) if is_plain(request, self.manner.profile) else self._read(request)
+
+    async def _plain(self, request: ChatRequest) -> Events:
+        """Yield the events of plain chat. An unstreamed call is asked for whole where the server notices hang-ups."""
+        profile = self.manner.profile
+        whole = profile.whole and not request.stream
+        body = encode(request, self.manner, stream=not whole)
+        response = await (self._whole(request, body) if whole else self._post("/chat/completions", body))
+        try:
+            if response.status != 200:
+                raise await self._refusal(request.model, response)
+            frames = ChatFrames(profile.codes)
+            reading = PlainReading(REASONS, joins=not request.stream)
+            ended = False
+            while not ended and (piece := await response.read()):
+                burst = reading.read(frames.feed(piece))
+                ended = frames.done and frames.finished and frames.failure is None
+                if ended:  # most answers are short enough to end with the packet that they begin with
+                    burst += self._end(request, reading)
+                yield burst
+                if frames.failure is not None:
+                    raise frames.failure
+                if frames.done:
+                    await response.finish(_AFTER_DONE_S)
+                    break
+            if not frames.finished:
+                raise EngineFailed("the engine's answer ended without a finish reason")
+        finally:
+            response.close()
+        if not ended:
+            yield self._end(request, reading)
+
+    def _end(self, request: ChatRequest, reading: PlainReading) -> list[Event]:
+        """Return the end of a plain answer, its usage guessed where the server has not counted."""
+        events = reading.close()
+        if not reading.counted:
+            thought, said = len("".join(reading.thought).encode()), len("".join(reading.said).encode())
+            events.append(Event(usage=_estimate(request.messages, thought, said)))
+        return events
+
+    async def _whole(self, request: ChatRequest, body: bytes) -> Response:
+        """Return the response of an answer that comes whole, however long it takes, while its engine generates."""
+
+        async def ask() -> None:
+            token = msgspec.structs.replace(request, messages=_PROBE, sampling=Sampling(max_tokens=1))
+            response = await self._post("/chat/completions", encode(token, self.manner))
+            try:
+                await response.read()
+            finally:
+                response.close()
+
+        async with Vigil(self._deadlines.first_byte_s, ask):
+            return await self._post("/chat/completions", body, self._whole_deadlines)
+
+    async def _read(self, request: ChatRequest) -> Events:
+        """Yield the events of a call that something is to be read out of: thoughts, calls, JSON."""
         stop = await self._stop_texts(request.sampling.stop_tokens)
         thought_bytes, answer_bytes, counted = 0, 0, False
         async with aclosing(self._answer(request, stop)) as bursts:
@@ -78,8 +167,8 @@ class ChatEngine:
         try:
             if response.status != 200:
                 raise await self._refusal(request.model, response)
-            frames = ChatFrames()
-            async for piece in response.pieces():
+            frames = ChatFrames(self.manner.profile.codes)
+            while piece := await response.read():
                 yield [self._own(event, request) for event in frames.feed(piece)]
                 if frames.failure is not None:
                     raise frames.failure
@@ -98,7 +187,7 @@ class ChatEngine:
             if response.status != 200:
                 raise await self._refusal(model, response)
             steps = Steps()
-            async for piece in response.pieces():
+            while piece := await response.read():
                 yield steps.feed(piece)
                 if steps.done:
                     await response.finish(_AFTER_DONE_S)
@@ -173,8 +262,9 @@ class ChatEngine:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise EngineFailed(f"the engine's answer to {path} is not what it should be: {error}") from error
 
-    async def _post(self, path: str, body: bytes) -> Response:
-        return await self._client.send("POST", path, body, headers=self.manner.headers, silence_s=self.manner.silence_s)
+    async def _post(self, path: str, body: bytes, deadlines: Deadlines | None = None) -> Response:
+        deadlines = deadlines or self._deadlines
+        return await self._client.send("POST", path, body, headers=self.manner.headers, deadlines=deadlines)
 
     def _own(self, event: Event, request: ChatRequest) -> Event:
         """Take out what only the engine needed: the identity line's tokens, and alternatives nobody asked for."""
@@ -194,22 +284,69 @@ class ChatEngine:
         """Turn an engine's error response into ours: by status first, by its words second."""
         data = await response.body()
         try:
-            error = msgspec.json.decode(data, type=_ErrorBody).error
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            told = msgspec.json.decode(data, type=_ErrorBody).error
+            error = msgspec.convert(told, _Error)
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+            told = None
             error = _Error(message=data[:300].decode("utf-8", "replace"))
         if response.status == 400 and error.type == "exceed_context_size_error" and error.n_ctx:
             unbilled = self.manner.unbilled_tokens
             # One token of the context is left for the answer: the longest prompt is a token shorter.
             return ContextLengthExceeded(model, error.n_prompt_tokens - unbilled, error.n_ctx - 1 - unbilled)
-        if response.status in (429, 503):
-            retry_after = response.headers.get("retry-after", "")
-            return EngineUnavailable(
-                error.message or f"the engine answered {response.status}",
-                min(int(retry_after), _LONGEST_RETRY_S) if retry_after.isdecimal() else _RETRY_S,
-            )
-        if response.status in (400, 404, 413, 422):
-            return InvalidRequest(f"the engine refused the request: {error.message}")
-        return EngineFailed(f"the engine answered {response.status}: {error.message}")
+        asked_s = _asked_wait_s(response.headers)
+        problem = by_code(told, self.manner.profile.codes)
+        if problem is None:
+            return _problem(response.status, error.message, asked_s)
+        if isinstance(problem, EngineBusy | EngineUnavailable) and asked_s is not None:
+            problem.retry_after_s = asked_s
+            problem.asked_wait_s = asked_s
+        return problem
+
+
+def _problem(status: int, message: str, asked_s: int | None) -> HanlinError:
+    """Return the error that a status stands for. What is wrong with our key is not for callers to read."""
+    if status == 429:
+        busy = EngineBusy(message or "the engine answered 429", asked_s or _RETRY_S)
+        busy.asked_wait_s = asked_s or _BUSY_S
+        return busy
+    if status in _AWAY:
+        away = EngineUnavailable(message or f"the engine answered {status}", asked_s or _RETRY_S)
+        away.asked_wait_s = asked_s
+        return away
+    if status in _KEY_REFUSED:
+        return EngineRefused(f"the engine does not take the key of its deployment: it answered {status}")
+    if status in _NAME_REFUSED:
+        said = f" {message}" if status == 404 else f" it answered {status}"
+        lacking = EngineRefused(f"the engine has no such model for us:{said}")
+        lacking.blames = False  # other names may be fine
+        return lacking
+    if 400 <= status < 500 and status != 408:
+        return InvalidRequest(f"the engine refused the request: {message}")
+    return EngineFailed(f"the engine answered {status}: {message}")
+
+
+def _asked_wait_s(headers: Mapping[str, str]) -> int | None:
+    """Return how long an engine asks to wait (in seconds, milliseconds, or until a date), None when it does not say."""
+    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
+        seconds: float | None = milliseconds / 1000
+    elif (seconds := _number(headers.get("retry-after"))) is None and "retry-after" in headers:
+        seconds = _until(headers["retry-after"])
+    return None if seconds is None else min(max(math.ceil(seconds), 1), _LONGEST_RETRY_S)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _until(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp() - time.time()
+    except ValueError:
+        return None
 
 
 class _Prompting:
@@ -248,4 +385,4 @@ class _Error(msgspec.Struct):
 
 
 class _ErrorBody(msgspec.Struct):
-    error: _Error
+    error: Any

@@ -3,12 +3,13 @@
 Vectors come as long as the model makes them; fitting them to what was promised is not decided here.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
-from hanlin.engines.wire import Address, Client, Response
+from hanlin.engines.wire import Address, Client, Deadlines, Response, proxy_for
 from hanlin.errors import EngineFailed, EngineUnavailable, InvalidRequest
 from hanlin.types import EmbeddingRequest, EmbeddingResult, Usage, Vector
 
@@ -38,23 +39,32 @@ class Embedder(Protocol):
 class ServerEmbedder:
     """A server at `url` that speaks OpenAI embeddings. It is taken to be there, as `ServerEngine` takes it."""
 
-    def __init__(self, url: str, *, model: str = "", key: str = "", silence_s: float = 60.0) -> None:
-        self._client = Client(Address.of_url(url))
+    def __init__(
+        self,
+        url: str,
+        *,
+        model: str = "",
+        names: Callable[[str], str] | None = None,
+        key: str = "",
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        """`names` says what the server calls a model, as for `ServerEngine`."""
+        address = Address.of_url(url)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = Client(address, headers=headers, proxy=proxy_for(address, os.environ))
         self._model = model
-        self._headers: Mapping[str, str] = {"Authorization": f"Bearer {key}"} if key else {}
-        self._silence_s = silence_s
+        self._names = names
+        self._deadlines = deadlines or Deadlines()
 
     async def embed(self, request: EmbeddingRequest, limit_tokens: int | None) -> EmbeddingResult:  # noqa: ARG002
         body: dict[str, Any] = {
-            "model": self._model or request.model,
+            "model": (self._names(request.model) if self._names is not None else self._model) or request.model,
             "input": list(request.texts),
             "encoding_format": "float",
         }
         if request.dimensions is not None:
             body["dimensions"] = request.dimensions
-        response = await self._client.send(
-            "POST", "/embeddings", msgspec.json.encode(body), headers=self._headers, silence_s=self._silence_s
-        )
+        response = await self._client.send("POST", "/embeddings", msgspec.json.encode(body), deadlines=self._deadlines)
         data = await response.body()
         if response.status != 200:
             raise refusal(response, data)

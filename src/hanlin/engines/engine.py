@@ -1,8 +1,17 @@
 """What the rest of Hanlin may expect of an engine, whatever it is."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from hanlin.types import ChatRequest, CompletionRequest, Events
+
+
+@dataclass(frozen=True)
+class Counters:
+    """How often an engine was started again, and how many connections to it are open."""
+
+    restarts: int = 0
+    connections: int = 0
 
 
 class Engine(Protocol):
@@ -22,6 +31,9 @@ class Engine(Protocol):
 
     def trouble(self) -> str | None:
         """Return what went wrong, when something did and is not mended yet."""
+
+    def counters(self) -> Counters:
+        """Return what is counted of it beside calls."""
 
     async def close(self) -> None:
         """End everything that this engine started."""

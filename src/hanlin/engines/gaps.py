@@ -38,7 +38,7 @@ def encode_gap(request: CompletionRequest, manner: Manner, stop: Sequence[str]) 
         prompt = f"{_PREFIX}{prompt}{_SUFFIX}"
         prompt += f"{request.suffix}{_MIDDLE}" if request.suffix is not None else ""
     body: dict[str, Any] = {
-        "model": manner.model or request.model,
+        "model": manner.there(request.model),
         "prompt": prompt,
         "stream": True,
         "stream_options": {"include_usage": True},

@@ -1,6 +1,6 @@
 """How to speak to one deployment, and what a conversation looks like to its engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,9 @@ from hanlin.types import ChatRequest, Message, Sampling, Tool
 class Manner:
     """How to speak to one deployment.
 
-    `model` is the name sent; "" sends the caller's. `unbilled_tokens` are the prompt tokens of the identity line.
-    `silence_s` is how long the engine may be silent while it answers.
+    `names`, where there is one, says what a caller's name is there; "" leaves it to `model`, and that to the caller's.
+    `unbilled_tokens` are the prompt tokens of the identity line. `silence_s` is how long the engine may be silent while
+    it answers.
     """
 
     profile: EngineProfile
@@ -24,6 +25,18 @@ class Manner:
     unbilled_tokens: int = 0
     silence_s: float = 60.0
     headers: Mapping[str, str] = field(default_factory=dict)
+    names: Callable[[str], str] | None = None
+
+    def there(self, name: str) -> str:
+        """Return what the engine calls the model that a caller names."""
+        return (self.names(name) if self.names is not None else "") or self.model or name
+
+    def leaves_defaults(self, name: str) -> bool:
+        """Whether what the caller leaves open is left to the engine: it knows its own models, and this is one of them.
+
+        Under another name there may be another model, with other defaults than the name promises.
+        """
+        return self.profile.as_asked and self.there(name) == name
 
 
 def lead(messages: Sequence[Message], weights: WeightsProfile) -> tuple[Message, ...]:
@@ -38,15 +51,22 @@ def lead(messages: Sequence[Message], weights: WeightsProfile) -> tuple[Message,
     return (Message("system", f"{weights.identity}\n{system}" if weights.identity else system), *rest)
 
 
-def message_rows(request: ChatRequest) -> list[dict[str, Any]]:
-    """Return the messages as OpenAI chat spells them; reasoning of earlier turns where the call wants it read."""
-    return [_message(message, reasoning=request.thinking.history) for message in request.messages]
+def message_rows(request: ChatRequest, profile: EngineProfile | None = None) -> list[dict[str, Any]]:
+    """Return the messages as OpenAI chat spells them; reasoning of earlier turns where the call wants it read.
+
+    `profile` says where a server looks for that reasoning; templates look for `reasoning_content`.
+    """
+    return [_message(message, request, profile) for message in request.messages]
 
 
-def _message(message: Message, *, reasoning: bool) -> dict[str, Any]:
+def _message(message: Message, request: ChatRequest, profile: EngineProfile | None) -> dict[str, Any]:
     row: dict[str, Any] = {"role": message.role, "content": message.text}
-    if reasoning and message.reasoning:
-        row["reasoning_content"] = message.reasoning
+    if reasoning := _earlier_thoughts(message, request, profile):
+        place = profile.thoughts if profile is not None else "reasoning_content"
+        if place == "content":
+            row["content"] = f"<think>\n{reasoning}\n</think>\n\n{message.text}"
+        else:
+            row[place] = reasoning
     if message.tool_calls:
         row["tool_calls"] = [
             {
@@ -59,6 +79,15 @@ def _message(message: Message, *, reasoning: bool) -> dict[str, Any]:
     if message.tool_call_id:
         row["tool_call_id"] = message.tool_call_id
     return row
+
+
+def _earlier_thoughts(message: Message, request: ChatRequest, profile: EngineProfile | None) -> str:
+    if request.thinking.history and message.reasoning:
+        return message.reasoning
+    if request.thinking.on and message.tool_calls and profile is not None and profile.thoughts_with_calls:
+        # For callers who did not keep them: an empty text counts as missing (earendil-works/pi#4178).
+        return message.reasoning or " "
+    return ""
 
 
 def _object_text(arguments: str) -> str:
@@ -97,14 +126,27 @@ def has_markup(request: ChatRequest) -> bool:
     return bool(offered(request)) or any(message.tool_calls for message in request.messages)
 
 
-def sampled(sampling: Sampling, profile: EngineProfile) -> dict[str, Any]:
-    """Return what is sent with every call and its sampling, in the engine's own names; no limits, no stop texts."""
-    values = {
-        theirs: _value(sampling, ours)
-        for ours, theirs in profile.parameters.items()
-        if ours not in ("max_tokens", "max_completion_tokens", "stop")
-    }
-    return {**profile.fixed, **{name: value for name, value in values.items() if value is not None}}
+_SENT_APART = frozenset({"max_tokens", "max_completion_tokens", "stop"})
+
+
+def sampled(sampling: Sampling, profile: EngineProfile, only: Collection[str] | None = None) -> dict[str, Any]:
+    """Return what is sent with every call and its sampling, in the engine's own names; no limits, no stop texts.
+
+    `only` leaves out the parameters that it does not name.
+    """
+    sent = dict(profile.fixed)
+    for ours, theirs in profile.parameters.items():
+        if ours not in _SENT_APART and (only is None or ours in only) and (value := _value(sampling, ours)) is not None:
+            sent[theirs] = _within(profile, ours, value)
+    return sent
+
+
+def _within(profile: EngineProfile, name: str, value: Any) -> Any:
+    """Return the value nearest to `value` that the engine takes."""
+    if name not in profile.ranges:
+        return value
+    least, most = profile.ranges[name]
+    return min(max(value, least), most)
 
 
 def _value(sampling: Sampling, name: str) -> Any:

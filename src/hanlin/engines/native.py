@@ -4,7 +4,7 @@ A server may have parsed thoughts and calls already, or leave them in its text a
 come out the same. Calls are passed on whole, once their arguments are known to fit.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,39 +13,55 @@ import msgspec
 
 from hanlin.engines.manner import Manner, lead, message_rows, offered, sampled, tool_rows
 from hanlin.engines.markup import Called, Cut
+from hanlin.engines.profiles import EngineProfile
 from hanlin.engines.reading import Reading, with_logprobs
 from hanlin.engines.stages import Stage, flattened
-from hanlin.errors import AnswerUnfit
+from hanlin.errors import AnswerUnfit, InvalidRequest
 from hanlin.types import Burst, ChatRequest, Event, Events, Message, Thinking, ToolChoice, Usage
 
 Send = Callable[[bytes], AsyncGenerator[Burst, None]]
 """Sends a body to the chat endpoint and yields its events as the server means them."""
 
-_REASONS = {"function_call": "tool_calls", "eos": "stop"}
+REASONS = {
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "eos": "stop",
+    "end_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "sensitive": "content_filter",
+    "safety": "content_filter",
+}
+"""The contract's words for what servers say why they stopped; those that say that they failed are read in `frames`."""
+
+_SAYS_THINKING = frozenset(
+    {"enable_thinking", "thinking", "thinking_budget", "reasoning_effort", "preserve_thinking", "clear_thinking"}
+)
+_FORCED = frozenset({"required", "named"})
 
 
-def encode(request: ChatRequest, manner: Manner, stop: Sequence[str] = ()) -> bytes:
+_STREAMED: Mapping[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+def encode(request: ChatRequest, manner: Manner, stop: Sequence[str] = (), *, stream: bool = True) -> bytes:
     """Return the body for the server. `stop` are further stop texts, beside the caller's own."""
     profile = manner.profile
     led = msgspec.structs.replace(request, messages=lead(request.messages, manner.weights))
+    only = request.given if manner.leaves_defaults(request.model) else None
     body: dict[str, Any] = {
-        "model": manner.model or request.model,
-        "messages": message_rows(led),
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        **sampled(request.sampling, profile),
+        "model": manner.there(request.model),
+        "messages": _messages(led, profile),
+        **(_STREAMED if stream and profile.stream_options else {"stream": stream}),
+        **sampled(request.sampling, profile, only),
         **_limits(request, manner),
         **_thinking(request, manner),
     }
     if (stops := [*request.sampling.stop, *stop]) and profile.honours("stop"):
-        body[profile.parameters["stop"]] = stops
-    if request.logprobs:
+        body[profile.parameters["stop"]] = stops[: profile.stops_max or None]
+    if request.logprobs and profile.logprobs:
         body["logprobs"] = True
         body["top_logprobs"] = max(request.top_logprobs, profile.top_logprobs_min)
-    if tools := offered(request):
-        body["tools"] = tool_rows(tools)
-        body["tool_choice"] = _tool_choice(request.tool_choice)
-        body["parallel_tool_calls"] = request.parallel_tool_calls
+    body.update(_tools(request, manner))
     if request.shape is not None:
         body["response_format"] = _response_format(request)
     if request.partial and profile.prefill is not None:
@@ -54,33 +70,68 @@ def encode(request: ChatRequest, manner: Manner, stop: Sequence[str] = ()) -> by
     return msgspec.json.encode(body)
 
 
+def _messages(request: ChatRequest, profile: EngineProfile) -> Any:
+    """Return the messages' rows, or the bytes that they came in where the engine is to be told the very same."""
+    sent = request.sent
+    if sent is not None and sent.messages is request.messages and not request.partial:
+        return sent.raw
+    return message_rows(request, profile)
+
+
 def _limits(request: ChatRequest, manner: Manner) -> dict[str, int]:
     """Return the limits in the server's words."""
-    sampling, profile = request.sampling, manner.profile
+    sampling, parameters = request.sampling, manner.profile.parameters
     answer, whole = sampling.max_tokens, sampling.max_completion_tokens
-    if profile.max_tokens_covers == "answer":
+    if manner.profile.max_tokens_covers == "answer" and "max_completion_tokens" in parameters:
         limits = {"max_tokens": answer, "max_completion_tokens": whole}
-        return {profile.parameters[name]: limit for name, limit in limits.items() if limit is not None}
-    if request.thinking.on:
+        return {parameters[name]: limit for name, limit in limits.items() if limit is not None}
+    if request.thinking.on and manner.profile.max_tokens_covers == "all":
         answer = None  # counted here, so that thoughts do not use it up
     limit = min((one for one in (answer, whole) if one is not None), default=None)
-    return {} if limit is None else {profile.parameters["max_tokens"]: limit}
+    return {} if limit is None else {parameters["max_tokens"]: limit}
 
 
 def _thinking(request: ChatRequest, manner: Manner) -> dict[str, Any]:
-    switch, thinking = manner.profile.thinking, request.thinking
-    if switch is None:
+    switch, thinking = manner.profile.switch_for(manner.there(request.model)), request.thinking
+    nothing_said = not request.given & _SAYS_THINKING and not request.partial
+    if switch is None or (nothing_said and manner.leaves_defaults(request.model)):
         return {}
     if not thinking.on:
         return switch.off
     told = dict(switch.on)
-    if switch.budget and thinking.budget_tokens is not None:
-        told[switch.budget] = thinking.budget_tokens
-    elif switch.effort and thinking.effort:
-        told[switch.effort] = thinking.effort
     if thinking.history:
         told.update(switch.history)
+    if switch.budget and thinking.budget_tokens is not None:
+        _put(told, switch.budget, thinking.budget_tokens)
+    elif switch.effort and thinking.effort:
+        _put(told, switch.effort, thinking.effort)
     return told
+
+
+def _put(fields: dict[str, Any], path: str, value: Any) -> None:
+    """Set the field that a path such as `reasoning.effort` names, in tables of its own."""
+    name, _, rest = path.partition(".")
+    if not rest:
+        fields[name] = value
+        return
+    fields[name] = dict(fields.get(name, {}))
+    _put(fields[name], rest, value)
+
+
+def _tools(request: ChatRequest, manner: Manner) -> dict[str, Any]:
+    """Return the tools and the choice among them.
+
+    A choice that the server does not know becomes the nearest that it does, of the tools that count.
+    """
+    tools, choice, known = offered(request), request.tool_choice, manner.profile.tool_choices
+    if not tools:
+        return {}
+    if choice.mode not in known:
+        if choice.mode == "named":
+            tools = tuple(tool for tool in tools if tool.name == choice.name)
+        choice = ToolChoice("required" if choice.mode in _FORCED and "required" in known else "auto")
+    parallel = {"parallel_tool_calls": request.parallel_tool_calls} if manner.profile.parallel_tool_calls else {}
+    return {"tools": tool_rows(tools), "tool_choice": _tool_choice(choice), **parallel}
 
 
 def _tool_choice(choice: ToolChoice) -> Any:
@@ -98,6 +149,20 @@ def _response_format(request: ChatRequest) -> dict[str, Any]:
         "type": "json_schema",
         "json_schema": {"name": shape.name or "answer", "strict": True, "schema": shape.schema},
     }
+
+
+class _Suffixes:
+    """What is new in pieces of a stream each of which holds the whole text so far."""
+
+    def __init__(self) -> None:
+        self._seen = ""
+
+    def new(self, text: str) -> str:
+        if not text.startswith(self._seen):
+            self._seen += text  # after all, only what is new
+            return text
+        new, self._seen = text[len(self._seen) :], text
+        return new
 
 
 @dataclass
@@ -124,7 +189,10 @@ class NativeAnswer:
         self._answering = False  # words of the answer have come
         self._answer_pieces = 0
         self._reason: str | None = None
-        self._usage: Usage | None = None
+        self._usage: Usage | None = None  # of the calls that are over
+        self._counted: Usage | None = None  # of the call that is under way, as it was last told
+        repeats = manner.profile.repeats_itself(manner.there(request.model))
+        self._suffixes = _Suffixes() if repeats else None
 
     async def events(self) -> Events:
         """Yield the choice's events, then its usage where the server counts. Raises AnswerUnfit."""
@@ -138,6 +206,7 @@ class NativeAnswer:
             thoughts = len(self._thoughts)
             self._over_budget = False
             yield self._leg(self._with_thoughts_ended())
+            self._settle()
             self._usage = self._usage and _with_thoughts(self._usage, thoughts)
         self._reading.limited = self._reason == "length"
         yield [*self._reading.close(), *self._told_calls()]
@@ -145,12 +214,20 @@ class NativeAnswer:
             yield self._mended(self._reading.to_mend)
         reason = "tool_calls" if self._reading.calls and not self._reading.limited else self._reason
         yield [Event(finish_reason="stop" if reason == "tool_calls" and not self._reading.calls else reason)]
+        self._settle()
         if self._usage is not None:
             yield [Event(usage=self._usage)]
+
+    def _settle(self) -> None:
+        """Count in what the last call came to. Some servers tell its usage again and again; the last time is right."""
+        if self._counted is not None:
+            self._usage = self._counted if self._usage is None else _together(self._usage, self._counted)
+            self._counted = None
 
     async def _leg(self, request: ChatRequest) -> Stage:
         """Run one call of the server. It is left at a limit that only we keep: of its thoughts, or of the answer."""
         self._reason = None
+        self._settle()
         async with aclosing(self._send(encode(request, self._manner, self._stop))) as bursts:
             async for burst in bursts:
                 events: list[Event] = []
@@ -169,8 +246,9 @@ class NativeAnswer:
 
     def _is_one_thought_too_many(self, event: Event) -> bool:
         """Whether thoughts go on beyond their budget, on a server that keeps none. A piece counts as a token."""
-        switch, budget = self._manner.profile.thinking, self._request.thinking.budget_tokens
-        kept_here = switch is not None and not switch.budget and self._manner.profile.prefill is not None
+        profile, budget = self._manner.profile, self._request.thinking.budget_tokens
+        switch, prefill = profile.thinking, profile.prefill
+        kept_here = switch is not None and not switch.budget and prefill is not None and prefill.thoughts
         full = budget is not None and len(self._thoughts) >= budget and not self._answering
         return kept_here and full and bool(event.reasoning or event.text) and self._still_thinks(event)
 
@@ -198,16 +276,16 @@ class NativeAnswer:
 
     def _read(self, event: Event) -> list[Event]:
         if event.usage is not None:
-            self._usage = event.usage if self._usage is None else _together(self._usage, event.usage)
+            self._counted = event.usage
             return []
         if event.finish_reason is not None:
-            self._reason = _REASONS.get(event.finish_reason, event.finish_reason)
+            self._reason = REASONS.get(event.finish_reason, event.finish_reason)
         events: list[Event] = []
         if event.reasoning:
             self._thoughts.append(event.reasoning)
             events.append(Event(reasoning=event.reasoning))
-        if event.text:
-            read = self._reading.feed(event.text)
+        if text := self._suffixes.new(event.text) if self._suffixes is not None else event.text:
+            read = self._reading.feed(text)
             self._thoughts += [one.reasoning for one in read if one.reasoning]
             self._answering = self._answering or any(one.text for one in read)
             self._answer_pieces += self._answering
@@ -239,21 +317,27 @@ class NativeAnswer:
             tools=tuple(tool for tool in self._request.tools if tool.name in names),
             tool_choice=ToolChoice("named", names[0]) if len(names) == 1 else ToolChoice(),
             thinking=Thinking(),
+            given=self._request.given | {"enable_thinking"},  # said on the caller's behalf
         )
         calls = self._reading.calls
         self._told.clear()
+        self._settle()
         yield self._silently(again)
         yield self._told_calls()
         if self._reading.calls == calls:
             raise AnswerUnfit(f"the model's call of {' or '.join(names)} has no arguments that fit")
 
     async def _silently(self, request: ChatRequest) -> Stage:
-        async with aclosing(self._send(encode(request, self._manner, self._stop))) as bursts:
-            async for burst in bursts:
-                for event in burst:
-                    if event.call is not None or event.usage is not None:
-                        self._read(event)
-                yield []
+        try:
+            async with aclosing(self._send(encode(request, self._manner, self._stop))) as bursts:
+                async for burst in bursts:
+                    for event in burst:
+                        if event.call is not None or event.usage is not None:
+                            self._read(event)
+                    yield []
+        except InvalidRequest as refusal:
+            # The caller's own request was fine: it is this one that models refuse which always think, for instance.
+            raise AnswerUnfit(f"the model's call has no arguments that fit, and {refusal.message}") from refusal
 
 
 def _with_thoughts(usage: Usage, thoughts: int) -> Usage:

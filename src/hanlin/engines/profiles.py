@@ -1,32 +1,46 @@
 """The profiles of engines and weights, read from `profiles.toml`."""
 
 import re
-import tomllib
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib import resources
 from typing import Any, Literal
 
 import msgspec
 
+from hanlin.engines import tables
 from hanlin.errors import StartupError
+
+ToolForm = Literal["auto", "none", "required", "named"]
+Failing = Literal["busy", "unavailable", "refused", "invalid", "failed"]
+"""What a server's error means: its limits are reached, it cannot answer now, it does not take our key or know the
+model, the request is wrong, or something broke."""
 
 
 class ThinkingSwitch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a server is told to think: what is sent to switch it `on` and `off`, and under which names limits travel."""
+    """How a server is told to think: what is sent to switch it `on` and `off`, and under which names limits travel.
 
-    on: dict[str, Any]
+    `budget` and `effort` may be paths (`reasoning.effort`). `models` are names or patterns, as the server calls its
+    models, of those that can be told so: others refuse the switch, or have none.
+    """
+
+    on: dict[str, Any] = {}
     off: dict[str, Any] = {}
     budget: str = ""
     effort: str = ""
     history: dict[str, Any] = {}
+    models: tuple[str, ...] = ("*",)
 
 
 class Prefill(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a server is told to continue the assistant's last message: fields of that `message`, fields of the `body`."""
+    """How a server is told to continue the assistant's last message: fields of that `message`, fields of the `body`.
+
+    `thoughts`: the prefix goes into the prompt as it is, so that it may hold thoughts that are to be left at that.
+    """
 
     message: dict[str, Any] = {}
     body: dict[str, Any] = {}
+    thoughts: bool = False
 
 
 class EngineProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,17 +57,37 @@ class EngineProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     thinks: Literal["maybe", "never"] = "maybe"
     prompts: bool = False
     completions: bool = False
+    whole: bool = False
     tools: bool = False
     shapes: tuple[Literal["json_object", "json_schema"], ...] = ()
     prefill: Prefill | None = None
     thinking: ThinkingSwitch | None = None
+    switches: tuple[ThinkingSwitch, ...] = ()
     max_tokens_covers: Literal["answer", "all"] = "all"
+    as_asked: bool = False
+    ranges: dict[str, tuple[float, float]] = {}
+    stops_max: int = 0
+    stream_options: bool = True
+    tool_choices: tuple[ToolForm, ...] = ("auto", "none", "required", "named")
+    parallel_tool_calls: bool = True
+    thoughts: Literal["reasoning_content", "reasoning", "content"] = "reasoning_content"
+    thoughts_with_calls: bool = False
+    cumulative: tuple[str, ...] = ()
+    codes: dict[str, Failing] = {}
 
     def honours(self, name: str) -> bool:
         """Say whether the wire parameter `name` reaches the engine and has its effect there."""
         if name in ("logprobs", "top_logprobs"):
             return self.logprobs
         return name in self.parameters
+
+    def takes_choice(self, form: ToolForm) -> bool:
+        """Whether a choice of tools of this form is kept as it is, and not by the nearest that the engine knows."""
+        return self.prompts or form in self.tool_choices
+
+    def takes_stops(self, count: int) -> bool:
+        """Whether so many stop texts are kept."""
+        return self.honours("stop") and (not self.stops_max or count <= self.stops_max)
 
     @property
     def can_think(self) -> bool:
@@ -77,7 +111,23 @@ class EngineProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def can_limit_thinking(self) -> bool:
         """Whether a budget of reasoning tokens is kept: by the engine, or by cutting it off and having it continue."""
-        return self.can_think and (self.can_continue or (self.thinking is not None and bool(self.thinking.budget)))
+        keeps = self.prompts or (self.prefill is not None and self.prefill.thoughts)
+        return self.can_think and (keeps or (self.thinking is not None and bool(self.thinking.budget)))
+
+    def switch_for(self, model: str) -> ThinkingSwitch | None:
+        """Return how a model, by its name there, is told to think; None for one that cannot be told."""
+        for switch in self.switches:
+            if _any_fits(switch.models, model):
+                return switch
+        return self.thinking if self.thinking is not None and _any_fits(self.thinking.models, model) else None
+
+    def repeats_itself(self, model: str) -> bool:
+        """Whether each piece of a model's stream holds the whole text so far."""
+        return _any_fits(self.cumulative, model)
+
+
+def _any_fits(patterns: Iterable[str], name: str) -> bool:
+    return any(pattern == "*" or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class GapTags(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,7 +209,7 @@ class Profiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def for_weights(self, repository: str) -> WeightsProfile:
         """Return the profile of a published model's weights."""
         for profile in self.weights.values():
-            if any(fnmatchcase(repository, pattern) for pattern in profile.repositories):
+            if _any_fits(profile.repositories, repository):
                 return profile
         return WeightsProfile()
 
@@ -167,5 +217,5 @@ class Profiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def profiles() -> Profiles:
     """Return the packaged profiles."""
-    text = resources.files("hanlin.engines").joinpath("profiles.toml").read_text(encoding="utf-8")
-    return msgspec.convert(tomllib.loads(text), Profiles)
+    read = tables.read("profiles.toml")
+    return msgspec.convert({**read, "engine": tables.built(read["engine"])}, Profiles)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from hanlin.engines.weights.errors import size
 from hanlin.home import Running
-from hanlin.service.neighbours import Neighbour, deployment_toml
+from hanlin.service.neighbours import Neighbour, deployment_toml, is_used
 from hanlin.settings import Settings
 from hanlin.words import say
 
@@ -300,10 +300,13 @@ def _neighbours(facts: Facts) -> Iterator[Finding]:
         more = len(one.models) - 3
         models = ", ".join(one.models[:3]) + (say(f" and {more} more", f" 等 {len(one.models)} 个") if more > 0 else "")
         detail = f"{one.url}: {models or say('no model is loaded', '没有加载模型')}"
-        used = any(row.url.rstrip("/") == one.url.rstrip("/") for row in facts.settings.deployment)
+        used = is_used(one, facts.settings.deployment)
         if used:
             detail += say(" (used by a [[deployment]])", "（已被 [[deployment]] 使用）")
-        add = say("to let it answer, add to hanlin.toml:", "如需由它回答，请在 hanlin.toml 中添加：")
+        add = say(
+            "to let it answer, add to hanlin.toml (`--write` does it):",
+            "如需由它回答，请在 hanlin.toml 中添加（`--write` 可代为写入）：",
+        )
         remedy = "" if used or not one.models else f"{add}\n{deployment_toml(one)}"
         yield Finding("neighbour", Level.OK, one.title, detail, remedy)
 

@@ -8,23 +8,30 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
 
+from hanlin.engines.upstreams import upstreams
+from hanlin.settings import DeploymentRow
+
 _PATIENCE_S = 1.0
-_LIMIT_BYTES = 4 * 1024 * 1024
+LIMIT_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A server that was found. `url` is what a `[[deployment]]` takes; `context_tokens` is 0 when it does not say."""
+    """A server that was found. `url` is what a `[[deployment]]` takes; `context_tokens` is 0 when it does not say.
+
+    `upstream` is the row of `engines/upstreams.toml` that knows how to speak to it.
+    """
 
     title: str
     url: str
     models: tuple[str, ...]
     context_tokens: int = 0
-    profile: str = "openai"
+    upstream: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class KnownServer:
     path: str
     read: Callable[[bytes], Contents | None]
     base: str = "/v1"
-    profile: str = "openai"
+    upstream: str = ""
 
 
 class _Tag(msgspec.Struct):
@@ -112,13 +119,18 @@ def read_models(owner: str) -> Callable[[bytes], Contents | None]:
     return read
 
 
-# llama.cpp's server takes chat calls without /v1, too, and its counting only without it.
+def _known(upstream: str, path: str, read: Callable[[bytes], Contents | None]) -> KnownServer:
+    row = upstreams()[upstream]
+    address = urlsplit(row.url)
+    return KnownServer(row.title, address.port or 80, path, read, address.path, upstream)
+
+
 KNOWN = (
-    KnownServer("Ollama", 11434, "/api/tags", read_tags),
-    KnownServer("vLLM", 8000, "/v1/models", read_models("vllm")),
-    KnownServer("llama-server", 8080, "/props", read_props, base="", profile="llama"),
-    KnownServer("LM Studio", 1234, "/v1/models", read_models("")),
-    KnownServer("SGLang", 30000, "/v1/models", read_models("sglang")),
+    _known("ollama", "/api/tags", read_tags),
+    _known("vllm", "/v1/models", read_models("vllm")),
+    _known("llama-server", "/props", read_props),
+    _known("lmstudio", "/v1/models", read_models("")),
+    _known("sglang", "/v1/models", read_models("sglang")),
 )
 
 
@@ -138,26 +150,40 @@ async def _look(client: httpx2.AsyncClient, server: KnownServer, patience_s: flo
                 return None
             async for chunk in response.aiter_bytes():
                 body += chunk
-                if len(body) > _LIMIT_BYTES:
+                if len(body) > LIMIT_BYTES:
                     return None
     except (httpx2.HTTPError, TimeoutError):
         return None
     contents = server.read(bytes(body))
     if contents is None:
         return None
-    return Neighbour(server.title, address + server.base, contents.models, contents.context_tokens, server.profile)
+    return Neighbour(server.title, address + server.base, contents.models, contents.context_tokens, server.upstream)
 
 
-def deployment_toml(neighbour: Neighbour) -> str:
+def is_used(neighbour: Neighbour, rows: Sequence[DeploymentRow]) -> bool:
+    """Whether one of the `[[deployment]]` rows is for this neighbour, by its address or as its upstream."""
+    address = neighbour.url.rstrip("/")
+    return any(
+        row.url.rstrip("/") == address or (not row.url and bool(row.upstream) and row.upstream == neighbour.upstream)
+        for row in rows
+    )
+
+
+def deployment_toml(neighbour: Neighbour, name: str = "") -> str:
     """Return the `[[deployment]]` table that lets a neighbour's first model answer every chat name."""
     fields: Mapping[str, object] = {
-        "name": re.sub(r"[^a-z0-9]+", "-", neighbour.title.lower()),
+        "name": name or name_of(neighbour),
+        **({"upstream": neighbour.upstream} if neighbour.upstream else {}),
         "url": neighbour.url,
         "model": neighbour.models[0] if neighbour.models else "",
         "serves": ["*"],
-        **({"profile": neighbour.profile} if neighbour.profile != "openai" else {}),
         **({"context_tokens": neighbour.context_tokens} if neighbour.context_tokens else {}),
     }
-    # JSON's strings, numbers and arrays of strings are TOML's as well.
+    # JSON's strings, numbers and arrays of strings are TOML's as well, but for one character.
     lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
-    return "\n".join(("[[deployment]]", *lines))
+    return "\n".join(("[[deployment]]", *lines)).replace("\x7f", "\\u007f")
+
+
+def name_of(neighbour: Neighbour) -> str:
+    """Return what a neighbour's deployment is called."""
+    return re.sub(r"[^a-z0-9]+", "-", neighbour.title.lower())

@@ -71,7 +71,9 @@ def given(fields: Fields) -> frozenset[str]:
 
 def value(name: str, fields: Fields) -> Any:
     """Return a field's value, None when it is absent."""
-    raw = fields.get(name, b"null")
+    raw = fields.get(name)
+    if raw is None:
+        return None
     try:
         return msgspec.json.decode(raw)
     except _UNREADABLE as error:
@@ -89,6 +91,8 @@ def model(fields: Fields) -> str:
 
 def numbers(fields: Fields, names: Collection[str] = NUMBERS) -> dict[str, Any]:
     """Return the numeric parameters that were sent, among `names`."""
+    if NUMBERS.keys().isdisjoint(fields):
+        return {}
     return {name: _number(name, fields) for name in NUMBERS if name in names and fields.get(name, b"null") != b"null"}
 
 

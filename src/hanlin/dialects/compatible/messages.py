@@ -31,6 +31,7 @@ class Conversation:
 
     messages: tuple[Message, ...] = ()
     partial: bool = False
+    plain: bool = True  # nothing but roles and texts, as every engine takes them
     marks: set[str] = field(default_factory=set)
 
 
@@ -45,11 +46,20 @@ def read(fields: Fields) -> Conversation:
         raise InvalidRequest("[] is too short - 'messages'", param="messages")
     found = Conversation()
     found.messages = tuple(_message(row, position, rows, found) for position, row in enumerate(rows))
+    found.plain = found.plain and _says_each_once(fields["messages"], len(rows))
     if not any(message.role == "user" for message in found.messages):
         raise InvalidRequest("The input messages do not contain elements with the role of user.", param="messages")
     if found.messages[-1].role not in ("user", "tool") and not found.partial:
         raise LastMessageNotUser(found.messages[-1].role)
     return found
+
+
+def _says_each_once(raw: bytes, count: int) -> bool:
+    """Whether each row names its fields once: of two `content`s an engine might read the one that nobody here has.
+
+    Within a text the quotes around a name are escaped, so what is counted are names, and texts that are such a word.
+    """
+    return raw.count(b'"role"') == count == raw.count(b'"content"')
 
 
 def _message(row: Any, position: int, rows: Sequence[Any], found: Conversation) -> Message:
@@ -71,6 +81,7 @@ def _message(row: Any, position: int, rows: Sequence[Any], found: Conversation) 
     known = _MESSAGE_FIELDS | _ECHOES if role == "assistant" else _MESSAGE_FIELDS
     found.marks.update(f"messages.{name}" for name, held in row.items() if name not in known and held is not None)
     content = row.get("content")
+    found.plain = found.plain and len(row) == 2 and isinstance(content, str) and _ROLES[role] == role != "tool"
     if content is None and calls:
         content = ""
     if content is None:
