@@ -5,6 +5,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from hanlin.engines.chat import ChatEngine
+from hanlin.engines.engine import Counters
 from hanlin.engines.llama import Orders
 from hanlin.engines.manner import Manner
 from hanlin.engines.profiles import WeightsProfile, profiles
@@ -61,6 +62,9 @@ class EmbeddedEngine:
 
     def trouble(self) -> str | None:
         return f"{self.orders.name}: {self.state}" if isinstance(self.state, Exited) else None
+
+    def counters(self) -> Counters:
+        return Counters(self.supervisor.restarts, self._client.open_connections)
 
     async def close(self) -> None:
         await self.supervisor.stop()

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from hanlin.engines.engine import Counters
 from hanlin.types import Burst, ChatRequest, CompletionRequest, Event, Events, Message, Usage
 
 HANG: Final = None
@@ -79,6 +80,9 @@ class ScriptedEngine:
 
     def trouble(self) -> str | None:
         return None
+
+    def counters(self) -> Counters:
+        return Counters()
 
     async def close(self) -> None:
         self.closed = True
