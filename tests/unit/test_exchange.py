@@ -2,19 +2,21 @@
 
 import asyncio
 import logging
+import time
 import uuid
+from email.utils import parsedate_to_datetime
 
 import pytest
 
 from hanlin.errors import BodyTooLarge, EngineUnavailable
 from hanlin.http.exchange import Gone
-from tests.asgi import Peer
+from tests.http_peer import Peer
 
 
 async def test_a_body_is_read_to_its_end_however_it_is_cut() -> None:
     """Servers hand bodies over in pieces of their own choice."""
-    assert await Peer(b"he", b"", b"llo").exchange().body(100) == b"hello"
-    assert await Peer().exchange().body(100) == b""
+    assert await (await Peer(b"he", b"", b"llo").exchange()).body(100) == b"hello"
+    assert await (await Peer().exchange()).body(100) == b""
 
 
 @pytest.mark.parametrize("size", [9, 10])
@@ -22,7 +24,7 @@ async def test_a_body_may_be_as_large_as_the_limit(size: int) -> None:
     """The limit itself is inside."""
     peer = Peer(b"x" * size, headers={"content-length": str(size)})
 
-    assert len(await peer.exchange().body(10)) == size
+    assert len(await (await peer.exchange()).body(10)) == size
 
 
 async def test_a_body_that_says_it_is_too_large_is_refused_unread() -> None:
@@ -30,7 +32,7 @@ async def test_a_body_that_says_it_is_too_large_is_refused_unread() -> None:
     peer = Peer(b"", headers={"content-length": "11"}, finish_body=False)
 
     with pytest.raises(BodyTooLarge, match="max bytes to request body : 10"):
-        await peer.exchange().body(10)
+        await (await peer.exchange()).body(10)
 
 
 async def test_a_body_that_does_not_say_how_large_it_is_is_refused_as_soon_as_it_is_too_large() -> None:
@@ -39,7 +41,7 @@ async def test_a_body_that_does_not_say_how_large_it_is_is_refused_as_soon_as_it
 
     async with asyncio.timeout(10):
         with pytest.raises(BodyTooLarge):
-            await peer.exchange().body(10)
+            await (await peer.exchange()).body(10)
 
 
 async def test_a_client_that_leaves_while_it_sends_is_gone() -> None:
@@ -48,7 +50,7 @@ async def test_a_client_that_leaves_while_it_sends_is_gone() -> None:
     peer.hang_up()
 
     with pytest.raises(Gone):
-        await peer.exchange().body(10)
+        await (await peer.exchange()).body(10)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ async def test_the_key_is_the_bearer_token(header: str | None, key: str | None) 
     """The scheme's case does not matter, any other scheme is no key."""
     peer = Peer(headers={"authorization": header} if header is not None else {})
 
-    assert peer.exchange().bearer() == key
+    assert (await peer.exchange()).bearer() == key
 
 
 async def test_work_that_ends_before_the_client_leaves_has_its_result() -> None:
@@ -78,9 +80,9 @@ async def test_work_that_ends_before_the_client_leaves_has_its_result() -> None:
     async def fails() -> None:
         raise EngineUnavailable("loading")
 
-    assert await Peer().exchange().unless_gone(asyncio.sleep(0, "done")) == "done"
+    assert await (await Peer().exchange()).unless_gone(asyncio.sleep(0, "done")) == "done"
     with pytest.raises(EngineUnavailable):
-        await Peer().exchange().unless_gone(fails())
+        await (await Peer().exchange()).unless_gone(fails())
 
 
 async def test_a_client_that_hangs_up_cancels_the_work_for_it() -> None:
@@ -96,7 +98,7 @@ async def test_a_client_that_hangs_up_cancels_the_work_for_it() -> None:
             await asyncio.sleep(0)
             log.append("cleaned up")
 
-    exchange = peer.exchange()
+    exchange = await peer.exchange()
     await exchange.body(10)
     async with asyncio.timeout(10):
         with pytest.raises(Gone):
@@ -108,18 +110,20 @@ async def test_a_client_that_hangs_up_cancels_the_work_for_it() -> None:
 async def test_an_answer_has_its_length_its_type_and_an_id_that_finds_its_log_lines() -> None:
     """spec/surfaces.md §9: always send `x-request-id`."""
     peer = Peer()
-    exchange = peer.exchange()
+    exchange = await peer.exchange()
     exchange.extra_headers["x-more"] = "1"
 
     await exchange.answer(418, b"{}")
 
     assert (peer.status, peer.body, peer.ended) == (418, b"{}", True)
+    assert abs(parsedate_to_datetime(peer.headers.pop("date")).timestamp() - time.time()) < 10
     assert peer.headers == {
         "content-type": "application/json",
         "x-request-id": exchange.id,
         "x-more": "1",
         "content-length": "2",
     }
+    assert len(peer.line.pieces) == 1
     assert uuid.UUID(exchange.id)
 
 
@@ -127,10 +131,12 @@ async def test_every_request_has_an_id_of_its_own() -> None:
     """Also when a client sends one: two requests must never share their log lines."""
     peer = Peer(headers={"x-request-id": "mine"})
 
-    ids = {peer.exchange().id for _ in range(3)}
+    ids = [(await peer.exchange()).id for _ in range(300)]
 
-    assert len(ids) == 3
+    assert len(set(ids)) == 300
     assert "mine" not in ids
+    assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in ids} == {(4, uuid.RFC_4122)}
+    assert [str(uuid.UUID(one)) for one in ids] == ids
 
 
 @pytest.mark.parametrize(
@@ -140,7 +146,7 @@ async def test_every_request_has_an_id_of_its_own() -> None:
 async def test_what_a_header_cannot_carry_is_encoded(value: str, sent: str) -> None:
     """A line end in a value would be a header of its own: names come from requests and from configuration."""
     peer = Peer()
-    exchange = peer.exchange()
+    exchange = await peer.exchange()
     exchange.extra_headers["x-value"] = value
 
     await exchange.answer(200, b"")
@@ -154,8 +160,8 @@ async def test_a_request_leaves_one_line_that_holds_no_secret(
 ) -> None:
     """What came, what went, by whom; never a key, a prompt or an answer, and no line of the client's making."""
     caplog.set_level(logging.INFO, "hanlin.http")
-    peer = Peer(b"a prompt", path="/v1/x\nINFO forged", headers={"authorization": "Bearer sk-secret"})
-    exchange = peer.exchange()
+    peer = Peer(b"a prompt", path="/v1/x%0AINFO", headers={"authorization": "Bearer sk-secret"})
+    exchange = await peer.exchange()
     exchange.extra_headers["x-hanlin-served-by"] = "stand-in; small"
     exchange.problem = EngineUnavailable("loading") if status >= 400 else None
     await exchange.answer(status, b"an answer")
@@ -164,7 +170,7 @@ async def test_a_request_leaves_one_line_that_holds_no_secret(
 
     (record,) = caplog.records
     assert record.levelname == level
-    assert record.message.startswith(f"POST '/v1/x\\nINFO forged' {status} ")
+    assert record.message.startswith(f"POST '/v1/x%0AINFO' {status} ")
     assert exchange.id in record.message
     assert "by stand-in; small" in record.message
     assert ("ModelUnavailable" in record.message) is (status >= 400)
@@ -175,7 +181,7 @@ async def test_a_request_leaves_one_line_that_holds_no_secret(
 async def test_probes_leave_no_line_in_a_usual_log(path: str, caplog: pytest.LogCaptureFixture) -> None:
     """They come every few seconds and say nothing new."""
     caplog.set_level(logging.INFO, "hanlin.http")
-    exchange = Peer(method="GET", path=path).exchange()
+    exchange = await Peer(method="GET", path=path).exchange()
     await exchange.answer(503, b"{}")
 
     exchange.log()

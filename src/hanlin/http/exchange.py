@@ -2,56 +2,102 @@
 
 import asyncio
 import logging
+import os
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
-from hanlin.errors import BodyTooLarge, HanlinError
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from hanlin.dialects.compatible.errors import error
+from hanlin.errors import HanlinError, InvalidRequest
+from hanlin.http import timings
+from hanlin.http.accounts import Account
+from hanlin.http.channel import Channel, Gone
+from hanlin.http.heads import head
+from hanlin.http.timings import Phases
+from hanlin.service.records import CallRecord
 
 Result = TypeVar("Result")
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream;charset=UTF-8"
 
-PROBES = ("/ready", "/health")
+PROBES = ("/ready", "/health", "/metrics")
 
 log = logging.getLogger("hanlin.http")
 
+_DRAWN_AT_ONCE = 256
 
-class Gone(Exception):
-    """The client hung up; there is nobody to answer."""
+
+def _ids() -> Iterator[str]:
+    """Yield random UUIDs (RFC 9562 §5.4), each written once; `uuid.uuid4` takes five times as long."""
+    variants = {f"{digit:x}": "89ab"[digit & 3] for digit in range(16)}
+    while True:
+        drawn = os.urandom(16 * _DRAWN_AT_ONCE).hex()
+        for at in range(0, len(drawn), 32):
+            digits = drawn[at : at + 32]
+            variant = variants[digits[16]]
+            yield f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+new_id = _ids().__next__
+"""Return an id that finds the log lines of one request."""
 
 
 class Exchange:
-    """A request as ASGI hands it over, and the one response to it."""
+    """A request as its connection hands it over, and the one response to it."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
-        self.id = str(uuid.uuid4())
+    __slots__ = (
+        "_channel",
+        "account",
+        "began",
+        "began_unix_s",
+        "created",
+        "extra_headers",
+        "headers",
+        "id",
+        "method",
+        "path",
+        "phases",
+        "problem",
+        "statement",
+        "status",
+    )
+
+    def __init__(self, channel: Channel) -> None:
+        self.method = channel.method
+        self.path = channel.path
+        self.headers = channel.headers
+        self.id = new_id()
         self.began = time.monotonic()
-        self.created = int(time.time())
+        self.began_unix_s = time.time()
+        self.created = int(self.began_unix_s)
         self.status = 0
         self.extra_headers: dict[str, str] = {}
+        self.statement: Callable[[], Mapping[str, str]] = dict  # headers that are known only when the answer begins
+        self.phases = Phases(self.began)
         self.problem: HanlinError | None = None
-        self._receive = receive
-        self._send = send
+        self.account: Account | None = None  # of requests that are counted
+        self._channel = channel
 
     @property
     def started(self) -> bool:
         """Whether the response's status has left."""
         return self.status != 0
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client has hung up. What is written to it from then on is dropped."""
+        return self._channel.gone
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the client reads more slowly than it is written to, so that `write` would wait."""
+        return self._channel.write_paused
+
     def header(self, name: str) -> str | None:
         """Return a request header; `name` in lower case."""
         value = self.headers.get(name.encode())
-        return value.decode("latin-1") if value is not None else None
+        return value.decode("latin-1").rstrip() if value is not None else None
 
     def bearer(self) -> str | None:
         """Return the key of the request, None when there is none."""
@@ -59,76 +105,89 @@ class Exchange:
         return key.strip() or None if scheme.lower() == "bearer" else None
 
     async def body(self, limit_bytes: int) -> bytes:
-        """Return the request's body. Raises BodyTooLarge as soon as it is, and Gone when the client leaves."""
-        length = self.header("content-length") or ""
-        if length.isdecimal() and int(length) > limit_bytes:
-            raise BodyTooLarge(limit_bytes)
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise Gone
-            part = message.get("body", b"")
-            size += len(part)
-            if size > limit_bytes:
-                raise BodyTooLarge(limit_bytes)
-            parts.append(part)
-            if not message.get("more_body", False):
-                return b"".join(parts)
+        """Return the request's body, once. Raises BodyTooLarge as soon as it is, and Gone when the client leaves."""
+        return await self._channel.body(limit_bytes)
 
     async def unless_gone(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work` and return its result; when the client hangs up first, cancel it and raise Gone."""
-        task = asyncio.create_task(work)
-        leaving = asyncio.create_task(self._left())
+        channel = self._channel
+        if channel.gone:
+            work.close()
+            raise Gone
+        task = channel.watched = asyncio.current_task()
         try:
-            await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise Gone
-            return task.result()
+            return await work
+        except asyncio.CancelledError:
+            # Whoever else cancels the call, as a service that ends does, means more than this work.
+            if channel.gone and task is not None and not task.uncancel():
+                raise Gone from None
+            raise
         finally:
-            task.cancel()
-            leaving.cancel()
-            await asyncio.wait((task, leaving))
+            channel.watched = None
 
-    async def _left(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def begin(self, status: int, content_type: str, length: int | None = None) -> None:
+        """Begin the response: `extra_headers` go with it, and its head leaves with the first bytes of its body."""
+        self.status = status
+        headers = self.extra_headers
+        headers.update(self.statement())
+        if timings.asked(self.header(timings.ASKED_BY)):
+            headers[timings.HEADER] = self.phases.header()
+        self._channel.begin(head(status, content_type, self.id, int(time.time()), headers), length)
+
+    def push(self, data: bytes) -> None:
+        """Send a piece of the body at once, also to a reader that is slow."""
+        self._channel.push(data)
+
+    def finish(self, data: bytes = b"") -> None:
+        """Send the last piece of the body and its end."""
+        self._channel.end(data)
 
     async def start(self, status: int, content_type: str) -> None:
-        """Send the status and the headers; `extra_headers` go with them."""
-        self.status = status
-        headers = {"content-type": content_type, "x-request-id": self.id, **self.extra_headers}
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [(name.encode(), _header_value(value)) for name, value in headers.items()],
-            }
-        )
+        """Begin a response of many pieces."""
+        self.begin(status, content_type)
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body; returns once it is taken, so a slow reader slows its writer."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._channel.push(data)
+        if self._channel.write_paused:
+            await self._channel.drained()
+
+    async def drained(self) -> None:
+        """Return when a slow reader has caught up, or is gone."""
+        await self._channel.drained()
 
     async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        self._channel.end()
 
     async def answer(self, status: int, body: bytes, content_type: str = JSON) -> None:
         """Send a whole response."""
-        self.extra_headers["content-length"] = str(len(body))
-        await self.start(status, content_type)
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        self.begin(status, content_type, len(body))
+        self._channel.end(body)
+
+    def record(self) -> CallRecord | None:
+        """Return what became of this request, None for those that are not counted."""
+        if self.account is None:
+            return None
+        self.phases.mark("end")
+        return self.account.record(
+            request_id=self.id,
+            began_unix_s=self.began_unix_s,
+            phases_s=self.phases.ends_s,
+            status=self.status,
+            problem=self.problem,
+        )
 
     def log(self) -> None:
         """Write the request's line: what came, what went, how long it took. Never a key, a prompt or an answer."""
+        if not log.isEnabledFor(importance := self._importance()):
+            return
         took_ms = round((time.monotonic() - self.began) * 1000)
         what = f"{self.method} {self.path[:200]!r} {self.status} {took_ms} ms {self.id}"
         if served := self.extra_headers.get("x-hanlin-served-by"):
             what += f" by {served}"
         if self.problem is not None:
             what += f" {self.problem.code or self.problem.type}"
-        log.log(self._importance(), what)
+        log.log(importance, what)
 
     def _importance(self) -> int:
         """Probes come every few seconds and say nothing new; failures of the service are what one looks for."""
@@ -137,9 +196,19 @@ class Exchange:
         return logging.WARNING if self.status >= 500 else logging.INFO
 
 
-def _header_value(value: str) -> bytes:
-    """Encode a header's value; what a header cannot carry (line ends, Chinese) is percent-encoded as UTF-8."""
-    return "".join(
-        character if " " <= character <= "~" else "".join(f"%{byte:02X}" for byte in character.encode())
-        for character in value
-    ).encode()
+def refuse(channel: Channel, problem: HanlinError) -> None:
+    """Answer what never became a request that could be handled."""
+    request_id = new_id()
+    body = error(problem, request_id)
+    more = {} if problem.retry_after_s is None else {"retry-after": str(problem.retry_after_s)}
+    channel.begin(head(problem.status, JSON, request_id, int(time.time()), more), len(body))
+    channel.end(body)
+    log.info("%s: refused: %s", request_id, problem)
+
+
+def malformed(why: str) -> HanlinError:
+    """Return the error for bytes that are no request."""
+    return InvalidRequest(f"The request is not HTTP as it should be: {why}")
+
+
+__all__ = ["EVENT_STREAM", "JSON", "Exchange", "Gone", "log", "malformed", "new_id", "refuse"]

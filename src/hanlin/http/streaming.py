@@ -5,9 +5,8 @@ then, so that nobody on the way takes it for dead.
 """
 
 import asyncio
-import time
-from contextlib import aclosing
-from typing import NoReturn, Protocol
+import math
+from typing import Protocol
 
 from hanlin.errors import HanlinError, InternalError
 from hanlin.http.exchange import EVENT_STREAM, Exchange, Gone, log
@@ -17,7 +16,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 
 class Frames(Protocol):
-    """What a dialect's stream offers: every method returns bytes to send."""
+    """What a dialect's stream offers: every method returns bytes to send, whole frames of them."""
 
     def open(self) -> bytes: ...
     def frames(self, burst: Burst) -> bytes: ...
@@ -32,83 +31,139 @@ class StreamedAnswer:
     then `run` raises it, afterwards it becomes the stream's last frame.
     """
 
+    __slots__ = (
+        "_blocked_at",
+        "_cut",
+        "_exchange",
+        "_frames",
+        "_keepalive_s",
+        "_last_write",
+        "_loop",
+        "_opened",
+        "_reader_stall_s",
+        "_task",
+        "_timer",
+    )
+
     def __init__(self, exchange: Exchange, frames: Frames, *, keepalive_s: float, reader_stall_s: float) -> None:
         self._exchange = exchange
         self._frames = frames
         self._keepalive_s = keepalive_s
         self._reader_stall_s = reader_stall_s
-        self._writing = asyncio.Lock()
-        self._writing_since: float | None = None
-        self._last_write = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._last_write = self._loop.time()
+        self._opened = False  # the dialect's first frames have left, which say who answers
+        self._blocked_at = math.inf  # since when the reader has not taken what was written
+        self._cut = False
+        self._task: asyncio.Task[object] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, events: Events) -> None:
         """Send everything. Raises Gone for a reader that stopped reading, and early failures as they are."""
-        sending = asyncio.create_task(self._send_all(events))
+        self._task = asyncio.current_task()
+        # Set once, and again only when it goes off: events only note when they came.
+        self._timer = self._loop.call_later(self._keepalive_s, self._look_after)
         try:
-            while not sending.done():
-                await asyncio.wait((sending,), timeout=self._pause_s())
-                await self._look_after(sending)
-            await sending
+            await self._send_all(events)
+        except asyncio.CancelledError:
+            if self._cut and self._task is not None and not self._task.uncancel():
+                raise Gone from None
+            raise
         finally:
-            sending.cancel()
-            await asyncio.wait((sending,))
+            self._timer.cancel()
+            self._task = None
 
     async def _send_all(self, events: Events) -> None:
+        exchange = self._exchange
         try:
-            async with aclosing(events) as bursts:
-                async for burst in bursts:
-                    if data := self._frames.frames(burst):
-                        await self._write(data)
+            await self._forward(events)
         except HanlinError as problem:
-            if not self._exchange.started:
+            if not exchange.started:
                 raise
-            self._exchange.problem = problem
-            log.warning("%s: failed mid-stream: %s", self._exchange.id, problem)
-            await self._write(self._frames.error(problem, self._exchange.id))
+            log.warning("%s: failed mid-stream: %s", exchange.id, problem)
+            self._fail(problem)
+        except Gone:
+            raise
         except Exception:  # the end of a request: whatever it was, a stream that has begun must end with an error
-            if not self._exchange.started:
+            if not exchange.started:
                 raise
-            log.exception("%s: failed mid-stream", self._exchange.id)
-            self._exchange.problem = InternalError()
-            await self._write(self._frames.error(self._exchange.problem, self._exchange.id))
+            log.exception("%s: failed mid-stream", exchange.id)
+            self._fail(InternalError())
         else:
-            await self._write(self._frames.close())
-        await self._exchange.end()
+            exchange.finish(self._with_opening(self._frames.close()))
 
-    def _cut_off(self) -> NoReturn:
-        log.warning("%s: the client stopped reading and was cut off", self._exchange.id)
-        raise Gone
+    async def _forward(self, events: Events) -> None:
+        exchange, frames = self._exchange, self._frames.frames
+        try:
+            async for burst in events:
+                if data := frames(burst):
+                    self._write(data)
+                    if exchange.write_paused:
+                        await self._caught_up()
+                if exchange.gone:
+                    raise Gone
+        finally:
+            await events.aclose()
 
-    async def _write(self, data: bytes) -> None:
-        async with self._writing:
-            self._writing_since = time.monotonic()
-            if not self._exchange.started:
-                await self._exchange.start(200, EVENT_STREAM)
-                data = self._frames.open() + data
-            await self._exchange.write(data)
-            self._writing_since = None
-            self._last_write = time.monotonic()
+    def _fail(self, problem: HanlinError) -> None:
+        self._exchange.problem = problem
+        self._exchange.finish(self._frames.error(problem, self._exchange.id))
 
-    def _pause_s(self) -> float:
-        now = time.monotonic()
-        if self._writing_since is not None:
-            pause_s = self._writing_since + self._reader_stall_s - now
-        else:
-            # A write may begin and block at any time from now: its limit must not be noticed late.
-            pause_s = min(self._last_write + self._keepalive_s - now, self._reader_stall_s)
-        return max(pause_s, 0.01)
+    def _write(self, data: bytes) -> None:
+        self._push(self._with_opening(data))
 
-    async def _look_after(self, sending: "asyncio.Task[None]") -> None:
+    def _push(self, data: bytes) -> None:
+        if not self._exchange.started:
+            self._exchange.begin(200, EVENT_STREAM)
+        self._exchange.push(data)
+        self._last_write = self._loop.time()
+
+    def _with_opening(self, data: bytes) -> bytes:
+        if not self._exchange.started:
+            self._exchange.begin(200, EVENT_STREAM)
+        if self._opened:
+            return data
+        self._opened = True
+        return self._frames.open() + data
+
+    async def _caught_up(self) -> None:
+        """Wait until a slow reader has read on."""
+        self._block(self._loop.time())
+        await self._exchange.drained()
+        self._blocked_at = math.inf
+        self._last_write = self._loop.time()
+        self._set(self._keepalive_s)
+
+    def _block(self, now: float) -> None:
+        """Note that the reader does not read; the timer goes off when it has not for too long."""
+        if self._blocked_at > now:
+            self._blocked_at = now
+            self._set(self._reader_stall_s)
+
+    def _look_after(self) -> None:
         """Do what the silence asks for: a comment for a silent engine, an end for a reader that reads no more."""
-        now = time.monotonic()
-        if sending.done():
-            return
-        if self._writing_since is not None:
-            if now - self._writing_since >= self._reader_stall_s:
+        now = self._loop.time()
+        if not self._exchange.write_paused:
+            self._blocked_at = math.inf
+            if now - self._last_write >= self._keepalive_s:
+                # Without the dialect's opening: who answers is known with the first event.
+                self._push(KEEP_ALIVE)
+        if self._exchange.write_paused:
+            self._block(now)
+            if now - self._blocked_at >= self._reader_stall_s:
                 self._cut_off()
-        elif now - self._last_write >= self._keepalive_s:
-            try:
-                async with asyncio.timeout(self._reader_stall_s):
-                    await self._write(KEEP_ALIVE)
-            except TimeoutError:
-                self._cut_off()
+                return
+            self._set(self._blocked_at + self._reader_stall_s - now)
+        else:
+            self._set(self._last_write + self._keepalive_s - now)
+
+    def _set(self, after_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(after_s, 0.001), self._look_after)
+
+    def _cut_off(self) -> None:
+        log.warning("%s: the client stopped reading and was cut off", self._exchange.id)
+        self._cut = True
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,208 @@
+"""One request and the answer to it, between the connection that carries them and the exchange that handles them."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+from hanlin.errors import BodyTooLarge, HanlinError
+
+# How much of a body is taken in before anybody asks for it.
+_AHEAD_BYTES = 64 * 1024
+# Beyond it a copy costs more than a second write.
+_ONE_WRITE_BYTES = 128 * 1024
+
+
+class Gone(Exception):
+    """The client hung up; there is nobody to answer."""
+
+
+class Wire(Protocol):
+    """What a channel asks of its connection."""
+
+    write_paused: bool
+
+    @property
+    def ending(self) -> bool:
+        """Whether no other request is taken after the one that is being answered."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    async def drained(self) -> None: ...
+
+
+class Channel:
+    """A request that is coming in or is here, and its answer, which is written once.
+
+    `keeps` says whether another request may follow on the connection. `watched` is the task that is cancelled when the
+    client hangs up; while there is none, `gone` has to be looked at. Writing to a client that is gone does nothing.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_chunks",
+        "_head",
+        "_parts",
+        "_room",
+        "_waiter",
+        "_wire",
+        "complete",
+        "ended",
+        "gone",
+        "headers",
+        "keeps",
+        "method",
+        "path",
+        "problem",
+        "size",
+        "watched",
+    )
+
+    def __init__(
+        self, wire: Wire, method: str, path: str, headers: Mapping[bytes, bytes], *, keeps: bool, chunks: bool
+    ) -> None:
+        """`chunks` says whether the client can read a body in chunks: HTTP/1.0 cannot."""
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.keeps = keeps
+        self.complete = self.gone = self.ended = False
+        self.size = 0
+        self.problem: HanlinError | None = None
+        self.watched: asyncio.Task[object] | None = None
+        self._wire = wire
+        self._chunks = chunks
+        self._chunked = False
+        self._head = b""
+        self._room = _AHEAD_BYTES
+        self._parts: list[bytes] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    # what the connection tells
+
+    def feed(self, part: bytes) -> None:
+        """Take in a piece of the body. Reading pauses when there is more than somebody has asked for."""
+        self.size += len(part)
+        if self.ended:
+            return
+        self._parts.append(part)
+        if self.size > self._room:
+            self._wire.pause_reading()
+            self._wake()
+
+    def finish(self) -> None:
+        """Know that the request is here as a whole."""
+        self.complete = True
+        self._wake()
+
+    def fail(self, problem: HanlinError) -> None:
+        """Know that its body breaks off in what is not HTTP."""
+        self.problem = problem
+        self.keeps = False
+        self._wake()
+
+    def lose(self) -> None:
+        """Know that the client is gone."""
+        self.gone = True
+        self._wake()
+        if self.watched is not None:
+            self.watched.cancel()
+
+    def missing(self) -> int:
+        """Return how many bytes of the body are still to come, 0 when it does not say."""
+        return max(self._length() - self.size, 0)
+
+    # what the exchange does
+
+    @property
+    def write_paused(self) -> bool:
+        """Whether the client reads more slowly than it is written to."""
+        return self._wire.write_paused and not self.gone
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """Return the whole body, once. Raises BodyTooLarge as soon as it is, Gone, and what the body itself broke."""
+        if not self.complete:
+            await self._rest(limit_bytes)
+        if self.size > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        parts, self._parts = self._parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _rest(self, limit_bytes: int) -> None:
+        if self._length() > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        self._room = limit_bytes
+        if not self.size and self._chunks and self.headers.get(b"expect", b"").strip().lower() == b"100-continue":
+            self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not self.complete and self.size <= limit_bytes:
+            if self.gone:
+                raise Gone
+            if self.problem is not None:
+                raise self.problem
+            self._wire.resume_reading()
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def _nearly(self) -> bool:
+        """Whether the rest of the request is sure to come, and little: then throwing it away beats a new connection."""
+        return 0 < self.missing() <= _AHEAD_BYTES and b"expect" not in self.headers and self.problem is None
+
+    def _length(self) -> int:
+        return int(self.headers.get(b"content-length", 0))
+
+    def begin(self, head: str, length: int | None) -> None:
+        """Begin the answer, of `length` bytes or of as many as will come. Its head leaves with the first of them."""
+        self.keeps = self.keeps and not self._wire.ending and (self.complete or self._nearly())
+        if length is not None:
+            head += f"content-length: {length}\r\n"
+        elif self._chunks:
+            head += "transfer-encoding: chunked\r\n"
+            self._chunked = True
+        else:
+            self.keeps = False
+        if not self.keeps:
+            head += "connection: close\r\n"
+        elif not self._chunks:
+            head += "connection: keep-alive\r\n"
+        self._head = f"{head}\r\n".encode("ascii")
+
+    def push(self, data: bytes) -> None:
+        """Write a piece of the body, now, however slowly the client reads."""
+        if self.method == "HEAD":
+            data = b""
+        elif data and self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._send(data)
+
+    def end(self, data: bytes = b"") -> None:
+        """Write the last piece of the body and its end, in one."""
+        if self._chunked and self.method != "HEAD":
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+        elif self.method == "HEAD":
+            data = b""
+        self._send(data)
+        self.ended = True
+        self._parts.clear()
+
+    def _send(self, data: bytes) -> None:
+        if self.gone or self.ended:
+            return
+        if self._head:
+            if len(data) <= _ONE_WRITE_BYTES:
+                data = self._head + data
+            else:
+                self._wire.write(self._head)
+            self._head = b""
+        if data:
+            self._wire.write(data)
+
+    async def drained(self) -> None:
+        """Return when the client has read so much that writing is sensible again, or is gone."""
+        if self.write_paused:
+            await self._wire.drained()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
