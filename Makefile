@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: serve test check unit contract process e2e embedded proof bench docs clean
+.PHONY: serve test check unit contract process e2e embedded proof bench bench-gateway docs clean
 
 serve: .venv/.run                ## install what is missing and start the service; ARGS="--small --port 9000" are passed on
 	@exec $(BIN)/hanlin serve $(ARGS)
@@ -47,6 +47,9 @@ bench: .venv/.dev .home/.weights .home/.vectors      ## the service beside a dir
 	$(BIN)/python -m bench.concurrency
 	$(BIN)/python -m bench.embeddings
 	$(BIN)/python -m bench.parser
+
+bench-gateway: .venv/.dev        ## what a gateway costs, beside nginx, vllm-router and LiteLLM; ARGS="--seconds 2 --rounds 1" are passed on
+	$(BIN)/python -m bench.gateway $(ARGS)
 
 docs: .venv/.dev                 ## write the generated documents anew
 	$(BIN)/python scripts/make_docs.py
