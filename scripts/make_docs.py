@@ -18,9 +18,15 @@ import msgspec
 import typer.main
 
 from hanlin.cli.main import app
-from hanlin.settings import FIELDS, DeploymentRow, is_secret, type_name
+from hanlin.engines.upstreams import Upstream, upstreams
+from hanlin.settings import FIELDS, TABLES, DeploymentRow, RouteRow, is_secret, type_name
 
 ROOT = Path(__file__).parents[1]
+
+UPSTREAMS_TEXT = ROOT / "docs/upstreams.md"
+UPSTREAMS_MARK = "<!-- What follows is written by scripts/make_docs.py from src/hanlin/engines/upstreams.toml. -->"
+MOST_NAMES = 8
+"""How many of an upstream's names its line shows."""
 
 SETTINGS_HEAD = """\
 # Settings · 设置
@@ -48,11 +54,15 @@ log_format = "json"
 """
 
 DEPLOYMENTS_HEAD = """
-## Servers that already run · 已在运行的服务
+## What answers · 由谁回答
 
-A `[[deployment]]` table in `hanlin.toml` names a server that speaks OpenAI chat, and the names that it answers.
+A `[[deployment]]` table in `hanlin.toml` is something that generates, and the names that it answers. It is one of
+three: a server at a `url`; a known [`upstream`](upstreams.md), whose row gives address, key and manners; or an `engine`
+that Hanlin starts itself. Changes of these tables take effect without a restart.
 
-`hanlin.toml` 中的 `[[deployment]]` 表指向一个兼容 OpenAI 对话接口的服务，并列出由它回答的名称。
+`hanlin.toml` 中的 `[[deployment]]` 表描述一个可生成回答的部署及其负责的名称。它有三种：位于 `url` 的服务；
+已知的[上游](upstreams.md) `upstream`，地址、密钥与调用方式由其条目给出；或由 Hanlin 自行启动的 `engine`。
+修改这些表无需重启即可生效。
 
 ```toml
 [[deployment]]
@@ -60,25 +70,96 @@ name = "ollama"
 url = "http://127.0.0.1:11434/v1"
 serves = ["qwen3-*", "deepseek-v3*"]
 model = "qwen3:8b"
+
+[[deployment]]
+name = "maker"
+upstream = "deepseek"
+
+[[deployment]]
+name = "gpu"
+engine = "vllm"
+weights = "Qwen/Qwen3-8B"
+gpus = [0]
+serves = ["qwen3-8b"]
 ```
 """
 
 # The fields of a table in a file have no sentences of their own in the code: only this page shows them.
 DEPLOYMENT_SENTENCES: Mapping[str, tuple[str, str]] = {
-    "name": ("What responses call it.", "响应中显示的名称。"),
+    "name": ("What responses and routes call it.", "响应与路由中使用的名称。"),
     "url": ("Its base URL, up to `/v1`.", "其基础地址，到 `/v1` 为止。"),
-    "serves": ("Catalogue names or patterns that it answers.", "由它回答的名称或通配模式。"),
+    "upstream": (
+        "A known service or kind of server; fields that are given here win over its row.",
+        "已知的上游服务或服务类型；此处给出的字段优先于其条目。",
+    ),
+    "engine": ("What Hanlin starts for it: `vllm` or `sglang`.", "由 Hanlin 启动的引擎：`vllm` 或 `sglang`。"),
+    "weights": (
+        "What that engine runs: a repository on a model hub, or a folder.",
+        "该引擎运行的权重：模型站点上的仓库，或本地目录。",
+    ),
+    "gpus": ("The GPUs that it may use, by number; empty: all.", "可使用的 GPU 编号；留空表示全部。"),
+    "executable": ("The program that starts it; empty: found on `PATH`.", "启动它的程序；留空则在 `PATH` 中查找。"),
+    "arguments": ("Further arguments of that program.", "传给该程序的其他参数。"),
+    "serves": (
+        "Names or patterns that it answers; absent: its upstream's, or every name.",
+        "由它回答的名称或通配模式；省略则取上游条目的名称，或全部名称。",
+    ),
     "model": ("The name sent to it; empty: the caller's.", "发给它的模型名；留空则用调用方的。"),
+    "names": (
+        "What single names are called there: a name or a pattern with one `*`, whose value repeats what it stood for.",
+        "个别名称在该服务中的叫法：名称，或含一个 `*` 的模式，值中的 `*` 重复其匹配的部分。",
+    ),
+    "repository": (
+        "The published model that it runs, so that responses can say `exact` or `closest`.",
+        "它所运行的公开模型，使响应可标明 `exact` 或 `closest`。",
+    ),
     "key_env": ("Environment variable that holds its key.", "存放其密钥的环境变量名。"),
     "profile": (
-        "What it honours: a table of `engines/profiles.toml`.",
-        "它支持的参数：`engines/profiles.toml` 中的一张表。",
+        "How it is spoken to: a table of `engines/profiles.toml`; empty: its upstream's, or `openai`.",
+        "调用方式：`engines/profiles.toml` 中的一张表；留空则取上游条目，或 `openai`。",
     ),
     "context_tokens": ("What one call may use; 0: unknown.", "单次调用可用的上下文长度；0 表示未知。"),
     "slots": ("Calls that it takes at once.", "它可同时处理的调用数。"),
     "fit_vectors": (
         "Pad or shorten its vectors to the length that a name promises; otherwise another length is refused.",
         "将其向量补零或截短到名称承诺的长度；否则长度不符时拒绝。",
+    ),
+}
+
+ROUTES_HEAD = """
+## Which of them answers · 路由
+
+A `[[route]]` table says which deployments answer names, in which order, and who stands in for them. The first route
+that matches a name counts; names without one go to the first deployment that serves them.
+
+`[[route]]` 表规定名称由哪些部署回答、按何种顺序，以及由谁代答。名称按首个匹配的路由处理；
+没有路由的名称由首个负责它的部署回答。
+
+```toml
+[[route]]
+names = ["qwen3-*"]
+deployments = ["gpu", "ollama"]
+choose = "listed"
+fallbacks = ["embedded"]
+```
+"""
+
+ROUTE_SENTENCES: Mapping[str, tuple[str, str]] = {
+    "names": ("Names or patterns that it is for.", "适用的名称或通配模式。"),
+    "deployments": (
+        "Names of `[[deployment]]` tables, or `embedded` for the weights that Hanlin runs itself.",
+        "`[[deployment]]` 表的名称，或表示内置权重的 `embedded`。",
+    ),
+    "choose": (
+        "`listed`: in their order; `weighted`: drawn by `weights`; `least-load`: the fewest tokens under way; "
+        "`prefix`: the one that has read the prompt's beginning already.",
+        "`listed`：按顺序；`weighted`：按 `weights` 抽取；`least-load`：处理中的 token 最少者；"
+        "`prefix`：已读过提示词开头者。",
+    ),
+    "weights": ("One number for each deployment, with `weighted`.", "与 `weighted` 配合，每个部署一个数值。"),
+    "fallbacks": (
+        "Deployments of another model that answer when none of these can, and only calls that fit them.",
+        "以上部署均不可用时，由其他模型代答的部署；仅处理其能够胜任的调用。",
     ),
 }
 
@@ -95,8 +176,15 @@ VARIABLES: Sequence[tuple[str, str, str]] = (
     ),
     (
         "`DASHSCOPE_API_KEY`",
-        "Taken as the first key when none exists and `HANLIN_API_KEY` is not set.",
-        "尚无密钥且未设置 `HANLIN_API_KEY` 时，作为第一个密钥。",
+        "Taken as the first key when none exists and `HANLIN_API_KEY` is not set; with the upstream `dashscope` also "
+        "sent there, unless `DASHSCOPE_UPSTREAM_KEY` is set.",
+        "尚无密钥且未设置 `HANLIN_API_KEY` 时，作为第一个密钥；使用上游 `dashscope` 时也会发往该上游，"
+        "除非设置了 `DASHSCOPE_UPSTREAM_KEY`。",
+    ),
+    (
+        "`UPSTREAM_API_KEY`",
+        "Key of a server that `--upstream` names by its URL; those of known ones are on [their page](upstreams.md).",
+        "以网址指定 `--upstream` 时该服务的密钥；已知上游的变量见[其页面](upstreams.md)。",
     ),
     (
         "`PIP_INDEX_URL`, `pip.conf`",
@@ -122,22 +210,21 @@ def settings_page() -> str:
             "secret" if is_secret(name) else type_name(name),
             shown(field.default),
             # Tables do not fit into a variable.
-            code(f"HANLIN_{name.upper()}") if name != "deployment" else "",
+            code(f"HANLIN_{name.upper()}") if name not in TABLES else "",
             " ".join(map(code, flags.get(name, ()))),
             f"{field.metadata['en']} {field.metadata['zh']}",
         )
         for name, field in FIELDS.items()
     ]
-    deployment_rows = [
-        (code(field.name), deployment_default(field), " ".join(DEPLOYMENT_SENTENCES[field.name]))
-        for field in msgspec.structs.fields(DeploymentRow)
-    ]
+    columns = ("Field · 字段", "Default · 默认", "Meaning · 含义")
     return "\n".join(
         (
             SETTINGS_HEAD,
             *table(head, rows),
             DEPLOYMENTS_HEAD,
-            *table(("Field · 字段", "Default · 默认", "Meaning · 含义"), deployment_rows),
+            *table(columns, field_rows(DeploymentRow, DEPLOYMENT_SENTENCES)),
+            ROUTES_HEAD,
+            *table(columns, field_rows(RouteRow, ROUTE_SENTENCES)),
             VARIABLES_HEAD,
             *table(("Variable · 变量", "Meaning · 含义"), [(names, f"{en} {zh}") for names, en, zh in VARIABLES]),
             "",
@@ -151,8 +238,18 @@ def serve_flags() -> dict[str, list[str]]:
     return {str(option.name): [*option.opts, *option.secondary_opts] for option in serve.params}
 
 
-def deployment_default(field: msgspec.structs.FieldInfo) -> str:
-    return "required · 必填" if field.required else shown(field.default)
+def field_rows(row: type[msgspec.Struct], sentences: Mapping[str, tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Return a line for each field of a table of the settings file."""
+    return [
+        (code(field.name), field_default(field), " ".join(sentences[field.name]))
+        for field in msgspec.structs.fields(row)
+    ]
+
+
+def field_default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required · 必填"
+    return shown(field.default if field.default is not msgspec.NODEFAULT else field.default_factory())
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -162,10 +259,27 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def shown(default: Any) -> str:
-    """Return a default as `hanlin.toml` would spell it; nothing for an empty text."""
-    if default == "":
+    """Return a default as `hanlin.toml` would spell it; nothing for what is absent or an empty text."""
+    if default in ("", None):
         return ""
     return code(json.dumps(list(default) if isinstance(default, tuple) else default))
+
+
+def upstreams_page() -> str:
+    """Return the page of upstreams: its text, and a line for every row."""
+    text = UPSTREAMS_TEXT.read_text(encoding="utf-8")
+    head, _, _ = text.partition(UPSTREAMS_MARK)
+    columns = ("Name · 名称", "Service · 服务", "Key, from · 密钥变量", "Answers · 负责的名称", "As of · 截至")
+    rows = [upstream_row(name, row) for name, row in upstreams().items()]
+    return "\n".join((head + UPSTREAMS_MARK, "", *table(columns, rows), ""))
+
+
+def upstream_row(name: str, row: Upstream) -> tuple[str, ...]:
+    unsure = " (?)" if "serves" in row.unconfirmed else ""
+    keys = " ".join(map(code, (*row.key_env, *row.workspace_env)))
+    served = row.serves if len(row.serves) <= MOST_NAMES else (*row.serves[:MOST_NAMES], "…")
+    names = " ".join(code(one) if one != "…" else one for one in served)
+    return code(name), row.title, keys or "–", names + unsure, row.as_of
 
 
 def code(text: str) -> str:
@@ -186,7 +300,7 @@ class Document:
 
 def documents() -> tuple[Document, ...]:
     """Return every generated document as it should be."""
-    return (Document(ROOT / "docs/settings.md", settings_page()),)
+    return (Document(ROOT / "docs/settings.md", settings_page()), Document(UPSTREAMS_TEXT, upstreams_page()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,13 +1,14 @@
 """The real service as a process of its own, for tests that look at it from outside."""
 
 import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -16,6 +17,7 @@ import httpx2
 import psutil
 from openai import AsyncOpenAI, OpenAI, Stream
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from prometheus_client.parser import text_string_to_metric_families
 
 from hanlin.testing import FakeEngine, free_port
 
@@ -33,9 +35,11 @@ class Service:
         environment: Mapping[str, str] | None = None,
         config: str = "",
         port: int = 0,
+        port_by_flag: bool = True,
     ) -> None:
         self.home = home
         self.port = port or free_port()
+        self._port_flag = ("--port", str(self.port)) if port_by_flag else ()
         self._arguments = arguments
         # The embedding weights are fetched behind a start's back: only tests about them have them.
         self._environment = {"DASHSCOPE_API_KEY": KEY, "HANLIN_EMBEDDINGS": "false", **(environment or {})}
@@ -65,6 +69,29 @@ class Service:
     def get(self, path: str) -> httpx2.Response:
         return httpx2.get(self.url + path, headers={"authorization": f"Bearer {KEY}"}, timeout=30)
 
+    def metric(self, name: str, **labels: str) -> float:
+        """Return a sample of the page at /metrics, 0 where it is not there yet."""
+        for family in text_string_to_metric_families(self.get("/metrics").text):
+            for sample in family.samples:
+                if sample.name == name and labels.items() <= sample.labels.items():
+                    return float(sample.value)
+        return 0.0
+
+    def states(self) -> dict[str, str]:
+        """Return how each deployment is, by its name, as GET /health says."""
+        return {row["name"]: row["state"] for row in self.get("/health").json()["deployments"]}
+
+    def configure(self, config: str) -> None:
+        """Exchange `hanlin.toml`, as a whole; a running service takes it over by itself."""
+        new = self.home / "hanlin.toml.new"
+        new.write_text(config, encoding="utf-8")
+        new.replace(self.home / "hanlin.toml")
+
+    def hup(self) -> None:
+        """Have the running process read its settings again (SIGHUP)."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
     def launch(self) -> None:
         """Start the process without waiting for it to be ready."""
         self.home.mkdir(parents=True, exist_ok=True)
@@ -81,7 +108,7 @@ class Service:
         self.process = subprocess.Popen(
             [
                 *(str(Path(sys.executable).with_name("hanlin")), "serve"),
-                *("--home", str(self.home), "--port", str(self.port)),
+                *("--home", str(self.home), *self._port_flag),
                 *self._arguments,
             ],
             env={**kept, "HANLIN_LANG": "en", **self._environment},
@@ -93,7 +120,11 @@ class Service:
     def start(self) -> Self:
         """Start and return when a chat call would be served. Fails with the output when it ends instead."""
         self.launch()
-        self.wait_ready()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def wait_ready(self, within_s: float = START_S) -> None:
@@ -121,8 +152,9 @@ class Service:
     def output(self) -> str:
         """Return everything that the latest process has printed so far."""
         assert self._output is not None
-        self._output.seek(0)
-        return self._output.read().decode("utf-8", "replace")
+        # Not by `seek`: the process writes where the position is that it shares with us.
+        handle = self._output.fileno()
+        return os.pread(handle, os.fstat(handle).st_size, 0).decode("utf-8", "replace")
 
     def engine_pid(self) -> int:
         """Return the pid of the embedded engine's process."""
@@ -186,3 +218,15 @@ def in_front_of(engine: FakeEngine, **row: object) -> str:
     fields = {"name": "fake", "url": engine.base_url, "serves": ["*"], **row}
     lines = (f"{name} = {value!r}" if isinstance(value, str) else f"{name} = {value}" for name, value in fields.items())
     return "embedded = false\n[[deployment]]\n" + "\n".join(lines).replace("'", '"') + "\n"
+
+
+def toml_of(*deployments: Mapping[str, Any], routes: Sequence[Mapping[str, Any]] = (), **settings: Any) -> str:
+    """Return a `hanlin.toml` without the embedded engine: settings, then `[[deployment]]` and `[[route]]` tables."""
+
+    def lines(values: Mapping[str, Any]) -> list[str]:
+        # JSON's strings, numbers, truths and arrays are TOML's as well.
+        return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
+
+    tables = [("[[deployment]]", row) for row in deployments] + [("[[route]]", row) for row in routes]
+    head = lines({"embedded": False, **settings})
+    return "\n".join(head + [line for title, row in tables for line in (title, *lines(row))]) + "\n"

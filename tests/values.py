@@ -1,5 +1,8 @@
-"""Small values that unit tests start from: a request, a model, a catalogue, a deployment."""
+"""Small values that unit tests start from: a request, a model, a catalogue, a deployment, a call, a clock."""
 
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from hanlin.catalogue.models import Catalogue, Model, SamplingGroup
@@ -7,9 +10,15 @@ from hanlin.catalogue.tasks import Tasks
 from hanlin.engines.engine import Engine
 from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.routing.capacity import Capacity
-from hanlin.service.deployments import Deployment
-from hanlin.service.planning import Plan
-from hanlin.types import Answering, ChatRequest, Message, Served
+from hanlin.routing.order import Choose
+from hanlin.service.attempts import Call, Router, nothing
+from hanlin.service.chat import complete, generate
+from hanlin.service.deployments import Deployment, Route, Target
+from hanlin.service.planning import Asked, Plan
+from hanlin.types import Answering, ChatRequest, ChatResult, Event, Message, Served, Thinking
+
+LIMIT_S = 10.0
+"""How long what should take no time may take."""
 
 ANSWERING = Answering("qwen-plus", "small", "small@0123456789ab", Served.STAND_IN)
 
@@ -69,3 +78,65 @@ def deployment(engine: Engine, profile: EngineProfile | None = None, **fields: A
 def plan_of(engine: Engine, asked: ChatRequest | None = None, *, limits: Model | None = None, **fields: Any) -> Plan:
     """Return the plan of a request that a deployment of this engine answers."""
     return Plan(asked or request(), limits or model(), deployment(engine, **fields), ANSWERING)
+
+
+def call_of(plan: Plan, router: Router | None = None) -> Call:
+    """Return a call that runs as planned, on the plan's deployment alone."""
+    route = Route((Target(plan.deployment, plan.answering.served),))
+    call = Call(Asked(plan.request, plan.model, catalogue_of(plan.model), Thinking(), route), router or Router())
+    call.plan = plan
+    return call
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def router_of(clock: Clock | None = None, *, draw: float = 0.0, retry_share: float = 0.1) -> Router:
+    """Return a router that has seen nothing yet, to which time and chance are what a test says."""
+    return Router(clock or Clock(), lambda: draw, retry_share=retry_share)
+
+
+def server_of(engine: Engine, name: str, profile: str = "vllm", **fields: Any) -> Deployment:
+    """Return a server of the operator's own; it can continue an answer unless its profile says otherwise."""
+    basics: dict[str, Any] = {"name": name, "title": name, "fingerprint": name, "embedded": False}
+    return deployment(engine, profiles().engine[profile], **(basics | fields))
+
+
+def route_of(*deployments: Deployment, fallback: Deployment | None = None, choose: Choose = "listed") -> Route:
+    """Return a route to deployments of a name's own model, each in its order, and to one of another model."""
+    own = [Target(one, Served.UPSTREAM, tier if choose == "listed" else 0) for tier, one in enumerate(deployments)]
+    others = [Target(fallback, Served.STAND_IN, len(own), fallback=True)] if fallback is not None else []
+    return Route((*own, *others), choose)
+
+
+def routed_call(
+    route: Route,
+    asked: ChatRequest | None = None,
+    router: Router | None = None,
+    *,
+    limits: Model | None = None,
+    thinking: Thinking | None = None,
+    mark: Callable[[str], None] = nothing,
+) -> Call:
+    """Return a call of a name that a route answers. Raises as `Call`."""
+    limits = limits or model()
+    allowed = Asked(asked or request(), limits, catalogue_of(limits), thinking or Thinking(), route)
+    return Call(allowed, router or router_of(), mark=mark)
+
+
+async def whole(call: Call) -> ChatResult:
+    """Return a call's whole answer, as callers without a stream get it."""
+    return await complete(call, LIMIT_S)
+
+
+async def events_of(call: Call) -> list[Event]:
+    """Return everything that comes of a call."""
+    async with asyncio.timeout(LIMIT_S):
+        return [event async for burst in generate(call) for event in burst]

@@ -35,27 +35,59 @@ class Secret(str):
 
 
 class DeploymentRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A `[[deployment]]` of `hanlin.toml`: a running server that speaks OpenAI chat, and the names it answers.
+    """A `[[deployment]]` of `hanlin.toml`: something that generates, and the names it answers.
 
-    `serves` are catalogue names or patterns (`qwen3-*`); `model` is the name sent to the server (empty: the caller's);
-    `key_env` names the environment variable with its key; `context_tokens` is what one call may use, 0 when unknown.
-    `fit_vectors`: its vectors are padded or shortened to the length that a name promises.
+    It is one of three: a server at `url`; a known `upstream` (`deepseek`), whose row gives address, key and manners
+    unless they stand here; or an `engine` (`vllm`, `sglang`) that Hanlin starts itself with `weights` (a repository or
+    a folder) on `gpus` (all when empty), by `executable` with further `arguments`.
+
+    `serves` are catalogue names or patterns (`qwen3-*`); None leaves them to the upstream's row, or means every name.
+    `model` is the name sent to the server (empty: the caller's), `names` what single names are called there.
+    `repository` is the published model that it runs, as on its hub; "" when unknown. `key_env` names the environment
+    variable with its key; `context_tokens` is what one call may use, 0 when unknown; `slots` how many calls it takes at
+    once. `fit_vectors`: its vectors are padded or shortened to the length that a name promises.
     """
 
     name: str
-    url: str
-    serves: tuple[str, ...] = ("*",)
+    url: str = ""
+    upstream: str = ""
+    engine: typing.Literal["", "vllm", "sglang"] = ""
+    weights: str = ""
+    gpus: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    executable: str = ""
+    arguments: tuple[str, ...] = ()
+    serves: tuple[str, ...] | None = None
     model: str = ""
+    names: dict[str, str] = {}
+    repository: str = ""
     key_env: str = ""
-    profile: str = "openai"
+    profile: str = ""
     context_tokens: Annotated[int, Meta(ge=0)] = 0
     slots: Annotated[int, Meta(ge=1)] = 64
     fit_vectors: bool = False
 
 
+class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A `[[route]]` of `hanlin.toml`: which deployments answer names, in which order, and who stands in for them.
+
+    `names` are names or patterns; the first route that matches counts. `deployments` are names of `[[deployment]]`
+    rows, or `embedded` for the weights that Hanlin runs itself. `choose`: `listed` tries them in their order;
+    `weighted` draws by `weights`, one a deployment; `least-load` takes the one with the fewest tokens under way;
+    `prefix` the one that has read the prompt's beginning already, unless it has more to do than others. `fallbacks`
+    answer with another model when none of them can, and only calls that fit them.
+    """
+
+    names: tuple[str, ...]
+    deployments: tuple[str, ...]
+    choose: typing.Literal["listed", "weighted", "least-load", "prefix"] = "listed"
+    weights: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    fallbacks: tuple[str, ...] = ()
+
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Share = Annotated[float, Meta(ge=0, le=100)]
 Bytes = Annotated[int, Meta(ge=1024)]
 
 
@@ -113,8 +145,24 @@ class Settings:
         "Silence after which the embedded engine is taken for dead and replaced.",
         "内置引擎无响应超过此秒数即视为失效并重启。",
     )
+    connect_s: Seconds = setting(5.0, "How long a connection to a server may take.", "连接其他服务的最长秒数。")
+    first_byte_s: Seconds = setting(
+        120.0, "How long a server may take to begin its answer.", "其他服务开始回答前的最长秒数。"
+    )
     silence_s: Seconds = setting(
-        120.0, "Silence after which a call to another server is given up.", "其他服务无响应超过此秒数即放弃该调用。"
+        120.0, "Silence within an answer after which a server is given up.", "回答中途无响应超过此秒数即放弃该服务。"
+    )
+    call_limit_s: Seconds = setting(3600.0, "Longest call to a server.", "对其他服务单次调用的最长秒数。")
+    retry_share: Share = setting(
+        0.1,
+        "Share of calls that may be tried a second time, so that retries never multiply the load of a sick server; "
+        "0: none.",
+        "允许重试的调用比例，避免重试加重故障服务的负载；0 表示不重试。",
+    )
+    probe_s: Seconds = setting(
+        60.0,
+        "How long a server may be idle before it is asked for one token, to see that it still generates.",
+        "服务空闲超过此秒数后，会请求它生成一个 token 以确认其可用。",
     )
     unstreamed_limit_s: Seconds = setting(600.0, "Longest unstreamed call.", "非流式调用的最长秒数。")
     reader_stall_s: Seconds = setting(
@@ -130,10 +178,21 @@ class Settings:
     log_level: typing.Literal["debug", "info", "warning", "error"] = setting(
         "info", "Least level that is logged.", "日志级别。"
     )
+    upstream: tuple[str, ...] = setting(
+        (),
+        "Serve an upstream's names: dashscope, deepseek, moonshot, zhipu, openai …, or a URL; the embedded model steps "
+        "in when it fails.",
+        "转接上游服务的模型：dashscope、deepseek、moonshot、zhipu、openai……或网址；上游失败时由内置模型代答。",
+    )
     deployment: tuple[DeploymentRow, ...] = setting(
         (),
-        "Servers that already run ([[deployment]] tables; file only).",
-        "已在运行的服务（[[deployment]] 表，仅限文件）。",
+        "Servers, upstreams and engines that answer ([[deployment]] tables; file only).",
+        "提供回答的服务、上游与引擎（[[deployment]] 表，仅限文件）。",
+    )
+    route: tuple[RouteRow, ...] = setting(
+        (),
+        "Which deployments answer which names ([[route]] tables; file only).",
+        "各名称由哪些部署回答（[[route]] 表，仅限文件）。",
     )
 
 
@@ -146,6 +205,8 @@ class Effective:
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+TABLES = ("deployment", "route")
+"""Settings that only a file can hold."""
 _TYPES = typing.get_type_hints(Settings, include_extras=True)
 
 
@@ -210,7 +271,7 @@ def _from_environment(environment: Mapping[str, str]) -> Iterable[tuple[str, Any
         if not variable.startswith("HANLIN_") or variable in _NOT_SETTINGS or _of_kubernetes(variable, value):
             continue
         name = variable.removeprefix("HANLIN_").lower()
-        if name not in FIELDS or name == "deployment":
+        if name not in FIELDS or name in TABLES:
             raise StartupError(
                 say(
                     f"{variable}: unknown setting. `hanlin config` lists the known ones; unset it",
@@ -259,8 +320,10 @@ def type_name(name: str) -> str:
 
 __all__ = [
     "FIELDS",
+    "TABLES",
     "DeploymentRow",
     "Effective",
+    "RouteRow",
     "Secret",
     "Settings",
     "default_home",

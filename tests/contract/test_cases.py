@@ -89,7 +89,11 @@ def style_of(profile: Profile) -> Style:
 def service_of(engines: Mapping[Style, FakeEngine], profile: Profile, case: Case, home: Path) -> Service:
     engine = engines[style_of(profile)]
     # llama.cpp's own paths have no prefix.
-    config = in_front_of(engine, profile=profile, url=engine.url if profile == "llama" else engine.base_url)
+    row: dict[str, object] = {"profile": profile, "url": engine.url if profile == "llama" else engine.base_url}
+    if profile == "modelstudio":
+        row["serves"] = ["*", "text-embedding-*"]
+        row["model"] = "theirs"  # of its own models it knows the defaults, and is sent none
+    config = in_front_of(engine, **row)
     environment = {f"HANLIN_{name.upper()}": value for name, value in case.settings.items()}
     return Service(home, config=f"{config}fit_vectors = true\n", environment=environment)
 

@@ -314,7 +314,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(home: Path, engine: Fa
 
 def test_a_question_that_failed_can_be_asked_again(home: Path, engine: FakeEngine) -> None:
     """It is not kept: the model would see it twice."""
-    engine.rules([Rule(status=500, times=1), Rule(text="worked")])
+    engine.rules([Rule(status=400, times=1), Rule(text="worked")])
 
     with on_a_terminal(home, "chat") as (terminal, process):
         terminal.wait_for("qwen-plus › ")

@@ -27,7 +27,9 @@ def running() -> Iterator[FakeEngine]:
 def service(running: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The fake engine's vectors have 384 numbers, unless it is asked for others."""
     home = tmp_path_factory.mktemp("home")
-    with Service(home, config=in_front_of(running), environment={"HANLIN_SILENCE_S": "2"}) as service:
+    with Service(
+        home, config=in_front_of(running), environment={"HANLIN_SILENCE_S": "2", "HANLIN_FIRST_BYTE_S": "2"}
+    ) as service:
         yield service
 
 

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -22,7 +22,7 @@ from hanlin.engines.chat import ChatEngine
 from hanlin.engines.engine import Engine
 from hanlin.engines.manner import Manner
 from hanlin.engines.profiles import profiles
-from hanlin.engines.wire import Client
+from hanlin.engines.wire import Client, Deadlines
 from hanlin.errors import HanlinError
 from hanlin.service import chat
 from hanlin.service.planning import Plan, plan
@@ -31,7 +31,7 @@ from hanlin.testing.connection import Request
 from hanlin.testing.routes import Engine as FakeEngine
 from hanlin.testing.rules import Setup
 from tests import answers
-from tests.values import deployment
+from tests.values import call_of, deployment
 
 Json = dict[str, Any]
 
@@ -52,13 +52,12 @@ class Played:
         self.headers: Mapping[str, str] = dict(line.lower().split(": ", 1) for line in lines)
         self._body = unchunked(body) if "transfer-encoding" in self.headers else body
         self._sizes = itertools.cycle(sizes)
+        self._at = 0
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        at = 0
-        while at < len(self._body):
-            size = next(self._sizes)
-            yield self._body[at : at + size]
-            at += size
+    async def read(self) -> bytes:
+        size = next(self._sizes)
+        self._at += size
+        return self._body[self._at - size : self._at]
 
     async def body(self) -> bytes:
         return self._body
@@ -90,7 +89,7 @@ class Line:
         self._sizes = sizes
 
     async def send(
-        self, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str], silence_s: float
+        self, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str], deadlines: Deadlines
     ) -> Played:
         answer = self._engine.respond(Request(method, path, {}, body))
         return Played(b"".join(written(answer.steps)), self._sizes)
@@ -120,13 +119,13 @@ async def streamed(asked: Json, rule: Rule, profile: str, sizes: Sequence[int]) 
     frames = openai_chat.Stream(
         made.answering, id="chatcmpl-1", created=1, n=request.n, include_usage=True, thinks=request.thinking.on
     )
-    sent = [frames.frames(burst) async for burst in chat.generate(made)]
+    sent = [frames.frames(burst) async for burst in chat.generate(call_of(made))]
     return answers.fold_stream(answers.read_stream(b"".join([frames.open(), *sent, frames.close()])), asked)
 
 
 async def unstreamed(asked: Json, rule: Rule, profile: str, sizes: Sequence[int]) -> Json:
     made = planned(asked, rule, profile, sizes)
-    result = await chat.complete(made, LIMIT_S)
+    result = await chat.complete(call_of(made), LIMIT_S)
     answer: Json = msgspec.json.decode(openai_chat.answer(result, made.answering, id="chatcmpl-1", created=1))
     return answer
 

@@ -25,7 +25,7 @@ def openai_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """An engine that speaks as Model Studio does."""
     with FakeEngine() as engine:
         home = tmp_path_factory.mktemp("home")
-        environment = {"HANLIN_SILENCE_S": str(STALL_S)}
+        environment = {"HANLIN_SILENCE_S": str(STALL_S), "HANLIN_FIRST_BYTE_S": str(STALL_S), "HANLIN_RETRY_SHARE": "0"}
         with Service(home, config=in_front_of(engine), environment=environment) as service:
             yield Pair(engine, service)
 

@@ -1,10 +1,12 @@
 """The embedded engine as a process: killed, stopped, orphaned, damaged, abandoned. Real weights."""
 
+import json
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -242,7 +244,7 @@ def test_a_caller_who_hangs_up_during_a_pass_frees_the_engine(
     assert free_after_s < 2
 
 
-@pytest.mark.parametrize("kind", PASSES)
+@pytest.mark.parametrize("kind", ["thoughts", "arguments"])
 def test_a_pass_whose_engine_dies_ends_with_an_error(embedded: Start, kind: str) -> None:
     """One typed error, whichever pass ran or was to begin; the next call is answered."""
     service = embedded().start()
@@ -257,6 +259,21 @@ def test_a_pass_whose_engine_dies_ends_with_an_error(embedded: Start, kind: str)
     assert failure.value.code in ("internal_error", "ModelUnavailable")
     service.wait_ready()
     assert ask(service.client(), max_tokens=8).choices[0].message.content
+
+
+def test_a_pass_that_nobody_has_seen_anything_of_is_made_again(embedded: Start) -> None:
+    """JSON that a grammar cannot promise is held back until it fits: a death on the way costs its caller time alone."""
+    service = embedded().start()
+    schema = {"type": "object", "properties": {"text": {"type": "string", "minLength": 120}}, "required": ["text"]}
+    shape = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+
+    with ThreadPoolExecutor(1) as pool, slots(service) as busy:
+        asked = pool.submit(ask, service.client(), LONG_ANSWER, extra_body={"response_format": shape})
+        wait_until(busy, "the engine to begin", 30)
+        os.kill(service.engine_pid(), signal.SIGKILL)
+        answer = asked.result(120)
+
+    assert len(json.loads(answer.choices[0].message.content or "")["text"]) >= 120
 
 
 @contextmanager

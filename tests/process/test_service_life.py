@@ -56,8 +56,8 @@ def test_a_port_that_somebody_listens_on_is_refused_with_a_remedy(make: Start) -
         assert "--port N" in said
 
 
-def test_a_port_shared_by_another_granian_is_refused_too(make: Start) -> None:
-    """Granian listens with SO_REUSEPORT: without a look before, both would be given connections in turn."""
+def test_a_port_that_another_hanlin_listens_on_is_refused_too(make: Start) -> None:
+    """Whoever starts it twice by accident must be told, and the first must not suffer."""
     with FakeEngine() as engine:
         first = make(config=in_front_of(engine)).start()
 

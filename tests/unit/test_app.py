@@ -20,7 +20,7 @@ from hanlin.store.keys import KeyRow
 from hanlin.testing import HANG, ScriptedEngine, says
 from hanlin.testing.scripted import Script
 from hanlin.types import Event
-from tests.asgi import Peer
+from tests.http_peer import Peer
 from tests.values import deployment
 
 KEY = "sk-test-of-the-app"
@@ -90,7 +90,7 @@ def get(path: str, key: str | None = KEY) -> Peer:
 
 async def call(app: App, peer: Peer) -> Peer:
     async with asyncio.timeout(10):
-        await app(peer.scope, peer.receive, peer.send)
+        await peer.call(app)
     return peer
 
 
@@ -313,7 +313,16 @@ async def test_health_tells_the_state_of_every_deployment(app_of: NewApp) -> Non
 
     assert (peer.status, peer.json["status"]) == (200, "degraded")
     assert peer.json["deployments"] == [
-        {"name": "small", "title": "Small-0.5B Q4", "state": "starting", "running": 0, "waiting": 0, "slots": 4}
+        {
+            "name": "small",
+            "title": "Small-0.5B Q4",
+            "state": "loading",
+            "reason": "starting",
+            "running": 0,
+            "waiting": 0,
+            "slots": 4,
+            "outstanding_tokens": 0,
+        }
     ]
 
 

@@ -1,16 +1,19 @@
 """Text completions: how a gap in code is read, which names fill it, and how each engine is shown it."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from hanlin.catalogue.models import Model
 from hanlin.dialects import openai_completions
 from hanlin.engines.gaps import encode_gap, gap_pass
 from hanlin.engines.manner import Manner
 from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.errors import HanlinError, ModelNotFound, ModelNotSupported, UnsupportedHere
 from hanlin.service import completion
+from hanlin.service.deployments import Deployment, Serving, serving
 from hanlin.testing import ScriptedEngine
 from hanlin.types import CompletionRequest, Event, Sampling, Usage, fold
 from tests.values import ANSWERING, catalogue_of, deployment, model
@@ -94,13 +97,17 @@ FILLS = model("qwen-coder-turbo", features=("fill_in_the_middle",))
 NEITHER = EngineProfile(parameters={})
 
 
+def served_by(here: Deployment) -> Callable[[Model], Serving]:
+    return lambda model: serving(model, catalogue_of(FILLS), [here])
+
+
 @pytest.mark.parametrize(
     ("asked", "error"),
     [("nobody", ModelNotFound), ("qwen-plus", ModelNotSupported), ("qwen-coder-turbo", UnsupportedHere)],
 )
 def test_names_that_fill_no_gaps_are_refused(asked: str, error: type[HanlinError]) -> None:
     """Unknown, a chat name, or weights that never learned it."""
-    here = [deployment(ScriptedEngine(), NEITHER)]
+    here = served_by(deployment(ScriptedEngine(), NEITHER))
 
     with pytest.raises(error):
         completion.plan(CompletionRequest(asked, "a"), catalogue_of(FILLS, model()), here)
@@ -110,7 +117,7 @@ def test_a_plan_says_what_it_does_not_honour() -> None:
     """OpenAI's further fields are not the vendor's."""
     request = CompletionRequest("qwen-coder-turbo", "a", given=frozenset({"model", "prompt", "seed", "echo", "n"}))
 
-    planned = completion.plan(request, catalogue_of(FILLS), [deployment(ScriptedEngine(), fills_gaps=True)])
+    planned = completion.plan(request, catalogue_of(FILLS), served_by(deployment(ScriptedEngine(), fills_gaps=True)))
 
     assert planned.answering.ignored == ("echo", "n")
     assert planned.request.sampling.seed == 1234

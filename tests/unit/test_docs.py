@@ -14,7 +14,7 @@ from hanlin.cli.main import app
 from hanlin.dialects.compatible.fields import NUMBERS
 from hanlin.engines.profiles import profiles
 from hanlin.service.planning import REFUSALS
-from hanlin.settings import DeploymentRow
+from hanlin.settings import DeploymentRow, RouteRow
 from scripts import make_docs
 
 ROOT = Path(__file__).parents[2]
@@ -83,11 +83,13 @@ def test_a_document_that_differs_from_what_would_be_written_is_stale(tmp_path: P
     assert not page.is_stale
 
 
-def test_every_field_of_a_deployment_has_its_sentence() -> None:
+@pytest.mark.parametrize(
+    ("row", "sentences"),
+    [(DeploymentRow, make_docs.DEPLOYMENT_SENTENCES), (RouteRow, make_docs.ROUTE_SENTENCES)],
+)
+def test_every_field_of_a_table_has_its_sentence(row: type[msgspec.Struct], sentences: dict[str, Any]) -> None:
     """The settings page explains them in its own words, which must not outlive a field or miss a new one."""
-    fields = {field.name for field in msgspec.structs.fields(DeploymentRow)}
-
-    assert set(make_docs.DEPLOYMENT_SENTENCES) == fields
+    assert set(sentences) == {field.name for field in msgspec.structs.fields(row)}
 
 
 @pages

@@ -7,15 +7,16 @@ import pytest
 
 from hanlin.errors import ContextLengthExceeded, EngineFailed, Overloaded, RequestTimedOut
 from hanlin.routing.capacity import Capacity
-from hanlin.service.chat import complete, generate, shared_prompt
+from hanlin.service.attempts import shared_prompt
+from hanlin.service.chat import complete, generate
 from hanlin.service.planning import Plan
 from hanlin.testing import HANG, ScriptedEngine, says
 from hanlin.types import Burst, ChatRequest, Event, Message, Sampling, Usage, fold
-from tests.values import model, plan_of, request
+from tests.values import call_of, model, plan_of, request
 
 
 async def all_of(plan: Plan) -> list[Event]:
-    return [event async for burst in generate(plan) for event in burst]
+    return [event async for burst in generate(call_of(plan)) for event in burst]
 
 
 def several(n: int, seed: int = 7) -> ChatRequest:
@@ -30,7 +31,7 @@ async def test_one_choice_is_handed_on_as_it_comes() -> None:
     script: list[Burst] = [[], [Event(text="a"), Event(text="b")], *says()]
     engine = ScriptedEngine(script)
 
-    bursts = [burst async for burst in generate(plan_of(engine))]
+    bursts = [burst async for burst in generate(call_of(plan_of(engine)))]
 
     assert bursts == script
     assert engine.ended == 1
@@ -51,7 +52,7 @@ async def test_closing_the_answer_closes_the_engines_and_gives_the_place_back() 
     engine = ScriptedEngine([[Event(text="a")], HANG])
     plan = plan_of(engine)
 
-    async with aclosing(generate(plan)) as events:
+    async with aclosing(generate(call_of(plan))) as events:
         await anext(events)
         assert (engine.running, plan.deployment.capacity.running) == (1, 1)
 
@@ -109,7 +110,7 @@ async def test_choices_run_at_the_same_time_and_are_merged_as_they_come() -> Non
         return [[Event(text="b", finish_reason="stop")], [Event(usage=Usage(9, 1))]]
 
     events: list[Event] = []
-    async with asyncio.timeout(10), aclosing(generate(plan_of(ScriptedEngine(script), several(2)))) as bursts:
+    async with asyncio.timeout(10), aclosing(generate(call_of(plan_of(ScriptedEngine(script), several(2))))) as bursts:
         async for burst in bursts:
             events += burst
             if any(event.index == 1 and event.finish_reason for event in burst):
@@ -152,7 +153,7 @@ async def test_closing_the_answer_closes_every_choice() -> None:
     engine = ScriptedEngine([[Event(text="a")], HANG])
     plan = plan_of(engine, several(3), capacity=Capacity(2, 4))
 
-    async with asyncio.timeout(10), aclosing(generate(plan)) as events:
+    async with asyncio.timeout(10), aclosing(generate(call_of(plan))) as events:
         await anext(events)
 
     assert (engine.running, plan.deployment.capacity.running, plan.deployment.capacity.waiting) == (0, 0, 0)
@@ -173,7 +174,7 @@ async def test_choices_that_nobody_reads_are_held_up() -> None:
                 produced += 1
                 yield [Event(text="x")]
 
-    async with aclosing(generate(plan_of(ScriptedEngine(script), several(2)))) as events:
+    async with aclosing(generate(call_of(plan_of(ScriptedEngine(script), several(2))))) as events:
         await anext(events)
         for _ in range(1000):
             await asyncio.sleep(0)
@@ -243,7 +244,7 @@ async def test_a_whole_answer_is_the_streamed_one_put_together() -> None:
     """One path: what is streamed and what is not cannot differ."""
     plan = plan_of(ScriptedEngine(says("Hel", "lo", finish_reason="length", usage=Usage(4, 2))))
 
-    result = await complete(plan, limit_s=60)
+    result = await complete(call_of(plan), limit_s=60)
 
     assert result == fold(await all_of(plan))
     assert [(choice.text, choice.finish_reason) for choice in result.choices] == [("Hello", "length")]
@@ -257,7 +258,7 @@ async def test_an_answer_that_takes_too_long_is_ended_and_said_to_be(n: int) -> 
     plan = plan_of(engine, several(n))
 
     with pytest.raises(RequestTimedOut, match=r"limit 0\.05 s"):
-        await complete(plan, limit_s=0.05)
+        await complete(call_of(plan), limit_s=0.05)
 
     assert (engine.running, plan.deployment.capacity.running) == (0, 0)
 
@@ -267,7 +268,7 @@ async def test_what_there_is_when_time_runs_out_is_the_answer() -> None:
     engine = ScriptedEngine([[Event(reasoning="想" * 8)], [Event(text="好" * 4)], HANG])
     plan = plan_of(engine, request("你好你好"))
 
-    result = await complete(plan, limit_s=0.05)
+    result = await complete(call_of(plan), limit_s=0.05)
 
     assert result.cut_short
     [choice] = result.choices

@@ -7,7 +7,7 @@ import pytest
 
 from hanlin import settings
 from hanlin.errors import StartupError
-from hanlin.settings import FIELDS, DeploymentRow, Secret, Settings, default_home, is_secret, load, type_name
+from hanlin.settings import FIELDS, DeploymentRow, RouteRow, Secret, Settings, default_home, is_secret, load, type_name
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,28 @@ def test_a_deployment_is_a_table_of_the_file(file: Path) -> None:
     """What it leaves out has defaults that fit most servers."""
     file.write_text('[[deployment]]\nname = "gpu"\nurl = "http://gpu/v1"\nserves = ["qwen3-*"]\n')
 
-    assert load(file, {}).settings.deployment == (DeploymentRow("gpu", "http://gpu/v1", ("qwen3-*",)),)
+    assert load(file, {}).settings.deployment == (DeploymentRow("gpu", "http://gpu/v1", serves=("qwen3-*",)),)
+
+
+def test_a_deployment_may_leave_everything_to_its_upstream(file: Path) -> None:
+    """Address, key, names and manners are the upstream's to say, so they are left open and not guessed."""
+    file.write_text('[[deployment]]\nname = "maker"\nupstream = "deepseek"\n')
+
+    (row,) = load(file, {}).settings.deployment
+
+    assert (row.url, row.serves, row.profile, row.key_env) == ("", None, "", "")
+
+
+def test_a_route_is_a_table_of_the_file(file: Path) -> None:
+    """It tries its deployments in their order unless it says otherwise."""
+    file.write_text('[[route]]\nnames = ["qwen3-*"]\ndeployments = ["gpu", "embedded"]\n')
+
+    assert load(file, {}).settings.route == (RouteRow(("qwen3-*",), ("gpu", "embedded")),)
+
+
+def test_upstreams_are_a_list_like_any_other(file: Path) -> None:
+    """One flag, variable or line of the file makes a service of somebody's models."""
+    assert load(None, {"HANLIN_UPSTREAM": "deepseek, dashscope"}).settings.upstream == ("deepseek", "dashscope")
 
 
 # --- what does not fit -----------------------------------------------------------------------------------------------
@@ -141,7 +162,7 @@ def test_the_message_is_chinese_for_chinese_readers(monkeypatch: pytest.MonkeyPa
         load(None, {"HANLIN_PORT": "abc"})
 
 
-@pytest.mark.parametrize("variable", ["HANLIN_PROT", "HANLIN_", "HANLIN_DEPLOYMENT"])
+@pytest.mark.parametrize("variable", ["HANLIN_PROT", "HANLIN_", "HANLIN_DEPLOYMENT", "HANLIN_ROUTE"])
 def test_a_variable_that_nobody_knows_stops_the_start(variable: str) -> None:
     """A slip of the pen would leave the default in force without a word."""
     with pytest.raises(
@@ -161,7 +182,11 @@ def test_a_variable_that_nobody_knows_stops_the_start(variable: str) -> None:
         (b'port = "abc"', "port = 'abc' does not fit"),
         (b"api_key = 5", "api_key must be text"),
         (b"deployment = 5", "deployment = 5 does not fit"),
-        (b'[[deployment]]\nname = "a"', "missing required field `url`"),
+        (b'[[deployment]]\nurl = "http://a"', "missing required field `name`"),
+        (b'[[deployment]]\nname = "a"\nengine = "tgi"', "Invalid enum value 'tgi'"),
+        (b'[[deployment]]\nname = "a"\ngpus = [-1]', ">= 0"),
+        (b'[[route]]\nnames = ["a"]', "missing required field `deployments`"),
+        (b'[[route]]\nnames = ["a"]\ndeployments = ["b"]\nchoose = "best"', "Invalid enum value 'best'"),
         (b'[[deployment]]\nname = "a"\nurl = "http://a"\nslot = 1', "unknown field `slot`"),
         (b'[[deployment]]\nname = "a"\nurl = "http://a"\nslots = 0', ">= 1"),
     ],
@@ -221,7 +246,7 @@ def test_every_setting_has_a_sentence_in_both_languages_and_a_unit_in_its_name(n
 
     assert words["en"].endswith(".")
     assert words["zh"].endswith(("。", "）。"))
-    assert kind != "float" or name.endswith("_s")
+    assert kind != "float" or name.endswith(("_s", "_share"))
 
 
 @pytest.mark.parametrize(

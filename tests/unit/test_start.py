@@ -10,7 +10,7 @@ from hanlin.errors import StartupError
 from hanlin.home import Home, prepare
 from hanlin.keys import hash_key
 from hanlin.service import start
-from hanlin.settings import DeploymentRow, Secret, Settings
+from hanlin.settings import Secret, Settings
 from hanlin.store.database import Store, open_store
 from tests.values import catalogue_of, model
 
@@ -85,37 +85,6 @@ async def test_a_key_that_could_not_travel_stops_the_start_without_being_shown(s
 
     assert key not in str(problem.value)
     assert await store.keys.all() == ()
-
-
-# --- servers ---------------------------------------------------------------------------------------------------------
-
-
-async def test_a_row_of_the_settings_becomes_a_deployment() -> None:
-    """An OpenAI-compatible upstream is a row."""
-    row = DeploymentRow("gpu", "http://gpu:8000/v1", serves=("qwen3-*",), context_tokens=32_768, slots=8)
-
-    (made,) = start.servers(Settings(deployment=(row,), queue_limit=3), {})
-
-    assert (made.name, made.title, made.fingerprint) == ("gpu", "gpu", "gpu")
-    assert (made.serves, made.context_tokens, made.embedded) == (("qwen3-*",), 32_768, False)
-    assert made.capacity.slots == 8
-    assert made.engine.why_not_ready() is None
-    await made.engine.close()
-
-
-@pytest.mark.parametrize(
-    ("row", "environment", "words"),
-    [
-        (DeploymentRow("gpu", "gpu:8000"), {}, r"\[\[deployment\]\] 'gpu': 'gpu:8000' is not an http\(s\) address"),
-        (DeploymentRow("gpu", "http://gpu", profile="vlm"), {}, "unknown engine profile 'vlm'"),
-        (DeploymentRow("gpu", "http://gpu", key_env="GPU_KEY"), {}, "GPU_KEY is not set: `export GPU_KEY=…`"),
-        (DeploymentRow("gpu", "http://gpu", key_env="GPU_KEY"), {"GPU_KEY": ""}, "GPU_KEY is not set"),
-    ],
-)
-def test_a_row_that_cannot_work_stops_the_start(row: DeploymentRow, environment: dict[str, str], words: str) -> None:
-    """At the start somebody is looking; at the first call nobody is."""
-    with pytest.raises(StartupError, match=words):
-        start.servers(Settings(deployment=(row,)), environment)
 
 
 # --- the embedded engine ---------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ async def test_calls_during_the_start_are_told_what_it_is_doing(studio: Studio) 
     studio.starting = "fetching the weights: 12 %"
 
     with pytest.raises(EngineUnavailable, match="fetching the weights: 12 %"):
-        studio.plan(request())
+        studio.call(request())
 
 
 async def test_calls_during_the_stop_are_refused(studio: Studio) -> None:
@@ -195,7 +195,7 @@ async def test_calls_during_the_stop_are_refused(studio: Studio) -> None:
     studio.stopping = True
 
     with pytest.raises(EngineUnavailable, match="the service is shutting down"):
-        studio.plan(request())
+        studio.call(request())
 
 
 async def test_a_deployment_that_is_there_answers_while_others_still_start(studio: Studio) -> None:
@@ -203,7 +203,7 @@ async def test_a_deployment_that_is_there_answers_while_others_still_start(studi
     studio.deployments = (deployment(ready_engine(), embedded=False, serves=("*",)),)
     studio.starting = "fetching the weights: 12 %"
 
-    assert studio.plan(request()).answering.served is Served.UPSTREAM
+    assert studio.call(request()).answering.served is Served.UPSTREAM
 
 
 # --- cards -----------------------------------------------------------------------------------------------------------

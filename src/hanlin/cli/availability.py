@@ -20,13 +20,18 @@ from hanlin.words import say
 
 
 class Here(msgspec.Struct, frozen=True):
-    """What answers one name: `by` names it for people, `why` says why nothing does. `context_tokens` 0: unknown."""
+    """What answers one name: `by` names it for people, `why` says why nothing does. `context_tokens` 0: unknown.
+
+    `state` is how that is at the moment ("ready", "resting" …), "" where nobody could be asked; `reason` says why.
+    """
 
     served: Served
     by: str = ""
     fingerprint: str = ""
     why: str = ""
     context_tokens: int = 0
+    state: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class _Row(msgspec.Struct):
     fingerprint: str | None = None
     why: str | None = None
     context_tokens: int | None = None
+    state: str | None = None
+    reason: str | None = None
 
 
 class _Listed(msgspec.Struct):
@@ -106,6 +113,8 @@ def from_rows(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Here]:
             row.hanlin.fingerprint or "",
             row.hanlin.why or "",
             row.hanlin.context_tokens or 0,
+            row.hanlin.state or "",
+            row.hanlin.reason or "",
         )
         for row in listed
     }

@@ -218,10 +218,20 @@ def pull(
         "检查 Python、处理器、内存、磁盘、设置、权重、端口、引擎与密钥，并查找本机的 Ollama、vLLM、llama-server、"
         "LM Studio 与 SGLang。有问题时退出码为 1。",
     ),
-    epilog=examples("hanlin doctor", "hanlin doctor --home /srv/hanlin --json"),
+    epilog=examples("hanlin doctor", "hanlin doctor --write", "hanlin doctor --home /srv/hanlin --json"),
 )
-def doctor(home: HomeOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    if not checking.doctor(home_of(home), config, as_json):
+def doctor(
+    home: HomeOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write", help=say("Add servers that were found to hanlin.toml.", "将找到的服务写入 hanlin.toml。")
+        ),
+    ] = False,
+) -> None:
+    if not checking.doctor(home_of(home), config, as_json, write):
         raise typer.Exit(1)
 
 

@@ -47,7 +47,15 @@ def table(models: Sequence[Model], catalogue: Catalogue, here: Availability) -> 
             Text(_status(model), "dim"),
         )
     prices = say("¥: list price per million tokens", "¥：每百万 token 官方价")
-    return Group(rows, Text(""), _legend(models, here), Prose(prices, "dim"))
+    return Group(rows, Text(""), _legend(models, here), *_unwell(models, here), Prose(prices, "dim"))
+
+
+def _unwell(models: Sequence[Model], here: Availability) -> Iterator[RenderableType]:
+    """Say of each deployment that would not answer a call at the moment how it is, and why."""
+    states = dict.fromkeys((each.by, each.state, each.reason) for each in (here.of(model.name) for model in models))
+    for by, state, reason in states:
+        if state not in ("", "ready"):
+            yield Text.assemble((f"{by}: ", "bold"), (state, "yellow"), f"  {reason}" if reason != state else "")
 
 
 def _legend(models: Sequence[Model], here: Availability) -> RenderableType:
@@ -87,6 +95,8 @@ def _here(name: str, model: Model, here: Here) -> Iterator[tuple[str, str | Text
     if here.by:
         context = say(f", {here.context_tokens:,} tokens of context", f"，上下文 {here.context_tokens:,} token")
         yield say("answered by", "由谁回答"), f"{here.by}{context if here.context_tokens else ''}"
+    if here.state:
+        yield say("state", "状态"), here.state if here.reason in ("", here.state) else f"{here.state}: {here.reason}"
     if here.why:
         yield say("because", "原因"), here.why
     if served is Served.UNAVAILABLE:

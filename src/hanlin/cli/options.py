@@ -63,7 +63,7 @@ def effective(home: Home, config: Path | None) -> Effective:
 
 
 # A key on the command line can be read by every user of the machine; tables belong into the file.
-_NOT_FLAGS = {"api_key", "deployment"}
+_NOT_FLAGS = {"api_key", *settings.TABLES}
 
 Command = Callable[..., None]
 

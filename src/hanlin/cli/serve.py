@@ -1,9 +1,10 @@
 """`hanlin serve`: start everything in order, show how far it is, say what answers, end cleanly."""
 
 import asyncio
+import gc
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from hanlin.cli import show
 from hanlin.cli.banner import show_banner
 from hanlin.cli.options import config_file
 from hanlin.engines.weights import Progress
-from hanlin.errors import StartupError
 from hanlin.home import Home, HomeLock, lock, prepare
 from hanlin.http.app import BASE, App
 from hanlin.http.server import Server, free_address
+from hanlin.http.traces import make_tracer
 from hanlin.service import embedding_start, start
+from hanlin.service.probing import Prober
+from hanlin.service.reloading import Reloader
 from hanlin.service.studio import Studio
 from hanlin.service.weights import Choice, means
 from hanlin.settings import Settings, load
@@ -32,38 +35,58 @@ _LAST_WORDS_S = 2.0
 def run(home: Home, config: Path | None, flags: Mapping[str, Any]) -> None:
     """Serve until a signal ends it. Raises StartupError and WeightsError for what keeps it from starting."""
     prepare(home)
-    settings = load(config_file(home, config), flags=flags).settings
+
+    def read() -> Settings:
+        return load(config_file(home, config), flags=flags).settings
+
+    settings = read()
     logs.set_up(settings.log_format, settings.log_level)
     with lock(home) as held:
-        uvloop.run(_serve(home, settings, held))
+        uvloop.run(_serve(home, settings, held, config or home.config_file, read))
 
 
-async def _serve(home: Home, settings: Settings, held: HomeLock) -> None:
+async def _serve(home: Home, settings: Settings, held: HomeLock, file: Path, read: Callable[[], Settings]) -> None:
     began = time.monotonic()
     studio = await start.open_studio(home, settings)
     key = await start.first_key(studio.store, studio.secret, settings)
     address, port = free_address(settings.host, settings.port)
-    server = Server(app := App(studio), address, port)
+    tracer = make_tracer()
+    server = Server(app := App(studio, tracer), address, port)
+    reloader = _reloader(home, studio, file, read)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
+    watching: list[asyncio.Task[None]] = []
+
+    def watch() -> None:
+        watching.extend((asyncio.create_task(reloader.run()), asyncio.create_task(Prober(studio).run())))
+
     try:
-        server.start()
+        await server.start()
         ending = asyncio.create_task(_signal())
-        rising = asyncio.create_task(_rise(home, studio, held, _Start(port, key, began)))
-        falling = asyncio.create_task(server.wait())
-        done, _ = await asyncio.wait((ending, rising, falling), return_when=asyncio.FIRST_COMPLETED)
+        rising = asyncio.create_task(_rise(home, studio, held, _Start(port, key, began, watch)))
+        done, _ = await asyncio.wait((ending, rising), return_when=asyncio.FIRST_COMPLETED)
         if rising in done:
             rising.result()
-            done, _ = await asyncio.wait((ending, falling), return_when=asyncio.FIRST_COMPLETED)
+            await ending
         rising.cancel()
-        if ending in done:
-            await _drain(studio, app, server)
-        else:
-            failure = server.failure()
-            raise StartupError(
-                say(f"the HTTP server ended unexpectedly: {failure}", f"HTTP 服务意外结束：{failure}")
-            ) from failure
+        await _drain(studio, app, server)
     finally:
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         await server.stop()
         await studio.close()
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close, _LAST_WORDS_S)
+
+
+def _reloader(home: Home, studio: Studio, file: Path, read: Callable[[], Settings]) -> Reloader:
+    return Reloader(
+        studio,
+        file,
+        read=read,
+        build=lambda new, before: start.fleet(home, new, studio.own_catalogue, show.note, before),
+        tell=show.note,
+    )
 
 
 async def _signal() -> None:
@@ -93,11 +116,16 @@ async def _drain(studio: Studio, app: App, server: Server) -> None:
 
 @dataclass(frozen=True)
 class _Start:
-    """What the banner says of a start: where, with which key, since when (monotonic seconds)."""
+    """What the banner says of a start: where, with which key, since when (monotonic seconds).
+
+    `watch` begins to look after the file and the deployments: before all is ready, because what keeps it from getting
+    ready may be the file.
+    """
 
     port: int
     key: start.FirstKey | None
     began: float
+    watch: Callable[[], None]
 
 
 async def _rise(home: Home, studio: Studio, held: HomeLock, this: _Start) -> None:
@@ -106,10 +134,10 @@ async def _rise(home: Home, studio: Studio, held: HomeLock, this: _Start) -> Non
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{this.port}{BASE}"
     held.announce(url)
-    studio.deployments = tuple(start.servers(settings))
+    studio.adopt(await start.fleet(home, settings, studio.own_catalogue, show.note))
+    this.watch()
     here = start.machine()
     vectors = embedding_start.row(settings)
-    studio.embedding_deployments = tuple(embedding_start.servers(settings, studio.catalogue))
     studio.vectors_coming = embedding_start.coming(vectors)
     for choice in start.choose_weights(settings, studio.catalogue, home, here):
         path = await _fetch(choice, studio, home)
@@ -118,6 +146,9 @@ async def _rise(home: Home, studio: Studio, held: HomeLock, this: _Start) -> Non
     vectors_here = vectors is None or await embedding_start.add_if_here(home, studio, vectors)
     studio.starting = None
     await _until_ready(studio)
+    # What is here now stays until the end: the collector need not look at it again with every round.
+    gc.collect()
+    gc.freeze()
     show_banner(show.out, url, this.key, studio.cards(), time.monotonic() - this.began)
     if vectors is not None and not vectors_here:
         # Nothing is drawn any more: from here on the terminal belongs to the log.

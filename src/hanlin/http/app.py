@@ -1,9 +1,10 @@
-"""The HTTP surface as an ASGI application: paths, keys, and the hand-over between dialects and `service`."""
+"""The HTTP surface: paths, keys, and the hand-over between dialects and `service`."""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,12 +13,15 @@ import msgspec
 from hanlin.dialects import openai_chat, openai_completions, openai_embeddings
 from hanlin.dialects.compatible.errors import error, error_frame
 from hanlin.errors import EngineUnavailable, HanlinError, InternalError, MethodNotAllowed, PathNotFound
-from hanlin.http.exchange import Exchange, Gone, Receive, Scope, Send, log
+from hanlin.http.accounts import Account
+from hanlin.http.exchange import Exchange, Gone, log
+from hanlin.http.metrics import DeploymentState, Metrics
 from hanlin.http.streaming import Frames, StreamedAnswer
+from hanlin.http.traces import Tracer
 from hanlin.service import chat, completion, embedding
+from hanlin.service.attempts import Call
 from hanlin.service.deployments import Deployment
 from hanlin.service.embedding_planning import EmbeddingDeployment
-from hanlin.service.planning import Plan
 from hanlin.service.studio import Card, Studio
 from hanlin.types import Answering, Events
 from hanlin.words import say
@@ -33,17 +37,22 @@ Handler = Callable[["App", Exchange], Awaitable[None]]
 
 
 class App:
-    """Answers every request. One object a process; `studio` is what it stands in front of."""
+    """Answers every request. One object a process; `studio` is what it stands in front of, `tracer` takes its calls."""
 
-    def __init__(self, studio: Studio) -> None:
+    def __init__(self, studio: Studio, tracer: Tracer | None = None) -> None:
         self.studio = studio
+        self.metrics = Metrics(
+            lambda name: studio.catalogue.find(name) is not None,
+            lambda: [_gauges(studio, deployment) for deployment in studio.deployments],
+            lambda: self.open_calls,
+        )
+        self._tracer = tracer
         self.idle = asyncio.Event()  # set while no call is open
         self.idle.set()
         self._calls: set[asyncio.Task[Any]] = set()
         self._cutting = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send)
+    async def __call__(self, exchange: Exchange) -> None:
         call = asyncio.current_task()
         assert call is not None
         self._calls.add(call)
@@ -51,9 +60,17 @@ class App:
         try:
             await self._handle(exchange)
         finally:
+            self._count(exchange)
             self._calls.discard(call)
             if not self._calls:
                 self.idle.set()
+
+    def _count(self, exchange: Exchange) -> None:
+        record = exchange.record()
+        if record is not None:
+            self.metrics.observe(record)
+            if self._tracer is not None:
+                self._tracer.record(record, exchange.header("traceparent"))
 
     @property
     def open_calls(self) -> int:
@@ -111,34 +128,41 @@ class App:
 
 async def _chat(app: App, exchange: Exchange) -> None:
     studio = app.studio
-    await studio.authenticate(exchange.bearer())
+    account = exchange.account = Account("chat")
+    key = await studio.authenticate(exchange.bearer())
+    exchange.phases.mark("key")
     request = openai_chat.parse(await exchange.body(studio.settings.max_body_bytes))
-    plan = studio.plan(request)
-    exchange.extra_headers.update(_statement(plan.answering))
-    if plan.request.stream:
-        await exchange.unless_gone(_streamed(studio, exchange, plan))
+    exchange.phases.mark("body")
+    account.model, account.stream = request.model, request.stream
+    call = account.call = studio.call(request, began=exchange.began, mark=exchange.phases.mark, who=key.id)
+    exchange.phases.mark("plan")
+    exchange.statement = partial(_call_statement, call)
+    if request.stream:
+        await exchange.unless_gone(_streamed(studio, exchange, call))
     else:
-        await exchange.unless_gone(_whole(studio, exchange, plan))
+        await exchange.unless_gone(_whole(studio, exchange, call))
 
 
-async def _whole(studio: Studio, exchange: Exchange, plan: Plan) -> None:
-    result = await chat.complete(plan, studio.settings.unstreamed_limit_s)
+async def _whole(studio: Studio, exchange: Exchange, call: Call) -> None:
+    result = await chat.complete(call, studio.settings.unstreamed_limit_s)
     if result.cut_short:
         exchange.extra_headers["x-dashscope-partialresponse"] = "true"
-    body = openai_chat.answer(result, plan.answering, id=f"chatcmpl-{exchange.id}", created=exchange.created)
+    body = openai_chat.answer(result, call.answering, id=f"chatcmpl-{exchange.id}", created=exchange.created)
+    exchange.phases.mark("end")
     await exchange.answer(200, body)
 
 
-async def _streamed(studio: Studio, exchange: Exchange, plan: Plan) -> None:
+async def _streamed(studio: Studio, exchange: Exchange, call: Call) -> None:
     frames = openai_chat.Stream(
-        plan.answering,
+        call.answering,
         id=f"chatcmpl-{exchange.id}",
         created=exchange.created,
-        n=plan.request.n,
-        include_usage=plan.request.include_usage,
-        thinks=plan.request.thinking.on,
+        n=call.plan.request.n,
+        include_usage=call.plan.request.include_usage,
+        thinks=call.plan.request.thinking.on,
     )
-    await _send(studio, exchange, frames, chat.generate(plan))
+    call.changed = frames.answered_by
+    await _send(studio, exchange, frames, chat.generate(call))
 
 
 async def _send(studio: Studio, exchange: Exchange, frames: Frames, events: Events) -> None:
@@ -149,9 +173,12 @@ async def _send(studio: Studio, exchange: Exchange, frames: Frames, events: Even
 
 async def _completions(app: App, exchange: Exchange) -> None:
     studio = app.studio
+    account = exchange.account = Account("text_completion")
     await studio.authenticate(exchange.bearer())
     request = openai_completions.parse(await exchange.body(studio.settings.max_body_bytes))
+    account.model, account.stream = request.model, request.stream
     plan = studio.plan_completion(request)
+    account.answering = plan.answering
     exchange.extra_headers.update(_statement(plan.answering))
     about: dict[str, Any] = {"id": f"cmpl-{exchange.id}", "created": exchange.created}
     if request.stream:
@@ -159,18 +186,28 @@ async def _completions(app: App, exchange: Exchange) -> None:
         await exchange.unless_gone(_send(studio, exchange, frames, completion.generate(plan)))
         return
     result = await exchange.unless_gone(chat.collect(completion.generate(plan), studio.settings.unstreamed_limit_s))
+    account.usage = result.usage
     await exchange.answer(200, openai_completions.answer(result, plan.answering, **about))
 
 
 async def _embeddings(app: App, exchange: Exchange) -> None:
     studio = app.studio
+    account = exchange.account = Account("embeddings")
     await studio.authenticate(exchange.bearer())
     request = openai_embeddings.parse(await exchange.body(studio.settings.max_body_bytes))
+    account.model = request.model
     plan = studio.plan_embedding(request)
+    account.answering = plan.answering
     exchange.extra_headers.update(_statement(plan.answering))
     result = await exchange.unless_gone(embedding.embed(plan, studio.settings.unstreamed_limit_s))
+    account.usage = result.usage
     body = openai_embeddings.answer(result, plan.answering, id=exchange.id, encoding=request.encoding)
     await exchange.answer(200, body)
+
+
+def _call_statement(call: Call) -> Mapping[str, str]:
+    """Return the headers that say what answered, and what was tried before."""
+    return {**_statement(call.answering), "x-hanlin-attempts": call.tried()}
 
 
 def _statement(answering: Answering) -> Mapping[str, str]:
@@ -192,19 +229,20 @@ def _listed(names: Sequence[str]) -> str:
 
 async def _models(app: App, exchange: Exchange) -> None:
     await app.studio.authenticate(exchange.bearer())
-    rows = [_row(card) for card in app.studio.cards()]
+    rows = [_row(app.studio, card) for card in app.studio.cards()]
     await exchange.answer(200, msgspec.json.encode({"object": "list", "data": rows}))
 
 
 async def _model(app: App, exchange: Exchange) -> None:
     await app.studio.authenticate(exchange.bearer())
     name = next(exchange.path.removeprefix(prefix) for prefix in MODEL_PATHS if exchange.path.startswith(prefix))
-    await exchange.answer(200, msgspec.json.encode(_row(app.studio.card(unquote(name)))))
+    await exchange.answer(200, msgspec.json.encode(_row(app.studio, app.studio.card(unquote(name)))))
 
 
-def _row(card: Card) -> dict[str, Any]:
+def _row(studio: Studio, card: Card) -> dict[str, Any]:
     """Return a row of the list: OpenAI's four fields, and under `hanlin` what the name promises and what answers it."""
     deployment = card.serving.deployment
+    state = studio.state(deployment) if isinstance(deployment, Deployment) else None
     return {
         "id": card.name,
         "object": "model",
@@ -215,6 +253,8 @@ def _row(card: Card) -> dict[str, Any]:
             "by": deployment.title if deployment is not None else None,
             "fingerprint": deployment.fingerprint if deployment is not None else None,
             "why": card.serving.why or None,
+            "state": state.word if state is not None else None,
+            "reason": (state.why_not or None) if state is not None else None,
             "context_tokens": deployment.context_tokens if deployment is not None else None,
             "promises": {
                 "description": card.model.description,
@@ -238,10 +278,20 @@ async def _health(app: App, exchange: Exchange) -> None:
     studio = app.studio
     body = {
         "status": "ok" if studio.why_not_ready() is None else "degraded",
-        "deployments": [_state(deployment) for deployment in studio.deployments],
+        "deployments": [_chat_state(studio, deployment) for deployment in studio.deployments],
         "embeddings": [_state(deployment) for deployment in studio.embedding_deployments],
     }
     await exchange.answer(200, msgspec.json.encode(body))
+
+
+def _chat_state(studio: Studio, deployment: Deployment) -> dict[str, Any]:
+    state = studio.state(deployment)
+    return {
+        **_state(deployment),
+        "state": state.word,
+        "reason": state.why_not or deployment.standing.health.why or None,
+        "outstanding_tokens": deployment.standing.outstanding_tokens,
+    }
 
 
 def _state(deployment: Deployment | EmbeddingDeployment) -> dict[str, Any]:
@@ -253,6 +303,25 @@ def _state(deployment: Deployment | EmbeddingDeployment) -> dict[str, Any]:
         "waiting": deployment.capacity.waiting,
         "slots": deployment.capacity.slots,
     }
+
+
+async def _metrics(app: App, exchange: Exchange) -> None:
+    page, content_type = await asyncio.to_thread(app.metrics.page, exchange.header("accept") or "")
+    await exchange.answer(200, page, content_type)
+
+
+def _gauges(studio: Studio, deployment: Deployment) -> DeploymentState:
+    counters = deployment.engine.counters()
+    return DeploymentState(
+        deployment.name,
+        studio.state(deployment).word,
+        running=deployment.capacity.running,
+        waiting=deployment.capacity.waiting,
+        slots=deployment.capacity.slots,
+        outstanding_tokens=deployment.standing.outstanding_tokens,
+        restarts=counters.restarts,
+        connections=counters.connections,
+    )
 
 
 async def _ready(app: App, exchange: Exchange) -> None:
@@ -281,4 +350,5 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     **{f"{prefix}/models": {"GET": _models} for prefix in PREFIXES},
     "/health": {"GET": _health},
     "/ready": {"GET": _ready},
+    "/metrics": {"GET": _metrics},
 }

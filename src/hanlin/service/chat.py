@@ -1,4 +1,4 @@
-"""The use case of a chat call: find a place, run the engine, hand on the events.
+"""The use case of a chat call: its choices, run by whoever can answer, as events or put together.
 
 Everything that makes tokens goes through `generate`.
 """
@@ -6,47 +6,52 @@ Everything that makes tokens goes through `generate`.
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 
 from hanlin.errors import ContextLengthExceeded, RequestTimedOut
+from hanlin.service.attempts import Call
 from hanlin.service.planning import Plan
 from hanlin.types import Burst, ChatRequest, ChatResult, Event, Events, Usage, fold
 
 _UNREAD_BURSTS = 8
 
 
-async def generate(plan: Plan) -> Events:
-    """Yield a plan's events as they come: every choice, then one usage for all. Closing the iterator stops it all.
+def generate(call: Call) -> Events:
+    """Yield a call's events as they come: every choice, then one usage for all. Closing the iterator stops it all.
 
     `n` choices are `n` calls of the engine with seeds counted up from the caller's: the prompt is billed once, every
-    choice's answer is billed (spec/chat.md §3).
+    choice's answer is billed (spec/chat.md §3). Raises ContextLengthExceeded for a prompt beyond the catalogue's limit.
     """
-    await _check_prompt(plan)
-    request = plan.request
-    if request.n == 1:
-        async with aclosing(_choice(plan, request)) as events:
+    if call.plan.request.n > 1 or _may_be_too_long(call.plan):
+        return _checked(call)
+    return call.choice(_as_it_is)
+
+
+async def _checked(call: Call) -> Events:
+    """Yield the events of a call with several choices, or whose prompt has to be counted first."""
+    await _check_prompt(call.plan)
+    count = call.plan.request.n
+    if count == 1:
+        async with aclosing(call.choice(_as_it_is)) as events:
             async for burst in events:
                 yield burst
         return
-    usage = Usage()
-    async with aclosing(_merged([_choice(plan, _numbered(request, index)) for index in range(request.n)])) as merged:
+    choices = [call.choice(partial(_numbered, index=index)) for index in range(count)]
+    async with aclosing(_merged(choices)) as merged:
         async for index, burst in merged:
-            shown = [msgspec.structs.replace(event, index=index) for event in burst if event.usage is None]
-            for event in burst:
-                if event.usage is not None:
-                    usage = shared_prompt(usage, event.usage)
-            yield shown
-    yield [Event(usage=usage)]
+            yield [msgspec.structs.replace(event, index=index) for event in burst if event.usage is None]
+    yield [Event(usage=call.usage)]
 
 
-async def complete(plan: Plan, limit_s: float) -> ChatResult:
-    """Return a plan's whole answer, or after `limit_s` what there is of it (spec/chat.md §4.4).
+async def complete(call: Call, limit_s: float) -> ChatResult:
+    """Return a call's whole answer, or after `limit_s` what there is of it (spec/chat.md §4.4).
 
     Raises RequestTimedOut when there is nothing until then.
     """
-    result = await collect(generate(plan), limit_s)
-    return _estimated(plan, result) if result.cut_short else result
+    result = await collect(generate(call), limit_s)
+    return _estimated(call.plan, result) if result.cut_short else result
 
 
 async def collect(bursts: Events, limit_s: float) -> ChatResult:
@@ -57,9 +62,10 @@ async def collect(bursts: Events, limit_s: float) -> ChatResult:
             async for burst in bursts:
                 events += burst
     except TimeoutError:
-        if not any(event.text or event.reasoning for event in events):
+        result = fold(events)  # without what was taken back
+        if not any(choice.text or choice.reasoning for choice in result.choices):
             raise RequestTimedOut(limit_s) from None
-        return msgspec.structs.replace(fold(events), cut_short=True)
+        return msgspec.structs.replace(result, cut_short=True)
     return fold(events)
 
 
@@ -74,12 +80,8 @@ def _estimated(plan: Plan, result: ChatResult) -> ChatResult:
     return result
 
 
-def shared_prompt(total: Usage, choice: Usage) -> Usage:
-    """Add one choice's usage to the total: the prompt and what of it was cached count once."""
-    first = total if total.prompt else choice
-    return msgspec.structs.replace(
-        first, completion=total.completion + choice.completion, reasoning=total.reasoning + choice.reasoning
-    )
+def _as_it_is(request: ChatRequest) -> ChatRequest:
+    return request
 
 
 def _numbered(request: ChatRequest, index: int) -> ChatRequest:
@@ -87,25 +89,28 @@ def _numbered(request: ChatRequest, index: int) -> ChatRequest:
     return msgspec.structs.replace(request, n=1, sampling=msgspec.structs.replace(request.sampling, seed=seed))
 
 
-async def _choice(plan: Plan, request: ChatRequest) -> Events:
-    async with plan.deployment.capacity.place(), aclosing(plan.deployment.engine.generate(request)) as events:
-        async for burst in events:
-            yield burst
-
-
-async def _check_prompt(plan: Plan) -> None:
-    """Refuse a prompt beyond the catalogue's limit where the deployment itself would take it.
+def _may_be_too_long(plan: Plan) -> bool:
+    """Whether a prompt may be beyond the catalogue's limit, where the deployment itself would take it.
 
     A token is at least one byte, so only a prompt with more bytes than the limit has tokens needs counting.
     """
     limit = plan.model.input_limit_tokens()
-    if limit is None or 0 < plan.deployment.context_tokens <= limit:
+    if limit is None or not plan.deployment.profile.counts or 0 < plan.deployment.context_tokens <= limit:
+        return False
+    tools = len(msgspec.json.encode(plan.request.tools)) if plan.request.tools else 0
+    # A character is at most four bytes; the exact number is only worth knowing near the limit.
+    characters = sum(len(message.text) + 16 for message in plan.request.messages)
+    if 4 * characters + tools <= limit:
+        return False
+    return sum(len(message.text.encode()) + 16 for message in plan.request.messages) + tools > limit
+
+
+async def _check_prompt(plan: Plan) -> None:
+    if not _may_be_too_long(plan):
         return
-    tools = len(msgspec.json.encode(plan.request.tools))
-    if sum(len(message.text.encode()) + 16 for message in plan.request.messages) + tools <= limit:
-        return
+    limit = plan.model.input_limit_tokens()
     prompt = await plan.deployment.engine.count(plan.request)
-    if prompt is not None and prompt > limit:
+    if limit is not None and prompt is not None and prompt > limit:
         raise ContextLengthExceeded(plan.request.model, prompt, limit)
 
 

@@ -1,6 +1,6 @@
 """The use case of a text completion: which names fill gaps in code, what answers, and the answer itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import msgspec
 
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.errors import ModelNotFound, ModelNotSupported, UnsupportedHere
-from hanlin.service.deployments import Deployment, remedy, serving
+from hanlin.service.deployments import Deployment, Serving, remedy
 from hanlin.service.planning import check_lengths, filled
 from hanlin.types import Answering, CompletionRequest, Events
 from hanlin.words import say
@@ -26,7 +26,7 @@ class CompletionPlan:
     answering: Answering
 
 
-def plan(request: CompletionRequest, catalogue: Catalogue, deployments: Sequence[Deployment]) -> CompletionPlan:
+def plan(request: CompletionRequest, catalogue: Catalogue, served: Callable[[Model], Serving]) -> CompletionPlan:
     """Return what to do about a request. Raises ModelNotFound, ModelNotSupported and InvalidRequest."""
     model = catalogue.find(request.model)
     if model is None:
@@ -37,7 +37,7 @@ def plan(request: CompletionRequest, catalogue: Catalogue, deployments: Sequence
         raise ModelNotSupported(
             request.model, say("(it does not fill gaps: use chat)", "（它不支持代码补全接口：请使用对话接口）")
         )
-    found = serving(model, catalogue, deployments)
+    found = served(model)
     deployment = found.deployment
     if deployment is None:
         raise ModelNotFound(request.model, f"{say('Not served here', '此处无法提供')}: {found.why}. {remedy(model)}")

@@ -1,12 +1,10 @@
 """Put together what answers calls for vectors, from the settings and the weights that are here."""
 
 import asyncio
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
-from hanlin.catalogue import Catalogue, Weights
-from hanlin.engines.embedding import Embedder, ServerEmbedder
+from hanlin.catalogue import Weights
+from hanlin.engines.embedding import Embedder
 from hanlin.engines.embedding_child import ChildEmbedder
 from hanlin.engines.llama import Machine, embedding_orders
 from hanlin.engines.profiles import EmbeddingProfile, profiles
@@ -18,7 +16,7 @@ from hanlin.service import start
 from hanlin.service import weights as choosing
 from hanlin.service.embedding_planning import EmbeddingDeployment
 from hanlin.service.studio import Studio
-from hanlin.settings import DeploymentRow, Settings
+from hanlin.settings import Settings
 from hanlin.words import say
 
 # Calls that are read in turns, window by window; each holds its texts, and one of the engine's few connections.
@@ -133,27 +131,3 @@ def _profile(weights: Weights) -> EmbeddingProfile:
     if found is None:
         raise StartupError(f"weights {weights.name!r}: unknown embedding profile {weights.profile!r}")
     return found
-
-
-def servers(
-    settings: Settings, catalogue: Catalogue, environment: Mapping[str, str] = os.environ
-) -> list[EmbeddingDeployment]:
-    """Return the `[[deployment]]` rows that answer embedding names; `start.servers` has checked all rows."""
-    found = [_server(row, settings, environment) for row in settings.deployment]
-    models = [model for model in catalogue.models.values() if model.embeds]
-    return [deployment for deployment in found if any(deployment.answers(model) for model in models)]
-
-
-def _server(row: DeploymentRow, settings: Settings, environment: Mapping[str, str]) -> EmbeddingDeployment:
-    key = environment.get(row.key_env, "") if row.key_env else ""
-    return EmbeddingDeployment(
-        name=row.name,
-        title=row.name,
-        fingerprint=row.name,
-        engine=ServerEmbedder(row.url, model=row.model, key=key, silence_s=settings.silence_s),
-        capacity=Capacity(row.slots, settings.queue_limit),
-        embedded=False,
-        serves=row.serves,
-        one_model=bool(row.model),
-        fits=row.fit_vectors,
-    )

@@ -1,4 +1,4 @@
-"""Decide what a chat call gets: which deployment, with which sampling, and what it must be refused or told.
+"""Decide what a chat call gets: which deployments may answer, with which sampling, what it is refused or told.
 
 Pure. A parameter is honoured, or refused by name, or listed as ignored; it is never dropped silently.
 """
@@ -14,7 +14,7 @@ from hanlin.catalogue.models import Catalogue, Model
 from hanlin.engines.profiles import EngineProfile
 from hanlin.errors import InvalidRequest, ModelNotFound, ModelNotSupported, UnsupportedHere
 from hanlin.service import thinking
-from hanlin.service.deployments import Deployment, Serving, remedy, serving
+from hanlin.service.deployments import Deployment, Route, Serving, Target, remedy, serving
 from hanlin.types import Answering, ChatRequest, Message, Sampling, Thinking
 from hanlin.words import say
 
@@ -31,6 +31,20 @@ class Plan:
     model: Model
     deployment: Deployment
     answering: Answering
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A call that the contract allows: of which model, how it is to think, and what may answer it.
+
+    What answers it in the end is open: `plan_for` says what the call becomes there.
+    """
+
+    request: ChatRequest
+    model: Model
+    catalogue: Catalogue
+    thinking: Thinking
+    route: Route
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,7 @@ REFUSALS: Mapping[str, Refusal] = {
 _HONOURED = frozenset(
     {
         *("model", "messages", "stream", "stream_options", "n"),
-        *("tools", "tool_choice", "parallel_tool_calls", "tool_stream", "search_options"),
+        *("tools", "tool_stream", "search_options"),
     }
 )
 
@@ -71,9 +85,17 @@ _REPETITIONS = 10
 def plan(
     request: ChatRequest, catalogue: Catalogue, deployments: Sequence[Deployment], *, strict: bool = False
 ) -> Plan:
-    """Return what to do about a request. Raises ModelNotFound, ModelNotSupported and InvalidRequest.
+    """Return what a request becomes on the first deployment of its name. Raises as `asked` and `plan_for`."""
+    allowed = asked(request, catalogue, lambda model: serving(model, catalogue, deployments), strict=strict)
+    return plan_for(allowed, allowed.route.targets[0])
 
-    `strict` refuses what the vendor refuses only for the lack of streaming.
+
+def asked(
+    request: ChatRequest, catalogue: Catalogue, served: Callable[[Model], Serving], *, strict: bool = False
+) -> Asked:
+    """Return a request that the contract allows. Raises ModelNotFound, ModelNotSupported and InvalidRequest.
+
+    `served` says what answers a model here. `strict` refuses what the vendor refuses only for the lack of streaming.
     """
     model = catalogue.find(request.model)
     if model is None:
@@ -81,26 +103,32 @@ def plan(
             request.model, say("`hanlin models` lists the names.", "`hanlin models` 会列出可用的名称。")
         )
     thought = thinking.decide(request, model, catalogue, strict=strict)
-    found = serving(model, catalogue, deployments)
+    found = served(model)
     if found.deployment is None:
         raise _unavailable(request, model, found)
     _check_contract(request, model, thought)
     _check_own_rules(request, model, catalogue, thought)
-    _check_asks(request, model, found.deployment, thought)
     check_lengths(request.sampling, model)
-    profile = found.deployment.profile
-    filled = fill(request, model, catalogue, profile, thought)
+    return Asked(request, model, catalogue, thought, found.route)
+
+
+def plan_for(call: Asked, target: Target) -> Plan:
+    """Return what a call becomes on one of its deployments. Raises UnsupportedHere for what that cannot do."""
+    request, model, deployment = call.request, call.model, target.deployment
+    _check_asks(request, model, deployment, call.thinking)
+    profile = deployment.profile
+    filled = fill(request, model, call.catalogue, profile, call.thinking)
     return Plan(
         request=filled,
         model=model,
-        deployment=found.deployment,
+        deployment=deployment,
         answering=Answering(
             model=request.model,
-            deployment=found.deployment.name,
-            fingerprint=found.deployment.fingerprint,
-            served=found.served,
+            deployment=deployment.name,
+            fingerprint=deployment.fingerprint,
+            served=target.served,
             ignored=ignored(request, model, profile, filled.thinking),
-            thinking=found.deployment.thinking if filled.thinking.on else "",
+            thinking=deployment.thinking if filled.thinking.on else "",
         ),
     )
 
@@ -298,11 +326,8 @@ def _is_honoured(name: str, request: ChatRequest, model: Model, profile: EngineP
         return True
     if name in _THINKING:
         return _THINKING[name](model, profile, thought)
-    if name == "response_format":
-        # Nobody can hold the rest of an answer to a grammar that begins with its prefix.
-        return not (request.partial and request.shape is not None)
-    if name == "stop":
-        return profile.stop_tokens is not None if request.sampling.stop_tokens else profile.honours("stop")
+    if name in _ASKED:
+        return _ASKED[name](request, profile)
     if name in ("logprobs", "top_logprobs") and not request.logprobs:
         return True
     if name in REFUSALS:
@@ -350,4 +375,30 @@ _THINKING: Mapping[str, Callable[[Model, EngineProfile, Thinking], bool]] = {
     "reasoning_effort": _level,
     "preserve_thinking": _preserved,
     "clear_thinking": _cleared,
+}
+
+
+def _form_of_choice(request: ChatRequest, profile: EngineProfile) -> bool:
+    return not request.tools or profile.takes_choice(request.tool_choice.mode)
+
+
+def _single_calls(request: ChatRequest, profile: EngineProfile) -> bool:
+    return not request.tools or profile.prompts or profile.parallel_tool_calls
+
+
+def _shaped(request: ChatRequest, _profile: EngineProfile) -> bool:
+    """Nobody can hold the rest of an answer to a grammar that begins with its prefix."""
+    return not (request.partial and request.shape is not None)
+
+
+def _stopped(request: ChatRequest, profile: EngineProfile) -> bool:
+    sampling = request.sampling
+    return profile.stop_tokens is not None if sampling.stop_tokens else profile.takes_stops(len(sampling.stop))
+
+
+_ASKED: Mapping[str, Callable[[ChatRequest, EngineProfile], bool]] = {
+    "tool_choice": _form_of_choice,
+    "parallel_tool_calls": _single_calls,
+    "response_format": _shaped,
+    "stop": _stopped,
 }

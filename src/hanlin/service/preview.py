@@ -3,9 +3,8 @@
 The same decisions as a real start; only the engines are missing, so no call can be made.
 """
 
-from collections.abc import Sequence
-
 from hanlin.catalogue import Catalogue
+from hanlin.engines.engine import Counters
 from hanlin.engines.llama import SLOTS, Machine, context_that_fits
 from hanlin.engines.profiles import profiles
 from hanlin.errors import EngineUnavailable
@@ -13,7 +12,8 @@ from hanlin.home import Home
 from hanlin.routing.capacity import Capacity
 from hanlin.service import embedding_planning, embedding_start, start
 from hanlin.service.deployments import Deployment, serving
-from hanlin.service.embedding_planning import EmbeddingDeployment
+from hanlin.service.fleet import assemble, stated
+from hanlin.service.guests import with_guests
 from hanlin.service.studio import Card
 from hanlin.service.weights import Choice, titles
 from hanlin.settings import Settings
@@ -42,29 +42,35 @@ class NotRunning:
     def trouble(self) -> str | None:
         return None
 
+    def counters(self) -> Counters:
+        return Counters()
+
     async def close(self) -> None:
         pass
 
 
 def cards(home: Home, settings: Settings, catalogue: Catalogue, here: Machine) -> list[Card]:
     """Return every callable name with what would answer it, in the catalogue's order. Raises StartupError."""
+    asked = stated(settings, catalogue)
+    catalogue = with_guests(catalogue, asked.guests)
+    fleet = assemble(
+        asked, settings, catalogue, lambda row: (NotRunning(), profiles().engine_named(row.profile or row.engine))
+    )
     deployments = (
-        *start.servers(settings),
+        *fleet.deployments,
         *(_on_paper(choice, settings, here) for choice in start.choose_weights(settings, catalogue, home, here)),
     )
-    vectors = embedding_start.servers(settings, catalogue)
+    vectors = list(fleet.vectors)
     if (weights := embedding_start.row(settings)) is not None:
         vectors.append(embedding_start.of_weights(weights, NotRunning(), settings))
-    return [_card(name, catalogue, deployments, vectors) for name in catalogue.names()]
 
+    def card(name: str) -> Card:
+        model = catalogue.by_name[name]
+        if model.embeds:
+            return Card(name, model, embedding_planning.serving(model, vectors))
+        return Card(name, model, serving(model, catalogue, deployments, fleet.routes))
 
-def _card(
-    name: str, catalogue: Catalogue, deployments: Sequence[Deployment], vectors: Sequence[EmbeddingDeployment]
-) -> Card:
-    model = catalogue.by_name[name]
-    if model.embeds:
-        return Card(name, model, embedding_planning.serving(model, vectors))
-    return Card(name, model, serving(model, catalogue, deployments))
+    return [card(name) for name in catalogue.names()]
 
 
 def _on_paper(choice: Choice, settings: Settings, here: Machine) -> Deployment:

@@ -9,9 +9,9 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
@@ -21,9 +21,11 @@ from hanlin.catalogue import WeightsCatalogue, load_weights
 from hanlin.catalogue.loading import load
 from hanlin.catalogue.models import Catalogue
 from hanlin.engines.embedded import EmbeddedEngine
+from hanlin.engines.engine import Engine
+from hanlin.engines.launches import orders_of
 from hanlin.engines.llama import Machine, orders
-from hanlin.engines.profiles import profiles
-from hanlin.engines.server import ServerEngine
+from hanlin.engines.managed import ManagedEngine, engine_profile
+from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.engines.weights import Means
 from hanlin.errors import StartupError
 from hanlin.home import Home, server_secret
@@ -31,6 +33,7 @@ from hanlin.keys import adopted, hash_key, hint, new_key
 from hanlin.routing.capacity import Capacity
 from hanlin.service import weights as choosing
 from hanlin.service.deployments import Deployment
+from hanlin.service.fleet import Fleet, assemble, learned
 from hanlin.service.studio import Studio
 from hanlin.settings import DeploymentRow, Secret, Settings
 from hanlin.store.database import Store, open_store
@@ -39,6 +42,7 @@ from hanlin.words import say
 # The system's limit for the path of a Unix socket is 108 bytes with its end.
 _SOCKET_PATH_BYTES = 100
 _CGROUP = Path("/sys/fs/cgroup")
+_GPU_STALL_S = 60.0  # the least patience with an engine that reads prompts of 100,000 tokens
 
 
 @dataclass(frozen=True)
@@ -157,41 +161,27 @@ def embedded(home: Home, settings: Settings, choice: choosing.Choice, path: Path
     )
 
 
-def servers(settings: Settings, environment: Mapping[str, str] = os.environ) -> list[Deployment]:
-    """Return the deployments of the `[[deployment]]` rows. Raises StartupError naming the row."""
-    return [_server(row, settings, environment) for row in settings.deployment]
+async def fleet(
+    home: Home, settings: Settings, catalogue: Catalogue, tell: Callable[[str], None], before: Fleet | None = None
+) -> Fleet:
+    """Return what the tables and `--upstream` ask for, its engines started. Raises StartupError naming the row."""
+    asked = await learned(settings, catalogue, tell, before=before)
+    return assemble(asked, settings, catalogue, partial(managed, home, settings), before)
 
 
-def _server(row: DeploymentRow, settings: Settings, environment: Mapping[str, str]) -> Deployment:
-    if row.key_env and not environment.get(row.key_env):
-        raise StartupError(
-            say(
-                f"[[deployment]] {row.name!r}: {row.key_env} is not set: `export {row.key_env}=…`",
-                f"[[deployment]] {row.name!r}：未设置 {row.key_env}：请 `export {row.key_env}=…`",
-            )
-        )
-    profile = profiles().engine_named(row.profile)
-    try:
-        engine = ServerEngine(
-            row.url,
-            profile,
-            model=row.model,
-            key=environment.get(row.key_env, "") if row.key_env else "",
-            silence_s=settings.silence_s,
-        )
-    except ValueError as error:
-        raise StartupError(f"[[deployment]] {row.name!r}: {error}") from error
-    return Deployment(
-        name=row.name,
-        title=row.name,
-        fingerprint=row.name,
-        engine=engine,
-        profile=profile,
-        capacity=Capacity(row.slots, settings.queue_limit),
-        embedded=False,
-        context_tokens=row.context_tokens,
-        serves=row.serves,
+def managed(home: Home, settings: Settings, row: DeploymentRow) -> tuple[Engine, EngineProfile]:
+    """Start the engine that a row names. Raises StartupError naming the row."""
+    orders = orders_of(row, logs=home.path / "logs", run=home.run)
+    profile = engine_profile(orders, row.profile)
+    engine = ManagedEngine(
+        orders,
+        profile,
+        stall_s=max(settings.stall_s, _GPU_STALL_S),
+        load_wait_s=settings.load_wait_s,
+        probe_s=settings.probe_s,
     )
+    engine.start()
+    return engine, profile
 
 
 async def fetch(choice: choosing.Choice, home: Home, how: Means) -> Path:

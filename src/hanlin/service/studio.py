@@ -2,16 +2,20 @@
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.errors import EngineUnavailable, InvalidApiKey, ModelNotFound
 from hanlin.keys import hash_key, hint
 from hanlin.service import completion, embedding_planning
+from hanlin.service.attempts import Call, Router, nothing
 from hanlin.service.completion import CompletionPlan
 from hanlin.service.deployments import Deployment, Serving, serving
 from hanlin.service.embedding_planning import EmbeddingDeployment, EmbeddingPlan, EmbeddingServing
-from hanlin.service.planning import Plan, plan
+from hanlin.service.fleet import Fleet
+from hanlin.service.guests import with_guests
+from hanlin.service.planning import asked
 from hanlin.settings import Settings
 from hanlin.store.database import Store
 from hanlin.store.keys import KeyRow
@@ -33,6 +37,14 @@ class Card:
     serving: Serving | EmbeddingServing
 
 
+@dataclass(frozen=True)
+class DeploymentState:
+    """A word for how a deployment is, and why it would not answer a call now; "" when it would."""
+
+    word: str
+    why_not: str
+
+
 class Studio:
     """Owns the deployments and the database from the start to `close`.
 
@@ -43,7 +55,11 @@ class Studio:
     def __init__(self, settings: Settings, catalogue: Catalogue, store: Store, secret: bytes) -> None:
         self.settings = settings
         self.catalogue = catalogue
-        self.deployments: tuple[Deployment, ...] = ()
+        self.router = Router(retry_share=settings.retry_share)
+        self._own_catalogue = catalogue
+        self._fleet = Fleet()
+        self._deployments: tuple[Deployment, ...] = ()
+        self._servings: dict[str, Serving] = {}
         self.embedding_deployments: tuple[EmbeddingDeployment, ...] = ()
         self.vectors_coming = ""
         self.starting: str | None = say("starting", "正在启动")
@@ -90,25 +106,81 @@ class Studio:
             self._known[hashed] = (row, now + _BELIEVED_S)
         return row
 
-    def plan(self, request: ChatRequest) -> Plan:
-        """Decide what a call gets, as `planning.plan`. Raises EngineUnavailable while the service starts or stops."""
+    @property
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Everything that generates: the operator's first, then the weights that Hanlin runs itself."""
+        return self._deployments
+
+    @deployments.setter
+    def deployments(self, deployments: Sequence[Deployment]) -> None:
+        self._deployments = tuple(deployments)
+        self._servings.clear()
+
+    @property
+    def fleet(self) -> Fleet:
+        return self._fleet
+
+    @property
+    def own_catalogue(self) -> Catalogue:
+        """The catalogue without the names of the operator's own."""
+        return self._own_catalogue
+
+    def adopt(self, fleet: Fleet) -> list[Deployment | EmbeddingDeployment]:
+        """Serve by another version of the settings from now on; return the deployments that it no longer has.
+
+        Calls that run go on where they are: who retires a deployment waits for them.
+        """
+        before, now = self._fleet.deployments, fleet.deployments
+        vectors_before = self._fleet.vectors
+        embedded = [deployment for deployment in self._deployments if deployment not in before]
+        for gone in [one for one in before if one not in now]:
+            self.router.prefixes.forget(gone.name)
+        self._fleet = fleet
+        self.catalogue = with_guests(self._own_catalogue, fleet.guests)
+        self.deployments = (*now, *embedded)
+        own_vectors = [deployment for deployment in self.embedding_deployments if deployment.embedded]
+        self.embedding_deployments = (*fleet.vectors, *own_vectors)
+        dropped: list[Deployment | EmbeddingDeployment] = [one for one in before if one not in now]
+        return dropped + [vectors for vectors in vectors_before if vectors not in fleet.vectors]
+
+    def serving(self, model: Model) -> Serving:
+        """Return what a chat name gets here; worked out once for each version of the settings."""
+        found = self._servings.get(model.name)
+        if found is None:
+            found = serving(model, self.catalogue, self._deployments, self._fleet.routes)
+            self._servings[model.name] = found
+        return found
+
+    def call(
+        self,
+        request: ChatRequest,
+        *,
+        began: float | None = None,
+        mark: Callable[[str], None] = nothing,
+        who: str = "",
+    ) -> Call:
+        """Return a chat call that may be made. Raises as `planning.asked` and `Call`.
+
+        EngineUnavailable while the service starts or stops.
+        """
         if self.stopping:
             raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
         try:
-            return plan(request, self.catalogue, self.deployments, strict=self.settings.strict)
+            allowed = asked(request, self.catalogue, self.serving, strict=self.settings.strict)
         except ModelNotFound:
             # A name that nothing answers yet may be answered once the weights are here.
             model = self.catalogue.find(request.model)
             if self.starting is None or model is None or self.catalogue.missing(model):
                 raise
             raise EngineUnavailable(self.starting) from None
+        return Call(allowed, self.router, began=began, mark=mark, who=who)
 
     def plan_completion(self, request: CompletionRequest) -> CompletionPlan:
         """Decide what a text completion gets, as `completion.plan`. Raises EngineUnavailable as `plan` does."""
         if self.stopping:
             raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
         try:
-            return completion.plan(request, self.catalogue, self.deployments)
+            return completion.plan(request, self.catalogue, self.serving)
         except ModelNotFound:
             if self.starting is None or self.catalogue.find(request.model) is None:
                 raise
@@ -133,7 +205,7 @@ class Studio:
         if model.embeds:
             vectors = embedding_planning.serving(model, self.embedding_deployments, self.vectors_coming)
             return Card(name, model, vectors)
-        return Card(name, model, serving(model, self.catalogue, self.deployments))
+        return Card(name, model, self.serving(model))
 
     def why_not_ready(self) -> str | None:
         """Return None when a chat call would be answered now, else the reason."""
@@ -141,10 +213,23 @@ class Studio:
             return say("shutting down", "正在关闭")
         if self.starting is not None:
             return self.starting
-        reasons = [deployment.engine.why_not_ready() for deployment in self.deployments]
+        reasons = [self.state(deployment).why_not for deployment in self.deployments]
         if not reasons:
             return say("there is no deployment", "没有任何部署")
         return reasons[0] if all(reasons) else None
+
+    def state(self, deployment: Deployment) -> DeploymentState:
+        """Return how a deployment is: what its engine says first, then what its calls have shown."""
+        now = self.router.clock()
+        standing = deployment.standing
+        if (why := deployment.engine.why_not_ready()) is not None:
+            exited = deployment.engine.trouble() is not None
+            return DeploymentState("exited" if exited else "loading", why)
+        if (word := standing.state(now)) in ("resting", "probing"):
+            return DeploymentState(word, standing.health.why or word)
+        if standing.suspected(now):
+            return DeploymentState("suspected", say("its calls are silent", "其调用长时间无响应"))
+        return DeploymentState("ready", "")
 
     def troubles(self) -> list[str]:
         """Return what is wrong with engines that should be running, a sentence each."""

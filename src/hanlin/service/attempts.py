@@ -1,0 +1,392 @@
+"""Run one call on the deployments that may answer it: which is tried first, and what a failure leads to.
+
+`routing` decides; the waiting is here. Until the first word has left, another deployment can take over unseen. After it
+a plain text is continued where the next deployment can do that; everything else ends with one error.
+"""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from functools import reduce
+from types import TracebackType
+
+import msgspec
+
+from hanlin.errors import EngineError, EngineFailed, HanlinError, UnsupportedHere
+from hanlin.routing.budget import RetryBudget
+from hanlin.routing.health import Health
+from hanlin.routing.order import Candidate, candidate, order, why_none
+from hanlin.routing.outcome import Continue, Decision, GiveUp, Policy, Retry, Tried, after_failure
+from hanlin.routing.outliers import ejected
+from hanlin.routing.prefix import Fingerprints, PrefixIndex, fingerprints
+from hanlin.service.continuing import Said
+from hanlin.service.deployments import Deployment, Target
+from hanlin.service.planning import Asked, Plan, plan_for
+from hanlin.service.records import Attempt
+from hanlin.types import Answering, Burst, ChatRequest, Events, Usage
+
+_BYTES_A_TOKEN = 4
+_RETRIES_A_SECOND = 1.0  # where calls are few, their share would be none
+_ANSWER_TOKENS = 256  # what an answer is taken for where its caller sets no limit
+
+
+def shared_prompt(total: Usage, choice: Usage) -> Usage:
+    """Add one choice's usage to the total: the prompt and what of it was cached count once."""
+    first = total if total.prompt else choice
+    return msgspec.structs.replace(
+        first, completion=total.completion + choice.completion, reasoning=total.reasoning + choice.reasoning
+    )
+
+
+def _size_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def nothing(_value: object) -> None:
+    pass
+
+
+class Router:
+    """What the calls so far have taught about deployments. One a service; time and chance are arguments."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+        *,
+        retry_share: float = 0.1,
+    ) -> None:
+        self.clock = clock
+        self.draw = draw
+        self.policy = Policy()
+        self.budget = RetryBudget(retry_share, least_per_s=_RETRIES_A_SECOND if retry_share else 0.0)
+        self.prefixes = PrefixIndex()
+
+    def candidates(self, asked: Asked, prompt_tokens: int, prompt: Fingerprints) -> dict[str, Candidate]:
+        """Return what speaks for and against each deployment that may answer, by its name."""
+        now = self.clock()
+        if len(asked.route.targets) == 1:  # nothing to choose, so only what the outcome of a failure hangs on
+            target = asked.route.targets[0]
+            deployment = target.deployment
+            only = candidate(deployment.name, deployment.standing, deployment.capacity, now)
+            return {only.name: msgspec.structs.replace(only, continues=_continues(deployment, asked))}
+        seen = self.prefixes.seen(prompt) if prompt else {}
+        characters = sum(len(message.text) for message in asked.request.messages) if seen else 0
+        outliers = self._outliers(asked.route.targets, now)
+        found = {}
+        for target in asked.route.targets:
+            deployment = target.deployment
+            name = deployment.name
+            found[name] = candidate(
+                name,
+                deployment.standing,
+                deployment.capacity,
+                now,
+                tier=target.tier,
+                weight=target.weight,
+                fallback=target.fallback,
+                ejected=name in outliers,
+                prefix_tokens=min(seen.get(name, 0) * prompt_tokens // max(characters, 1), prompt_tokens),
+                continues=_continues(deployment, asked),
+                **_waiting_for_engine(deployment),
+            )
+        return found
+
+    def _outliers(self, targets: Sequence[Target], now: float) -> set[str]:
+        if not any(target.deployment.standing.health.bad for target in targets):
+            return set()
+        groups: dict[bool, dict[str, Health]] = {}
+        for target in targets:
+            groups.setdefault(target.fallback, {})[target.deployment.name] = target.deployment.standing.health
+        return {name for group in groups.values() for name in ejected(group, now)}
+
+
+def _continues(deployment: Deployment, asked: Asked) -> bool:
+    """Whether a deployment can go on with an answer: at the vendor itself, only models with a partial mode can."""
+    profile = deployment.profile
+    return profile.can_continue and (not profile.as_asked or "partial_mode" in asked.model.features)
+
+
+def _waiting_for_engine(deployment: Deployment) -> dict[str, object]:
+    """Say of an engine that Hanlin starts itself, and that is not there yet, that it rests: others go first."""
+    why = deployment.engine.why_not_ready()
+    return {} if why is None else {"state": "resting", "why": why}
+
+
+class Call:
+    """One chat call from its plan to its end. `plan` and `answering` are those of whoever answers now.
+
+    `changed` is called when somebody else begins to answer, before its first word; `attempts` are the finished ones.
+    Raises what `plan_for` raises when no deployment can do what is asked, EngineUnavailable or EngineBusy when all of
+    them rest.
+    """
+
+    def __init__(
+        self,
+        asked: Asked,
+        router: Router,
+        *,
+        began: float | None = None,
+        mark: Callable[[str], None] = nothing,
+        who: str = "",
+    ) -> None:
+        self.asked = asked
+        self.attempts: list[Attempt] = []
+        self.said: list[Said] = []
+        self.changed: Callable[[Answering], None] = nothing
+        self.router = router
+        self.who = who
+        self.began = router.clock() if began is None else began
+        self._mark = mark
+        self._under_way: list[str] = []
+        request = asked.request
+        self._prompt: Fingerprints = ()
+        self._targets = {target.deployment.name: target for target in asked.route.targets}
+        self.prompt_tokens = sum(_size_bytes(message.text) for message in request.messages) // _BYTES_A_TOKEN + 1
+        self.tokens = self.prompt_tokens + (
+            request.sampling.max_tokens or request.sampling.max_completion_tokens or _ANSWER_TOKENS
+        )
+        if len(self._targets) > 1 and asked.route.choose == "prefix":
+            self._prompt = fingerprints(part for message in request.messages for part in (message.role, message.text))
+        router.budget.deposit(router.clock())
+        self._ahead = self._ordered()
+        self.plan = self._first()
+
+    @property
+    def answering(self) -> Answering:
+        return self.plan.answering
+
+    @property
+    def usage(self) -> Usage:
+        """What its choices used, as far as they have come to their ends."""
+        return reduce(shared_prompt, (said.usage for said in self.said if said.usage is not None), Usage())
+
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        return tuple(said.finish_reason for said in self.said if said.finish_reason is not None)
+
+    def tried(self) -> str:
+        """Return the attempts for people and programs, in their order: `gpu-1;fault=stalled, gpu-2`."""
+        over = [f"{one.deployment};fault={one.fault}" if one.fault else one.deployment for one in self.attempts]
+        return ", ".join([*over, *self._under_way])
+
+    def candidates(self) -> dict[str, Candidate]:
+        """Return what speaks for and against each deployment now, by its name."""
+        return self.router.candidates(self.asked, self.prompt_tokens, self._prompt)
+
+    def _ordered(self) -> list[Candidate]:
+        route = self.asked.route
+        found = list(self.candidates().values())
+        ordered = order(found, route.choose, prompt_tokens=self.prompt_tokens, draw=self.router.draw())
+        if not ordered:
+            raise why_none(found, self.router.clock())
+        return ordered
+
+    def _first(self) -> Plan:
+        """Plan for the first deployment that can do what is asked; those before it are left out."""
+        problem: UnsupportedHere | None = None
+        while self._ahead:
+            try:
+                return self.planned(self._ahead[0])
+            except UnsupportedHere as why:
+                problem = problem or why
+                self._ahead.pop(0)
+        assert problem is not None  # nobody was left out without one
+        raise problem
+
+    def fits(self, one: Candidate) -> bool:
+        """Whether a candidate can do what is asked."""
+        try:
+            self.planned(one)
+        except UnsupportedHere:
+            return False
+        return True
+
+    def planned(self, one: Candidate) -> Plan:
+        """Return what the call becomes on a candidate. Raises UnsupportedHere, also for a prompt that is too long."""
+        target = self._targets[one.name]
+        room = target.deployment.context_tokens
+        if one.fallback and 0 < room < self.prompt_tokens:
+            raise UnsupportedHere(f"{target.deployment.title} has no room for the prompt", param="messages")
+        return plan_for(self.asked, target)
+
+    def tries(self, plan: Plan) -> None:
+        """Note an attempt that begins."""
+        self._under_way.append(plan.deployment.name)
+
+    def has_place(self, plan: Plan) -> None:
+        """Note that an attempt waits no longer: its engine reads the prompt from here on."""
+        self._mark("queue")
+        if self._prompt:
+            self.router.prefixes.note(self._prompt, plan.deployment.name)
+
+    def has_tried(self, plan: Plan, fault: str, began: float, ended: float, *, continued: bool) -> None:
+        """Note an attempt that is over."""
+        name = plan.deployment.name
+        self._under_way.remove(name)
+        self.attempts.append(Attempt(name, fault, began - self.began, ended - self.began, continued))
+
+    def takes_over(self, plan: Plan) -> None:
+        """Note who answers from here on."""
+        self._mark("first")
+        if plan is not self.plan:
+            before, self.plan = self.plan, plan
+            if plan.answering != before.answering:  # choices that went the same way have plans of their own
+                self.changed(plan.answering)
+
+    async def choice(self, number: Callable[[ChatRequest], ChatRequest]) -> Events:
+        """Yield one choice's events, from as many attempts as it takes. `number` makes a request this choice's own.
+
+        Closing the iterator stops the engine that answers. Raises EngineError when nobody could answer.
+        """
+        said = Said(self.asked)
+        self.said.append(said)
+        run = _Choice(self, self._ahead, said)
+        plan = run.begin()
+        request = number(plan.request)
+        while True:
+            try:
+                with run.attempt(plan) as attempt:
+                    async with plan.deployment.capacity.place(self.who):
+                        self.has_place(plan)
+                        bursts = plan.deployment.engine.generate(request)
+                        try:
+                            async for burst in bursts:
+                                yield attempt.noted(burst)
+                        finally:
+                            await bursts.aclose()
+                    if said.finish_reason is None:
+                        raise EngineFailed("its answer ended without a finish reason")
+                return
+            except EngineError as error:
+                decision = run.after(error)
+            if isinstance(decision, GiveUp):
+                raise decision.error
+            if said.anything and not isinstance(decision, Continue):
+                yield [said.take_back()]
+            if isinstance(decision, Retry):
+                await asyncio.sleep(decision.wait_s)
+                continue
+            plan = run.turn_to(decision.to, plan)
+            request = number(plan.request)
+            if isinstance(decision, Continue):
+                request = said.continued(request)
+
+
+class _Attempt:
+    """One try: counted as load while it lasts, and with a verdict on its deployment at its end."""
+
+    __slots__ = ("_began", "_call", "_plan", "_probing", "_said", "_standing")
+
+    def __init__(self, call: Call, plan: Plan, said: Said) -> None:
+        self._call = call
+        self._plan = plan
+        self._said = said
+        self._standing = plan.deployment.standing
+
+    def __enter__(self) -> "_Attempt":
+        call, standing = self._call, self._standing
+        began = self._began = call.router.clock()
+        call.tries(self._plan)
+        self._probing = standing.probe_begins(began)
+        standing.call_begins(call.tokens, began)
+        return self
+
+    def noted(self, burst: Burst) -> Burst:
+        """Take note of what came, if only as a sign of life, and return what the caller is to see of it."""
+        standing, now = self._standing, self._call.router.clock()
+        standing.sign_of_life(now)
+        if not burst:
+            return burst
+        if self._probing:
+            self._probing = False
+            standing.succeeded(now)
+        self._call.takes_over(self._plan)
+        return self._said.noted(burst)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        call, standing = self._call, self._standing
+        now = call.router.clock()
+        standing.call_ends(call.tokens)
+        if error is None:
+            fault = ""
+            standing.succeeded(now)
+        elif isinstance(error, HanlinError):
+            fault = error.fault if isinstance(error, EngineError) else "declined"
+            standing.failed(error, now)
+        elif isinstance(error, Exception):
+            fault = "failed"  # our own, or nobody's: no verdict on the deployment
+        else:
+            fault = "left"  # the caller hung up
+        if self._probing:
+            standing.probe_left()
+        call.has_tried(self._plan, fault, self._began, now, continued=bool(self._said.before))
+
+
+class _Choice:
+    """One choice's attempts: where it is, what it has said, and who is left."""
+
+    def __init__(self, call: Call, ahead: Sequence[Candidate], said: Said) -> None:
+        self._call = call
+        self._on = ahead[0]
+        self._ahead = list(ahead[1:])
+        self._said = said
+        self._attempts = 0
+        self._attempts_here = 0
+
+    def begin(self) -> Plan:
+        """Return the plan to begin with: of the first of those ahead, wherever another choice has gone by now.
+
+        One that has begun to rest since it was chosen, or to be probed, is left to others where somebody well is ahead.
+        """
+        call, on = self._call, self._on
+        plan = call.plan if call.plan.deployment.name == on.name else call.planned(on)
+        rests = ("resting", "probing")
+        if self._ahead and on.state not in rests and plan.deployment.standing.state(call.router.clock()) in rests:
+            for other in self._ahead:
+                if other.is_well and not other.fallback and call.fits(other):
+                    return self.turn_to(other, plan)
+        return plan
+
+    def attempt(self, plan: Plan) -> "_Attempt":
+        self._attempts += 1
+        self._attempts_here += 1
+        return _Attempt(self._call, plan, self._said)
+
+    def after(self, error: EngineError) -> Decision:
+        """Decide what a failed attempt leads to, by what is known now of those that are left."""
+        call = self._call
+        router, now = call.router, call.router.clock()
+        fresh = call.candidates()
+        self._ahead = [one for one in self._ahead if call.fits(one)]
+        ahead = [fresh[one.name] for one in self._ahead if not fresh[one.name].asked_to_wait]
+        tried = Tried(
+            on=self._on,
+            attempts_here=self._attempts_here,
+            attempts=self._attempts,
+            events_sent=self._said.sent,
+            can_continue=self._said.can_continue,
+            elapsed_s=now - call.began,
+        )
+        decision = after_failure(
+            error, tried, ahead, router.policy, budget_left=router.budget.left(now), draw=router.draw()
+        )
+        if decision.takes_budget:
+            router.budget.take(now)
+        if isinstance(decision, GiveUp) and error.retry_after_s is not None:
+            waits_s = [math.ceil(one.available_at - now) for one in fresh.values() if one.asked_to_wait]
+            error.retry_after_s = min(error.retry_after_s, *waits_s) if waits_s else error.retry_after_s
+        return decision
+
+    def turn_to(self, other: Candidate, plan: Plan) -> Plan:
+        """Go to another deployment, or stay where an answer is to be continued, and return the plan for it."""
+        if other.name == self._on.name:
+            return plan
+        self._on = other
+        self._attempts_here = 0
+        self._ahead = [one for one in self._ahead if one.name != other.name]
+        return self._call.planned(other)

@@ -1,0 +1,100 @@
+"""Go on with an answer where another deployment left it: what has been said, and the request that takes it up.
+
+Only plain text can be taken up: thoughts, calls and JSON are in a state that no prompt can restore.
+"""
+
+import msgspec
+
+from hanlin.service.planning import Asked
+from hanlin.types import Burst, ChatRequest, Event, Message, Thinking, Usage
+
+
+class Said:
+    """What one choice has said so far.
+
+    `anything`: an event with content has come. `hidden`: the caller sees nothing before the end, so that all of it can
+    be taken back. `before` counts the tokens that earlier attempts have said of this answer. `finish_reason` and
+    `usage` are there once it is over.
+    """
+
+    __slots__ = ("_plain", "_texts", "anything", "before", "finish_reason", "hidden", "usage")
+
+    def __init__(self, asked: Asked) -> None:
+        request = asked.request
+        self.hidden = not request.stream
+        self.anything = False
+        self.before = 0
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self._texts: list[str] = []
+        self._plain = not (request.tools or request.shape or request.logprobs or asked.thinking.on)
+
+    @property
+    def sent(self) -> bool:
+        """Whether the caller has seen a part of the answer."""
+        return self.anything and not self.hidden
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether it is plain text, and not over yet."""
+        return self._plain and bool(self._texts) and self.finish_reason is None
+
+    def _note(self, burst: Burst) -> None:
+        """Take note of what came. A piece of text is taken for a token."""
+        for event in burst:
+            if event.usage is not None:
+                self.usage = event.usage
+                continue
+            self.anything = True
+            if event.is_text:
+                self._texts.append(event.text)
+                continue
+            if event.text:
+                self._texts.append(event.text)
+            if event.finish_reason is not None:
+                self.finish_reason = event.finish_reason
+            if event.reasoning or event.call is not None:
+                self._plain = False
+
+    def take_back(self) -> Event:
+        """Forget everything, and return the event that makes others forget it."""
+        self.anything = False
+        self.finish_reason = self.usage = None
+        self._texts.clear()
+        return Event(restart=True)
+
+    def continued(self, request: ChatRequest) -> ChatRequest:
+        """Return the request that goes on behind what was said, and count that as said before."""
+        self.before = len(self._texts)
+        text = "".join(self._texts)
+        messages = request.messages
+        if request.partial:
+            text, messages = messages[-1].text + text, messages[:-1]
+        sampling = request.sampling
+        return msgspec.structs.replace(
+            request,
+            messages=(*messages, Message("assistant", text)),
+            partial=True,
+            thinking=Thinking(),
+            sampling=msgspec.structs.replace(
+                sampling,
+                max_tokens=_less(sampling.max_tokens, self.before),
+                max_completion_tokens=_less(sampling.max_completion_tokens, self.before),
+            ),
+        )
+
+    def noted(self, burst: Burst) -> Burst:
+        """Take note of a burst and return it; the usage of a continuing attempt becomes that of the whole answer."""
+        if self.before:
+            burst = [e if e.usage is None else Event(usage=_of_all(e.usage, self.before)) for e in burst]
+        self._note(burst)
+        return burst
+
+
+def _less(limit: int | None, said: int) -> int | None:
+    return None if limit is None else max(limit - said, 1)
+
+
+def _of_all(usage: Usage, before: int) -> Usage:
+    prompt = max(usage.prompt - before, 0)
+    return Usage(prompt, usage.completion + before, min(usage.cached, prompt), usage.reasoning)
