@@ -28,6 +28,7 @@ from hanlin.service.records import Attempt
 from hanlin.types import Answering, Burst, ChatRequest, Events, Usage
 
 _BYTES_A_TOKEN = 4
+_BEFORE_GOING_ON_S = 0.3  # an engine that died is not known to be dead at once
 _RETRIES_A_SECOND = 1.0  # where calls are few, their share would be none
 _ANSWER_TOKENS = 256  # what an answer is taken for where its caller sets no limit
 
@@ -269,6 +270,8 @@ class Call:
             if isinstance(decision, Retry):
                 await asyncio.sleep(decision.wait_s)
                 continue
+            if decision.to.name == plan.deployment.name:
+                await asyncio.sleep(_BEFORE_GOING_ON_S)
             plan = run.turn_to(decision.to, plan)
             request = number(plan.request)
             if isinstance(decision, Continue):
