@@ -61,7 +61,7 @@ def test_the_streams_of_a_killed_engine_go_on_with_the_next_one(embedded: Start)
     seen += stream
     texts = [chunk.choices[0].delta.content for chunk in seen if chunk.choices and chunk.choices[0].delta.content]
     assert len(texts) > 12  # more than had left, or was on its way
-    assert [chunk.choices[0].finish_reason for chunk in seen if chunk.choices][-1] == "length"
+    assert [chunk.choices[0].finish_reason for chunk in seen if chunk.choices][-1] in ("stop", "length")
     assert service.engine_pid() != killed
     assert ask(service.client(), max_tokens=8).choices[0].message.content
 
@@ -69,8 +69,8 @@ def test_the_streams_of_a_killed_engine_go_on_with_the_next_one(embedded: Start)
 def test_a_stopped_engine_leaves_the_rotation_and_is_replaced(embedded: Start) -> None:
     """A process that is there and does nothing must not keep callers waiting: 10 s, and the machine's noise on top."""
     service = embedded().start()
-    stream = ask_streamed(service.client(), LONG_ANSWER)
-    next(iter(stream))
+    stream = iter(ask_streamed(service.client(), LONG_ANSWER, max_tokens=60))
+    next(stream)
     stopped = service.engine_pid()
     since = time.monotonic()
 
@@ -78,10 +78,8 @@ def test_a_stopped_engine_leaves_the_rotation_and_is_replaced(embedded: Start) -
 
     wait_until(lambda: service.readiness() == 503, "the engine to leave the rotation", 30)
     left_after_s = time.monotonic() - since
-    with pytest.raises(APIError):
-        for _ in stream:
-            pass
-    service.wait_ready()
+    *_, last = (chunk for chunk in stream if chunk.choices)
+    assert last.choices[0].finish_reason in ("stop", "length")  # it went on with the next engine
     print(f"\nleft the rotation after {left_after_s:.1f} s")  # noqa: T201 (a figure for people)
     assert left_after_s < 20
     assert service.engine_pid() != stopped
