@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from hanlin.service.deployments import Serving
 from hanlin.service.start import FirstKey
 from hanlin.service.studio import Card
 from hanlin.types import Served
@@ -66,8 +67,16 @@ def _statement(url: str, key: FirstKey | None, cards: Sequence[Card], took_s: fl
     facts.add_row(say("key", "密钥"), _key(key))
     by = sorted({card.serving.deployment.fingerprint for card in cards if card.serving.deployment})
     facts.add_row(say("answered by", "实际应答"), escape(", ".join(by)))
+    if fallbacks := sorted(_fallbacks(cards)):
+        facts.add_row(say("falls back on", "失败时代答"), escape(", ".join(fallbacks)))
     title = say(f"翰林 Hanlin is ready [dim]({took_s:.1f} s)[/]", f"翰林 Hanlin 已就绪 [dim]({took_s:.1f} 秒)[/]")
     return Panel(Group(facts, Text(""), served_table(cards)), title=title, title_align="left", border_style="cyan")
+
+
+def _fallbacks(cards: Sequence[Card]) -> set[str]:
+    """Return what answers in the place of others when they cannot."""
+    chats = [card.serving for card in cards if isinstance(card.serving, Serving)]
+    return {target.deployment.fingerprint for serving in chats for target in serving.route.targets if target.fallback}
 
 
 def served_table(cards: Sequence[Card]) -> Table:
