@@ -118,7 +118,7 @@ def test_a_model_is_read_by_its_familys_parsers(model: str, tools: str, reasonin
     "weights",
     [
         "/models/Qwen3-Coder-30B-A3B-Instruct",
-        "/root/.cache/huggingface/hub/models--Qwen--Qwen3-Coder-30B-A3B-Instruct/snapshots/0a1b2c",
+        "/home/ada/.cache/huggingface/hub/models--Qwen--Qwen3-Coder-30B-A3B-Instruct/snapshots/0a1b2c",
         "unsloth/qwen3-coder-30b-a3b-instruct",
     ],
 )

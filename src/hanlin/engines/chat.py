@@ -133,6 +133,8 @@ class ChatEngine:
             response = await self._post("/chat/completions", encode(token, self.manner))
             try:
                 await response.read()
+                if response.status >= 500:  # what it declines, it has at least read
+                    raise EngineFailed(f"the engine answered {response.status} to a question for one token")
             finally:
                 response.close()
 
