@@ -155,11 +155,22 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     raw: msgspec.Raw
 
 
+class Form:
+    """What a chat call is apart from its messages: something to remember decisions by.
+
+    Programs send calls of one form all day. Whatever has the same form, the very object, is the same but for its
+    messages, which are nothing but roles and texts.
+    """
+
+    __slots__ = ()
+
+
 class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     """One chat call as every dialect states it.
 
     `sent` is there where the messages are nothing but roles and texts. It counts for the very tuple that it names, so a
-    request whose messages were exchanged is encoded anew.
+    request whose messages were exchanged is encoded anew. `form` is None where calls like this one are not remembered;
+    whoever changes anything but the messages takes it away (`changed`).
 
     `partial` says that the last message is the assistant's and is to be continued. `thinking` is decided by `service`
     from `thinking_asked` and what the model is.
@@ -187,6 +198,11 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     thinking: Thinking = Thinking()
     given: frozenset[str] = frozenset()
     asks: dict[str, msgspec.Raw] = {}
+    form: Form | None = None
+
+    def changed(self, **fields: Any) -> "ChatRequest":
+        """Return the request with other fields. It is of no known form any more."""
+        return msgspec.structs.replace(self, form=None, **fields)
 
 
 class CompletionRequest(msgspec.Struct, frozen=True):

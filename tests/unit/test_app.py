@@ -16,7 +16,7 @@ from hanlin.keys import hash_key
 from hanlin.service.studio import Studio
 from hanlin.settings import Settings
 from hanlin.store.database import Store
-from hanlin.store.keys import KeyRow
+from hanlin.store.rows import KeyRow
 from hanlin.testing import HANG, ScriptedEngine, says
 from hanlin.testing.scripted import Script
 from hanlin.types import Event
@@ -45,7 +45,7 @@ class OneKey:
     """A store that knows one key."""
 
     async def find(self, key_hash: str) -> KeyRow | None:
-        row = KeyRow("key-1", "test", hash_key(SECRET, KEY), "", datetime.now(UTC))
+        row = KeyRow(id="key-1", name="test", hash=hash_key(SECRET, KEY), hint="", created_at=datetime.now(UTC))
         return row if key_hash == row.hash else None
 
     @property

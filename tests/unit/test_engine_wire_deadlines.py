@@ -10,7 +10,7 @@ import pytest
 
 from hanlin.engines.wire import Client, Deadlines
 from hanlin.engines.wire.deadlines import Watch
-from hanlin.errors import EngineStalled, EngineUnreachable
+from hanlin.errors import EngineFailed, EngineStalled, EngineUnreachable
 from tests.canned_server import Answer, Asked, CannedServer, RawServer, serving, trusting_it, whole
 
 PATIENT = 20.0
@@ -61,6 +61,88 @@ async def test_the_first_byte_has_a_deadline_of_its_own(stack: AsyncExitStack) -
 
     await server.hung_up.wait()
     assert client.open_connections == 0
+
+
+async def test_a_silent_response_is_waited_for_while_a_question_is_answered(stack: AsyncExitStack) -> None:
+    """A long answer that comes whole is no stall: something small is asked again and again, and the wait goes on."""
+    asked = asyncio.Semaphore(0)
+    enough = asyncio.Event()
+
+    async def late(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await enough.wait()
+        writer.write(whole(200, b"at last"))
+
+    async def ask() -> None:
+        asked.release()
+
+    _, client = await meet(stack, late)
+    waiting = asyncio.create_task(client.send("GET", "/", deadlines=patient_but(first_byte_s=0.01), ask=ask))
+    for _ in range(3):
+        await asked.acquire()
+    enough.set()
+
+    assert await (await waiting).body() == b"at last"
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["failed", "not answered"])
+async def test_the_wait_is_over_once_the_question_is_not_answered(stack: AsyncExitStack, fails: bool) -> None:
+    """Nobody waits for an hour for an engine that is dead, or was stopped: it takes connections and says nothing."""
+
+    async def nothing(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        pass
+
+    async def ask() -> None:
+        if fails:
+            raise EngineFailed("it is gone")
+        await asyncio.Event().wait()
+
+    server, client = await meet(stack, nothing)
+
+    with pytest.raises(EngineStalled, match=r"silent for 0\.02 s"):
+        await client.send("GET", "/", deadlines=patient_but(first_byte_s=0.02), ask=ask)
+
+    await server.hung_up.wait()
+    assert client.open_connections == 0
+
+
+async def test_nothing_is_asked_behind_the_headers(stack: AsyncExitStack) -> None:
+    """Who has begun to answer and falls silent has stalled, whatever else it could still say."""
+
+    async def ask() -> None:
+        pass
+
+    async def half(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(START)
+
+    _, client = await meet(stack, half)
+    response = await client.send("GET", "/", deadlines=patient_but(first_byte_s=0.02, silence_s=0.02), ask=ask)
+
+    with pytest.raises(EngineStalled):
+        await response.body()
+
+
+async def test_a_caller_who_leaves_ends_the_question_too(stack: AsyncExitStack) -> None:
+    """It would keep an engine busy for nobody."""
+    asked, over = asyncio.Event(), asyncio.Event()
+
+    async def nothing(_asked: Asked, writer: asyncio.StreamWriter) -> None:
+        pass
+
+    async def ask() -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            over.set()
+
+    _, client = await meet(stack, nothing)
+    waiting = asyncio.create_task(client.send("GET", "/", deadlines=patient_but(first_byte_s=0.01), ask=ask))
+    await asked.wait()
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await over.wait()
 
 
 async def test_headers_that_drip_do_not_put_the_first_deadline_off(stack: AsyncExitStack) -> None:

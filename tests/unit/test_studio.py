@@ -11,7 +11,7 @@ from hanlin.service import studio as studio_module
 from hanlin.service.studio import Studio
 from hanlin.settings import Settings
 from hanlin.store.database import open_store
-from hanlin.store.keys import KeyRow
+from hanlin.store.rows import KeyRow
 from hanlin.testing import ScriptedEngine
 from hanlin.types import Served
 from tests.values import catalogue_of, deployment, model, request

@@ -4,7 +4,7 @@ Pure translation: bytes to `ChatRequest`, events to frames. What a model may do 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -21,6 +21,7 @@ from hanlin.types import (
     ChatRequest,
     ChatResult,
     Choice,
+    Form,
     Message,
     Sent,
     Shape,
@@ -83,6 +84,61 @@ def parse(body: bytes) -> ChatRequest:
         given=given | talk.marks,
         asks={name: msgspec.Raw(raw) for name, raw in fields.items() if name in given and name not in _DECODED},
     )
+
+
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+_rows = msgspec.json.Decoder(list[_Row])
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError)
+_FORMS = 512
+_FORM_BYTES = 4096
+
+
+Key = tuple[str | bytes, ...]
+"""The names of a body's fields but its messages, then the JSON text of each."""
+
+
+class Reader:
+    """Reads bodies as `parse` does, and remembers what they say beside plain messages: it is decoded once.
+
+    What it remembers is bounded: 512 forms of at most 4 KB.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Key, ChatRequest] = {}
+
+    def read(self, body: bytes) -> ChatRequest:
+        """Return the request of a body. Raises as `parse`."""
+        try:
+            fields = reading.decoded(body)
+            raw = fields.pop("messages")
+            rows = _rows.decode(raw)
+        except _UNREADABLE:
+            return parse(body)
+        key: Key = (*fields, *map(bytes, fields.values()))
+        known = self._known.get(key) or self._learn(key, body)
+        if known is None or not rows or rows[-1].role != "user" or not conversation.says_each_once(body, len(rows)):
+            return parse(body)  # perhaps because there are such names beside the messages
+        messages = tuple([Message(row.role, row.content) for row in rows])
+        return msgspec.structs.replace(known, messages=messages, sent=Sent(messages, raw))
+
+    def _learn(self, key: Key, body: bytes) -> ChatRequest | None:
+        """Return a request of this form without its messages, None where calls like it are not remembered.
+
+        Whether JSON may be asked for depends on the words of the messages.
+        """
+        if sum(map(len, key)) > _FORM_BYTES:
+            return None
+        request = parse(body)
+        if request.sent is None or request.shape is not None:
+            return None
+        if len(self._known) >= _FORMS:
+            self._known.clear()
+        known = self._known[key] = msgspec.structs.replace(request, messages=(), sent=None, form=Form())
+        return known
 
 
 def _thinking_mode(fields: Fields) -> str | None:

@@ -8,8 +8,8 @@ import math
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,10 +18,9 @@ from hanlin.engines.completions import Pass, Step, Steps
 from hanlin.engines.frames import ChatFrames, by_code
 from hanlin.engines.gaps import encode_gap, gap_pass
 from hanlin.engines.manner import Manner, has_markup, lead, message_rows, offered, tool_rows
-from hanlin.engines.native import REASONS, NativeAnswer, encode
-from hanlin.engines.plain import PlainReading, is_plain
+from hanlin.engines.native import REASONS, NativeAnswer, around, encode
+from hanlin.engines.plain import PlainReading, is_plain, read_whole
 from hanlin.engines.prompted import PromptedAnswer
-from hanlin.engines.vigil import Vigil
 from hanlin.engines.wire import Client, Deadlines, Response
 from hanlin.errors import (
     ContextLengthExceeded,
@@ -34,9 +33,11 @@ from hanlin.errors import (
 )
 from hanlin.types import (
     ChatRequest,
+    ChatResult,
     CompletionRequest,
     Event,
     Events,
+    Form,
     Message,
     Sampling,
     StopTokens,
@@ -45,6 +46,7 @@ from hanlin.types import (
 )
 
 _RETRY_S = 5
+_KNOWN_FORMS = 512
 _AFTER_DONE_S = 0.05  # how long the end of a body may be behind its last frame for the connection to be kept
 _PROBE = (Message("user", "1"),)
 _KEY_REFUSED = frozenset({401, 402})
@@ -75,9 +77,8 @@ class ChatEngine:
         """`deadlines` are those of every call; without, the manner's one patience with silence counts."""
         self._client = client
         self._deadlines = deadlines or Deadlines().silent_for(manner.silence_s)
-        # An answer that comes whole is silent until it is there.
-        self._whole_deadlines = replace(self._deadlines, first_byte_s=self._deadlines.total_s)
         self.manner = manner
+        self._around: dict[Form, tuple[bytes, bytes]] = {}
 
     def generate(self, request: ChatRequest) -> Events:
         """Yield the events of one choice as they come, then its usage; an empty burst is a sign of life.
@@ -85,14 +86,54 @@ class ChatEngine:
         Closing the iterator closes the connection, which makes the engine stop. Raises ContextLengthExceeded,
         InvalidRequest for what else the engine refuses, and EngineError for its failures.
         """
-        return self._plain(request) if is_plain(request, self.manner.profile) else self._read(request)
+        return self._plain(request) if self._is_plain(request) else self._read(request)
+
+    def gives_whole(self, request: ChatRequest) -> bool:
+        """Whether an answer is asked for as a whole: a plain one, of a server that notices hang-ups also then."""
+        return not request.stream and self.manner.profile.whole and self._is_plain(request)
+
+    def _is_plain(self, request: ChatRequest) -> bool:
+        return request.form in self._around or is_plain(request, self.manner.profile)
+
+    async def whole(self, request: ChatRequest) -> ChatResult:
+        """Return the answer, with its usage, to a request that `gives_whole` is true of. Raises as `generate`."""
+        body = self._encoded(request, stream=False)
+        # It is silent until it is there: meanwhile the engine is asked for a token, to see that it is still well.
+        response = await self._client.send(
+            "POST",
+            "/chat/completions",
+            body,
+            headers=self.manner.headers,
+            deadlines=self._deadlines,
+            ask=partial(self._ask_for_token, request),
+        )
+        try:
+            if response.status != 200:
+                raise await self._refusal(request.model, response)
+            result = read_whole(await response.body(), self.manner.profile.codes)
+        finally:
+            response.close()
+        if result.usage == Usage():
+            choice = result.choices[0]
+            usage = _estimate(request.messages, len(choice.reasoning.encode()), len(choice.text.encode()))
+            return msgspec.structs.replace(result, usage=usage)
+        return result
+
+    async def _ask_for_token(self, request: ChatRequest) -> None:
+        """Ask for something small. Raises a HanlinError when the engine fails it."""
+        token = request.changed(messages=_PROBE, sampling=Sampling(max_tokens=1))
+        response = await self._post("/chat/completions", encode(token, self.manner))
+        try:
+            await response.read()
+            if response.status >= 500:  # what it declines, it has at least read
+                raise EngineFailed(f"the engine answered {response.status} to a question for one token")
+        finally:
+            response.close()
 
     async def _plain(self, request: ChatRequest) -> Events:
-        """Yield the events of plain chat. An unstreamed call is asked for whole where the server notices hang-ups."""
+        """Yield the events of plain chat."""
         profile = self.manner.profile
-        whole = profile.whole and not request.stream
-        body = encode(request, self.manner, stream=not whole)
-        response = await (self._whole(request, body) if whole else self._post("/chat/completions", body))
+        response = await self._post("/chat/completions", self._encoded(request, stream=True))
         try:
             if response.status != 200:
                 raise await self._refusal(request.model, response)
@@ -117,6 +158,19 @@ class ChatEngine:
         if not ended:
             yield self._end(request, reading)
 
+    def _encoded(self, request: ChatRequest, *, stream: bool) -> bytes:
+        """Return the body of a plain call; what stands around its messages is encoded once for its form."""
+        form, sent = request.form, request.sent
+        if form is None or sent is None or sent.messages is not request.messages or self.manner.weights.leads:
+            return encode(request, self.manner, stream=stream)
+        known = self._around.get(form)
+        if known is None:
+            if len(self._around) >= _KNOWN_FORMS:
+                self._around.clear()
+            known = self._around[form] = around(request, self.manner, stream=stream)
+        before, behind = known
+        return b"".join((before, sent.raw, behind))
+
     def _end(self, request: ChatRequest, reading: PlainReading) -> list[Event]:
         """Return the end of a plain answer, its usage guessed where the server has not counted."""
         events = reading.close()
@@ -124,22 +178,6 @@ class ChatEngine:
             thought, said = len("".join(reading.thought).encode()), len("".join(reading.said).encode())
             events.append(Event(usage=_estimate(request.messages, thought, said)))
         return events
-
-    async def _whole(self, request: ChatRequest, body: bytes) -> Response:
-        """Return the response of an answer that comes whole, however long it takes, while its engine generates."""
-
-        async def ask() -> None:
-            token = msgspec.structs.replace(request, messages=_PROBE, sampling=Sampling(max_tokens=1))
-            response = await self._post("/chat/completions", encode(token, self.manner))
-            try:
-                await response.read()
-                if response.status >= 500:  # what it declines, it has at least read
-                    raise EngineFailed(f"the engine answered {response.status} to a question for one token")
-            finally:
-                response.close()
-
-        async with Vigil(self._deadlines.first_byte_s, ask):
-            return await self._post("/chat/completions", body, self._whole_deadlines)
 
     async def _read(self, request: ChatRequest) -> Events:
         """Yield the events of a call that something is to be read out of: thoughts, calls, JSON."""
@@ -264,9 +302,8 @@ class ChatEngine:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise EngineFailed(f"the engine's answer to {path} is not what it should be: {error}") from error
 
-    async def _post(self, path: str, body: bytes, deadlines: Deadlines | None = None) -> Response:
-        deadlines = deadlines or self._deadlines
-        return await self._client.send("POST", path, body, headers=self.manner.headers, deadlines=deadlines)
+    async def _post(self, path: str, body: bytes) -> Response:
+        return await self._client.send("POST", path, body, headers=self.manner.headers, deadlines=self._deadlines)
 
     def _own(self, event: Event, request: ChatRequest) -> Event:
         """Take out what only the engine needed: the identity line's tokens, and alternatives nobody asked for."""

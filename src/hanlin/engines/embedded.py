@@ -44,6 +44,9 @@ class EmbeddedEngine:
         """As `ChatEngine.generate`, once the child is ready. EngineUnavailable when it is not in time."""
         return self._alive(lambda: self._chat.generate(request))
 
+    def whole(self, request: ChatRequest) -> None:
+        """llama.cpp notices that a caller has left only while it streams."""
+
     def fill(self, request: CompletionRequest) -> Events:
         """As `ChatEngine.fill`, once the child is ready."""
         return self._alive(lambda: self._chat.fill(request))

@@ -1,9 +1,10 @@
 """What the rest of Hanlin may expect of an engine, whatever it is."""
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from hanlin.types import ChatRequest, CompletionRequest, Events
+from hanlin.types import ChatRequest, ChatResult, CompletionRequest, Events
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,9 @@ class Engine(Protocol):
 
     def generate(self, request: ChatRequest) -> Events:
         """Yield the events of one choice as they come, then its usage. Closing the iterator stops the engine."""
+
+    def whole(self, request: ChatRequest) -> Coroutine[Any, Any, ChatResult] | None:
+        """Return what waits for one choice's answer as a whole, None where it comes by `generate` only."""
 
     def fill(self, request: CompletionRequest) -> Events:
         """Yield the events of a text completion, as `generate` does."""

@@ -150,6 +150,32 @@ class _Frame(msgspec.Struct, gc=False):
         return None
 
 
+class Whole(msgspec.Struct, frozen=True, gc=False):
+    """An answer that came as a whole and is nothing but text."""
+
+    text: str
+    reason: str
+    usage: Usage
+
+
+def whole_text(data: bytes) -> Whole | None:
+    """Return a whole answer that ended as answers should, None for all others: those are read as frames are."""
+    try:
+        frame = _frame.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    choices = frame.choices
+    if choices is None or len(choices) != 1 or frame.error is not None or frame.base_resp is not None:
+        return None
+    choice = choices[0]
+    message, reason = choice.message, choice.finish_reason
+    if message is None or message.is_more or not message.content or reason not in _PLAIN_REASONS or choice.logprobs:
+        return None
+    return Whole(message.content, reason, Usage() if frame.usage is None else frame.usage.counted)
+
+
+_PLAIN_REASONS = frozenset({"stop", "length"})
+
 _frame = msgspec.json.Decoder(_Frame)
 _frames = msgspec.json.Decoder(list[_Frame])
 _anything = msgspec.json.Decoder(msgspec.Raw)

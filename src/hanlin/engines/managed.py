@@ -12,10 +12,11 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -29,7 +30,7 @@ from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.engines.supervisor import Exited, Ready, Served, State, Supervisor
 from hanlin.engines.wire import Address, Client
 from hanlin.errors import EngineFailed, HanlinError, StartupError
-from hanlin.types import ChatRequest, CompletionRequest, Events
+from hanlin.types import ChatRequest, ChatResult, CompletionRequest, Events
 from hanlin.words import say
 
 log = logging.getLogger("hanlin.engine")
@@ -137,6 +138,20 @@ class ManagedEngine:
     def generate(self, request: ChatRequest) -> Events:
         """As `ChatEngine.generate`, once the engine is ready. EngineUnavailable when it is not in time."""
         return self._alive(lambda: self._chat.generate(request))
+
+    def whole(self, request: ChatRequest) -> Coroutine[Any, Any, ChatResult] | None:
+        """As `ChatEngine.whole`, once the engine is ready."""
+        return self._whole(request) if self._chat.gives_whole(request) else None
+
+    async def _whole(self, request: ChatRequest) -> ChatResult:
+        await self.supervisor.ready(self._load_wait_s)
+        self._open_calls += 1
+        try:
+            result = await self._chat.whole(request)
+        finally:
+            self._open_calls -= 1
+        self.supervisor.alive()
+        return result
 
     def fill(self, request: CompletionRequest) -> Events:
         """As `ChatEngine.fill`, once the engine is ready."""

@@ -44,7 +44,7 @@ def lead(messages: Sequence[Message], weights: WeightsProfile) -> tuple[Message,
 
     The line ends with a newline, so that it is the same tokens whatever follows.
     """
-    if not weights.identity and not weights.default_system:
+    if not weights.leads:
         return tuple(messages)
     first, rest = (messages[0], messages[1:]) if messages[0].role == "system" else (None, messages)
     system = first.text if first is not None else weights.default_system

@@ -17,7 +17,7 @@ from hanlin.engines.profiles import EngineProfile
 from hanlin.engines.reading import Reading, with_logprobs
 from hanlin.engines.stages import Stage, flattened
 from hanlin.errors import AnswerUnfit, InvalidRequest
-from hanlin.types import Burst, ChatRequest, Event, Events, Message, Thinking, ToolChoice, Usage
+from hanlin.types import Burst, ChatRequest, Event, Events, Message, Sent, Thinking, ToolChoice, Usage
 
 Send = Callable[[bytes], AsyncGenerator[Burst, None]]
 """Sends a body to the chat endpoint and yields its events as the server means them."""
@@ -41,6 +41,15 @@ _FORCED = frozenset({"required", "named"})
 
 
 _STREAMED: Mapping[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+def around(request: ChatRequest, manner: Manner, *, stream: bool = True) -> tuple[bytes, bytes]:
+    """Return what stands before and behind the messages in the body for the server: the same for all of a form."""
+    nothing_said = Sent(request.messages, msgspec.Raw(b""))
+    body = encode(msgspec.structs.replace(request, sent=nothing_said), manner, stream=stream)
+    # The first of its kind: a quote within the model's name, which stands before it, would be escaped.
+    before, name, behind = body.partition(b'"messages":')
+    return before + name, behind
 
 
 def encode(request: ChatRequest, manner: Manner, stop: Sequence[str] = (), *, stream: bool = True) -> bytes:
@@ -267,8 +276,7 @@ class NativeAnswer:
         self._reading = Reading(self._request, "open")  # which passes over the space ahead of the answer
         self._reading.feed("</think>\n\n")
         self._answering = True
-        return msgspec.structs.replace(
-            self._request,
+        return self._request.changed(
             messages=(*self._request.messages, Message("assistant", thoughts)),
             partial=True,
             thinking=Thinking(),
@@ -312,8 +320,7 @@ class NativeAnswer:
 
     async def _mended(self, names: Sequence[str]) -> Stage:
         """Have a call that cannot be passed on made again: the server is told which tool to call, once."""
-        again = msgspec.structs.replace(
-            self._request,
+        again = self._request.changed(
             tools=tuple(tool for tool in self._request.tools if tool.name in names),
             tool_choice=ToolChoice("named", names[0]) if len(names) == 1 else ToolChoice(),
             thinking=Thinking(),

@@ -3,12 +3,15 @@
 Nothing is to be read out of such an answer but thoughts at its front; behind them, events are handed on as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from hanlin.engines.frames import ChatFrames, whole_text
 from hanlin.engines.manner import has_markup
 from hanlin.engines.markup.thinking import ThinkingBlock
-from hanlin.engines.profiles import EngineProfile
-from hanlin.types import ChatRequest, Event, Usage
+from hanlin.engines.native import REASONS
+from hanlin.engines.profiles import EngineProfile, Failing
+from hanlin.errors import EngineFailed
+from hanlin.types import ChatRequest, ChatResult, Choice, Event, Usage, fold
 
 
 def is_plain(request: ChatRequest, profile: EngineProfile) -> bool:
@@ -17,6 +20,24 @@ def is_plain(request: ChatRequest, profile: EngineProfile) -> bool:
     return not (asks or has_markup(request) or request.sampling.stop_tokens or profile.cumulative) and not (
         profile.prompts or profile.thinks == "never"
     )
+
+
+def read_whole(data: bytes, codes: Mapping[str, Failing]) -> ChatResult:
+    """Return an answer that came as a whole; no usage where the server has not counted.
+
+    Raises EngineFailed for what is no answer, and what the engine's error means for one that is an error.
+    """
+    told = whole_text(data)
+    if told is not None and not told.text.lstrip().startswith("<"):
+        return ChatResult((Choice(0, told.text, told.reason),), told.usage)
+    frames = ChatFrames(codes)
+    reading = PlainReading(REASONS, joins=True)
+    events = reading.read(frames.feed(data))
+    if frames.failure is not None:
+        raise frames.failure
+    if not frames.finished:
+        raise EngineFailed("the engine's answer ended without a finish reason")
+    return fold([*events, *reading.close()])
 
 
 class PlainReading:

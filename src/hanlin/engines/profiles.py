@@ -154,6 +154,11 @@ class WeightsProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repeats_calls: bool = False
     repositories: tuple[str, ...] = ()
 
+    @property
+    def leads(self) -> bool:
+        """Whether anything is said ahead of the caller's messages."""
+        return bool(self.identity or self.default_system)
+
 
 class EmbeddingProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an embedding model wants in front of a text that is looked for, and of one that asks what to look for."""

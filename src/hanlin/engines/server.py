@@ -1,14 +1,15 @@
 """An engine that somebody else runs: any server that speaks OpenAI chat, at its base URL."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from hanlin.engines.chat import ChatEngine
 from hanlin.engines.engine import Counters
 from hanlin.engines.manner import Manner
 from hanlin.engines.profiles import EngineProfile
 from hanlin.engines.wire import Address, Client, Deadlines, proxy_for
-from hanlin.types import ChatRequest, CompletionRequest, Events
+from hanlin.types import ChatRequest, ChatResult, CompletionRequest, Events
 
 
 class ServerEngine:
@@ -43,6 +44,9 @@ class ServerEngine:
 
     def generate(self, request: ChatRequest) -> Events:
         return self._chat.generate(request)
+
+    def whole(self, request: ChatRequest) -> Coroutine[Any, Any, ChatResult] | None:
+        return self._chat.whole(request) if self._chat.gives_whole(request) else None
 
     def fill(self, request: CompletionRequest) -> Events:
         return self._chat.fill(request)

@@ -46,6 +46,7 @@ class App:
             lambda: [_gauges(studio, deployment) for deployment in studio.deployments],
             lambda: self.open_calls,
         )
+        self.reader = openai_chat.Reader()
         self._tracer = tracer
         self.idle = asyncio.Event()  # set while no call is open
         self.idle.set()
@@ -131,7 +132,7 @@ async def _chat(app: App, exchange: Exchange) -> None:
     account = exchange.account = Account("chat")
     key = await studio.authenticate(exchange.bearer())
     exchange.phases.mark("key")
-    request = openai_chat.parse(await exchange.body(studio.settings.max_body_bytes))
+    request = app.reader.read(await exchange.body(studio.settings.max_body_bytes))
     exchange.phases.mark("body")
     account.model, account.stream = request.model, request.stream
     call = account.call = studio.call(request, began=exchange.began, mark=exchange.phases.mark, who=key.id)

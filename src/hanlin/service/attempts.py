@@ -14,22 +14,24 @@ from types import TracebackType
 
 import msgspec
 
-from hanlin.errors import EngineError, EngineFailed, HanlinError, UnsupportedHere
+from hanlin.engines.wire import Watch
+from hanlin.errors import EngineError, HanlinError, UnsupportedHere
 from hanlin.routing.budget import RetryBudget
 from hanlin.routing.health import Health
 from hanlin.routing.order import Candidate, candidate, order, why_none
-from hanlin.routing.outcome import Continue, Decision, GiveUp, Policy, Retry, Tried, after_failure
+from hanlin.routing.outcome import Continue, Failover, Fallback, GiveUp, Policy, Retry, Tried, after_failure
 from hanlin.routing.outliers import ejected
 from hanlin.routing.prefix import Fingerprints, PrefixIndex, fingerprints
 from hanlin.service.continuing import Said
 from hanlin.service.deployments import Deployment, Target
-from hanlin.service.planning import Asked, Plan, plan_for
+from hanlin.service.planning import Asked, Plan, planned
 from hanlin.service.records import Attempt
-from hanlin.types import Answering, Burst, ChatRequest, Events, Usage
+from hanlin.types import Answering, Burst, ChatRequest, ChatResult, Event, Events, Usage, fold
 
 _BYTES_A_TOKEN = 4
 _BEFORE_GOING_ON_S = 0.3  # an engine that died is not known to be dead at once
 _RETRIES_A_SECOND = 1.0  # where calls are few, their share would be none
+_AWAY = ("resting", "probing")
 _ANSWER_TOKENS = 256  # what an answer is taken for where its caller sets no limit
 
 
@@ -62,6 +64,7 @@ class Router:
         self.clock = clock
         self.draw = draw
         self.policy = Policy()
+        self.watch = Watch()
         self.budget = RetryBudget(retry_share, least_per_s=_RETRIES_A_SECOND if retry_share else 0.0)
         self.prefixes = PrefixIndex()
 
@@ -120,7 +123,8 @@ class Call:
     """One chat call from its plan to its end. `plan` and `answering` are those of whoever answers now.
 
     `changed` is called when somebody else begins to answer, before its first word; `attempts` are the finished ones.
-    Raises what `plan_for` raises when no deployment can do what is asked, EngineUnavailable or EngineBusy when all of
+    `heard` is what has come of an answer that is wanted as a whole.
+    Raises what `planned` raises when no deployment can do what is asked, EngineUnavailable or EngineBusy when all of
     them rest.
     """
 
@@ -136,6 +140,7 @@ class Call:
         self.asked = asked
         self.attempts: list[Attempt] = []
         self.said: list[Said] = []
+        self.heard: list[Event] = []
         self.changed: Callable[[Answering], None] = nothing
         self.router = router
         self.who = who
@@ -211,7 +216,7 @@ class Call:
         room = target.deployment.context_tokens
         if one.fallback and 0 < room < self.prompt_tokens:
             raise UnsupportedHere(f"{target.deployment.title} has no room for the prompt", param="messages")
-        return plan_for(self.asked, target)
+        return planned(self.asked, target)
 
     def tries(self, plan: Plan) -> None:
         """Note an attempt that begins."""
@@ -242,40 +247,67 @@ class Call:
 
         Closing the iterator stops the engine that answers. Raises EngineError when nobody could answer.
         """
-        said = Said(self.asked)
-        self.said.append(said)
-        run = _Choice(self, self._ahead, said)
-        plan = run.begin()
-        request = number(plan.request)
+        run = _Choice(self, self._ahead, number)
+        said = run.said
         while True:
             try:
-                with run.attempt(plan) as attempt:
+                with run.attempt() as attempt:
+                    plan = run.plan
                     async with plan.deployment.capacity.place(self.who):
                         self.has_place(plan)
-                        bursts = plan.deployment.engine.generate(request)
+                        bursts = plan.deployment.engine.generate(run.request)
                         try:
                             async for burst in bursts:
                                 yield attempt.noted(burst)
                         finally:
                             await bursts.aclose()
-                    if said.finish_reason is None:
-                        raise EngineFailed("its answer ended without a finish reason")
+                    said.check()
                 return
             except EngineError as error:
                 decision = run.after(error)
-            if isinstance(decision, GiveUp):
-                raise decision.error
             if said.anything and not isinstance(decision, Continue):
                 yield [said.take_back()]
-            if isinstance(decision, Retry):
-                await asyncio.sleep(decision.wait_s)
-                continue
-            if decision.to.name == plan.deployment.name:
-                await asyncio.sleep(_BEFORE_GOING_ON_S)
-            plan = run.turn_to(decision.to, plan)
-            request = number(plan.request)
-            if isinstance(decision, Continue):
-                request = said.continued(request)
+            await run.go_on(decision)
+
+    async def answer(self) -> ChatResult:
+        """Return the answer of a call with one choice, from as many attempts as it takes. Raises as `choice`.
+
+        An answer that breaks off is made anew: nobody has seen anything of it.
+        """
+        run = _Choice(self, self._ahead, _as_it_is)
+        while True:
+            try:
+                with run.attempt() as attempt:
+                    plan, request = run.plan, run.request
+                    engine, capacity = plan.deployment.engine, plan.deployment.capacity
+                    if not capacity.try_acquire():
+                        await capacity.acquire(self.who)
+                    try:
+                        self.has_place(plan)
+                        whole = engine.whole(request)
+                        if whole is not None:
+                            return attempt.answered(await whole)
+                        return await self._put_together(engine.generate(request), attempt, run.said)
+                    finally:
+                        capacity.release()
+            except EngineError as error:
+                decision = run.after(error)
+            run.said.take_back()
+            self.heard.clear()
+            await run.go_on(decision)
+
+    async def _put_together(self, bursts: Events, attempt: "_Attempt", said: Said) -> ChatResult:
+        try:
+            async for burst in bursts:
+                self.heard += attempt.noted(burst)
+        finally:
+            await bursts.aclose()
+        said.check()
+        return fold(self.heard)
+
+
+def _as_it_is(request: ChatRequest) -> ChatRequest:
+    return request
 
 
 class _Attempt:
@@ -309,6 +341,14 @@ class _Attempt:
         self._call.takes_over(self._plan)
         return self._said.noted(burst)
 
+    def answered(self, result: ChatResult) -> ChatResult:
+        """Take note of an answer that came as a whole, and return it. The verdict is that of the end."""
+        self._call.takes_over(self._plan)
+        said = self._said
+        said.usage, said.finish_reason = result.usage, result.choices[0].finish_reason
+        said.check()
+        return result
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -331,38 +371,42 @@ class _Attempt:
 
 
 class _Choice:
-    """One choice's attempts: where it is, what it has said, and who is left."""
+    """One choice's attempts: where it is, what it has said, and who is left.
 
-    def __init__(self, call: Call, ahead: Sequence[Candidate], said: Said) -> None:
+    `plan` and `request` are those of the attempt that is under way, or comes next. It begins with the first of those
+    ahead, wherever another choice has gone by now.
+    """
+
+    def __init__(self, call: Call, ahead: Sequence[Candidate], number: Callable[[ChatRequest], ChatRequest]) -> None:
+        self.said = Said(call.asked)
+        call.said.append(self.said)
         self._call = call
+        self._number = number
         self._on = ahead[0]
         self._ahead = list(ahead[1:])
-        self._said = said
         self._attempts = 0
         self._attempts_here = 0
+        self.plan = call.plan if call.plan.deployment.name == self._on.name else call.planned(self._on)
+        if self._ahead and self._on.state not in _AWAY:
+            self._look_again()
+        self.request = number(self.plan.request)
 
-    def begin(self) -> Plan:
-        """Return the plan to begin with: of the first of those ahead, wherever another choice has gone by now.
-
-        One that has begun to rest since it was chosen, or to be probed, is left to others where somebody well is ahead.
-        """
-        call, on = self._call, self._on
-        plan = call.plan if call.plan.deployment.name == on.name else call.planned(on)
-        rests = ("resting", "probing")
-        if self._ahead and on.state not in rests and plan.deployment.standing.state(call.router.clock()) in rests:
+    def _look_again(self) -> None:
+        """Leave the first to others where somebody well is ahead: it has begun to rest, or to be probed, since."""
+        if self.plan.deployment.standing.state(self._call.router.clock()) in _AWAY:
             for other in self._ahead:
-                if other.is_well and not other.fallback and call.fits(other):
-                    return self.turn_to(other, plan)
-        return plan
+                if other.is_well and not other.fallback and self._call.fits(other):
+                    self._turn_to(other)
+                    return
 
-    def attempt(self, plan: Plan) -> "_Attempt":
+    def attempt(self) -> "_Attempt":
         self._attempts += 1
         self._attempts_here += 1
-        return _Attempt(self._call, plan, self._said)
+        return _Attempt(self._call, self.plan, self.said)
 
-    def after(self, error: EngineError) -> Decision:
-        """Decide what a failed attempt leads to, by what is known now of those that are left."""
-        call = self._call
+    def after(self, error: EngineError) -> Retry | Failover | Fallback | Continue:
+        """Decide what a failed attempt leads to, by what is known now of those that are left. Raises what ends it."""
+        call, said = self._call, self.said
         router, now = call.router, call.router.clock()
         fresh = call.candidates()
         self._ahead = [one for one in self._ahead if call.fits(one)]
@@ -371,8 +415,8 @@ class _Choice:
             on=self._on,
             attempts_here=self._attempts_here,
             attempts=self._attempts,
-            events_sent=self._said.sent,
-            can_continue=self._said.can_continue,
+            events_sent=said.sent,
+            can_continue=said.can_continue,
             elapsed_s=now - call.began,
         )
         decision = after_failure(
@@ -380,16 +424,30 @@ class _Choice:
         )
         if decision.takes_budget:
             router.budget.take(now)
-        if isinstance(decision, GiveUp) and error.retry_after_s is not None:
-            waits_s = [math.ceil(one.available_at - now) for one in fresh.values() if one.asked_to_wait]
-            error.retry_after_s = min(error.retry_after_s, *waits_s) if waits_s else error.retry_after_s
+        if isinstance(decision, GiveUp):
+            if error.retry_after_s is not None:
+                waits_s = [math.ceil(one.available_at - now) for one in fresh.values() if one.asked_to_wait]
+                error.retry_after_s = min(error.retry_after_s, *waits_s) if waits_s else error.retry_after_s
+            raise decision.error
         return decision
 
-    def turn_to(self, other: Candidate, plan: Plan) -> Plan:
-        """Go to another deployment, or stay where an answer is to be continued, and return the plan for it."""
+    async def go_on(self, decision: Retry | Failover | Fallback | Continue) -> None:
+        """Wait as long as a decision says, and turn to whom it names."""
+        if isinstance(decision, Retry):
+            await asyncio.sleep(decision.wait_s)
+            return
+        if decision.to.name == self.plan.deployment.name:
+            await asyncio.sleep(_BEFORE_GOING_ON_S)
+        self._turn_to(decision.to)
+        self.request = self._number(self.plan.request)
+        if isinstance(decision, Continue):
+            self.request = self.said.continued(self.request)
+
+    def _turn_to(self, other: Candidate) -> None:
+        """Go to another deployment, or stay where an answer is to be continued."""
         if other.name == self._on.name:
-            return plan
+            return
         self._on = other
         self._attempts_here = 0
         self._ahead = [one for one in self._ahead if one.name != other.name]
-        return self._call.planned(other)
+        self.plan = self._call.planned(other)

@@ -4,7 +4,7 @@ Everything that makes tokens goes through `generate`.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -12,6 +12,7 @@ import msgspec
 
 from hanlin.errors import ContextLengthExceeded, RequestTimedOut
 from hanlin.service.attempts import Call
+from hanlin.service.patience import Within
 from hanlin.service.planning import Plan
 from hanlin.types import Burst, ChatRequest, ChatResult, Event, Events, Usage, fold
 
@@ -50,7 +51,14 @@ async def complete(call: Call, limit_s: float) -> ChatResult:
 
     Raises RequestTimedOut when there is nothing until then.
     """
-    result = await collect(generate(call), limit_s)
+    if call.plan.request.n > 1 or _may_be_too_long(call.plan):
+        result = await collect(_checked(call), limit_s)
+    else:
+        try:
+            with Within(call.router.watch, limit_s):
+                return await call.answer()
+        except TimeoutError:
+            result = _so_far(call.heard, limit_s)
     return _estimated(call.plan, result) if result.cut_short else result
 
 
@@ -62,11 +70,16 @@ async def collect(bursts: Events, limit_s: float) -> ChatResult:
             async for burst in bursts:
                 events += burst
     except TimeoutError:
-        result = fold(events)  # without what was taken back
-        if not any(choice.text or choice.reasoning for choice in result.choices):
-            raise RequestTimedOut(limit_s) from None
-        return msgspec.structs.replace(result, cut_short=True)
+        return _so_far(events, limit_s)
     return fold(events)
+
+
+def _so_far(events: Sequence[Event], limit_s: float) -> ChatResult:
+    """Return what there is of an answer whose time is over. Raises RequestTimedOut when that is nothing."""
+    result = fold(events)  # without what was taken back
+    if not any(choice.text or choice.reasoning for choice in result.choices):
+        raise RequestTimedOut(limit_s) from None
+    return msgspec.structs.replace(result, cut_short=True)
 
 
 def _estimated(plan: Plan, result: ChatResult) -> ChatResult:
@@ -86,7 +99,7 @@ def _as_it_is(request: ChatRequest) -> ChatRequest:
 
 def _numbered(request: ChatRequest, index: int) -> ChatRequest:
     seed = ((request.sampling.seed or 0) + index) % 2**31
-    return msgspec.structs.replace(request, n=1, sampling=msgspec.structs.replace(request.sampling, seed=seed))
+    return request.changed(n=1, sampling=msgspec.structs.replace(request.sampling, seed=seed))
 
 
 def _may_be_too_long(plan: Plan) -> bool:

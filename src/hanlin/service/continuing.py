@@ -5,6 +5,7 @@ Only plain text can be taken up: thoughts, calls and JSON are in a state that no
 
 import msgspec
 
+from hanlin.errors import EngineFailed
 from hanlin.service.planning import Asked
 from hanlin.types import Burst, ChatRequest, Event, Message, Thinking, Usage
 
@@ -33,6 +34,11 @@ class Said:
     def sent(self) -> bool:
         """Whether the caller has seen a part of the answer."""
         return self.anything and not self.hidden
+
+    def check(self) -> None:
+        """Raise EngineFailed for an answer that is over without a reason."""
+        if self.finish_reason is None:
+            raise EngineFailed("its answer ended without a finish reason")
 
     @property
     def can_continue(self) -> bool:
@@ -71,8 +77,7 @@ class Said:
         if request.partial:
             text, messages = messages[-1].text + text, messages[:-1]
         sampling = request.sampling
-        return msgspec.structs.replace(
-            request,
+        return request.changed(
             messages=(*messages, Message("assistant", text)),
             partial=True,
             thinking=Thinking(),

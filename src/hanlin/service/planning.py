@@ -15,7 +15,7 @@ from hanlin.engines.profiles import EngineProfile
 from hanlin.errors import InvalidRequest, ModelNotFound, ModelNotSupported, UnsupportedHere
 from hanlin.service import thinking
 from hanlin.service.deployments import Deployment, Route, Serving, Target, remedy, serving
-from hanlin.types import Answering, ChatRequest, Message, Sampling, Thinking
+from hanlin.types import Answering, ChatRequest, Form, Message, Sampling, Thinking
 from hanlin.words import say
 
 DEFAULT_SEED = 1234  # spec/chat.md §3
@@ -23,8 +23,7 @@ MOST_TOKENS = 2**31 - 1
 NO_THINKING = Thinking()
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, eq=False):
     """A call that may be made: the request with everything filled in, who answers it, and the statement beside it."""
 
     request: ChatRequest
@@ -33,11 +32,11 @@ class Plan:
     answering: Answering
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, eq=False):
     """A call that the contract allows: of which model, how it is to think, and what may answer it.
 
-    What answers it in the end is open: `plan_for` says what the call becomes there.
+    What answers it in the end is open: `planned` says what the call becomes there. `plans` is what calls of the same
+    form have become, by deployment; None where calls like this one are not remembered.
     """
 
     request: ChatRequest
@@ -45,6 +44,7 @@ class Asked:
     catalogue: Catalogue
     thinking: Thinking
     route: Route
+    plans: dict[str, Plan] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,33 @@ def asked(
     _check_own_rules(request, model, catalogue, thought)
     check_lengths(request.sampling, model)
     return Asked(request, model, catalogue, thought, found.route)
+
+
+def remembered(call: Asked) -> Asked | None:
+    """Return what holds for all calls of this one's form; None where what is decided hangs on the messages."""
+    model = call.model
+    if call.request.form is None or model.text_switches or model.system_messages != "read":
+        return None
+    return msgspec.structs.replace(call, request=_without_messages(call.request), plans={})
+
+
+def planned(call: Asked, target: Target) -> Plan:
+    """As `plan_for`, which is asked once for all calls of a form."""
+    plans, request = call.plans, call.request
+    if plans is None:
+        return plan_for(call, target)
+    name = target.deployment.name
+    known = plans.get(name)
+    if known is None:
+        made = plan_for(call, target)
+        plans[name] = msgspec.structs.replace(made, request=_without_messages(made.request))
+        return made
+    filled = msgspec.structs.replace(known.request, messages=request.messages, sent=request.sent)
+    return Plan(filled, known.model, known.deployment, known.answering)
+
+
+def _without_messages(request: ChatRequest) -> ChatRequest:
+    return msgspec.structs.replace(request, messages=(), sent=None)
 
 
 def plan_for(call: Asked, target: Target) -> Plan:
@@ -268,7 +295,8 @@ def fill(
     messages = request.messages
     if model.system_messages == "ignored":
         messages = tuple(message for message in messages if message.role != "system")
-    return msgspec.structs.replace(request, messages=messages, sampling=sampling, thinking=thought)
+    form = None if request.form is None else Form()  # filled in, it is another one
+    return msgspec.structs.replace(request, messages=messages, sampling=sampling, thinking=thought, form=form)
 
 
 def filled(

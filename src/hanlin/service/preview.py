@@ -27,6 +27,9 @@ class NotRunning:
     def generate(self, request: ChatRequest) -> Events:  # noqa: ARG002
         raise EngineUnavailable(self.why_not_ready())
 
+    def whole(self, request: ChatRequest) -> None:  # noqa: ARG002
+        return None
+
     def fill(self, request: CompletionRequest) -> Events:  # noqa: ARG002
         raise EngineUnavailable(self.why_not_ready())
 

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.errors import EngineUnavailable, InvalidApiKey, ModelNotFound
 from hanlin.keys import hash_key, hint
@@ -15,16 +17,17 @@ from hanlin.service.deployments import Deployment, Serving, serving
 from hanlin.service.embedding_planning import EmbeddingDeployment, EmbeddingPlan, EmbeddingServing
 from hanlin.service.fleet import Fleet
 from hanlin.service.guests import with_guests
-from hanlin.service.planning import asked
+from hanlin.service.planning import Asked, asked, remembered
 from hanlin.settings import Settings
 from hanlin.store.database import Store
-from hanlin.store.keys import KeyRow
-from hanlin.types import ChatRequest, CompletionRequest, EmbeddingRequest
+from hanlin.store.rows import KeyRow
+from hanlin.types import ChatRequest, CompletionRequest, EmbeddingRequest, Form
 from hanlin.words import say
 
 log = logging.getLogger("hanlin.service")
 
 _KNOWN_KEYS = 1024
+_KNOWN_FORMS = 512
 _BELIEVED_S = 1.0
 
 
@@ -60,6 +63,7 @@ class Studio:
         self._fleet = Fleet()
         self._deployments: tuple[Deployment, ...] = ()
         self._servings: dict[str, Serving] = {}
+        self._forms: dict[Form, Asked] = {}
         self.embedding_deployments: tuple[EmbeddingDeployment, ...] = ()
         self.vectors_coming = ""
         self.starting: str | None = say("starting", "正在启动")
@@ -115,6 +119,7 @@ class Studio:
     def deployments(self, deployments: Sequence[Deployment]) -> None:
         self._deployments = tuple(deployments)
         self._servings.clear()
+        self._forms.clear()
 
     @property
     def fleet(self) -> Fleet:
@@ -165,6 +170,11 @@ class Studio:
         """
         if self.stopping:
             raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
+        known = self._forms.get(request.form) if request.form is not None else None
+        allowed = self._asked(request) if known is None else msgspec.structs.replace(known, request=request)
+        return Call(allowed, self.router, began=began, mark=mark, who=who)
+
+    def _asked(self, request: ChatRequest) -> Asked:
         try:
             allowed = asked(request, self.catalogue, self.serving, strict=self.settings.strict)
         except ModelNotFound:
@@ -173,7 +183,11 @@ class Studio:
             if self.starting is None or model is None or self.catalogue.missing(model):
                 raise
             raise EngineUnavailable(self.starting) from None
-        return Call(allowed, self.router, began=began, mark=mark, who=who)
+        if request.form is not None and (known := remembered(allowed)) is not None:
+            if len(self._forms) >= _KNOWN_FORMS:
+                self._forms.clear()
+            self._forms[request.form] = known
+        return allowed
 
     def plan_completion(self, request: CompletionRequest) -> CompletionPlan:
         """Decide what a text completion gets, as `completion.plan`. Raises EngineUnavailable as `plan` does."""

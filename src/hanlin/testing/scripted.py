@@ -53,6 +53,9 @@ class ScriptedEngine:
         """Play the script for the prompt, as if a user had sent it."""
         return self.generate(ChatRequest(request.model, (Message("user", request.prompt),), request.sampling))
 
+    def whole(self, request: ChatRequest) -> None:
+        """Its answers come in pieces."""
+
     async def generate(self, request: ChatRequest) -> Events:
         self.requests.append(request)
         self.called.set()

@@ -51,7 +51,9 @@ NUMBERS: Mapping[str, Number] = {
 SEED_MAX = 2**31 - 1
 _TOP_K_OFF_ABOVE = 100
 
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+decoded = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+"""Cut a body into its fields, unread: what stays raw may hold anything that is not a text."""
+
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -59,7 +61,7 @@ def read(body: bytes) -> Fields:
     """Cut a body into its fields. Raises MalformedBody where it is no JSON object."""
     try:
         body.decode()  # what stays raw is not looked into here, and must not fail later
-        return {name: bytes(raw) for name, raw in _object.decode(body).items()}
+        return {name: bytes(raw) for name, raw in decoded(body).items()}
     except _UNREADABLE as error:
         raise MalformedBody(str(error)) from error
 

@@ -46,7 +46,7 @@ def read(fields: Fields) -> Conversation:
         raise InvalidRequest("[] is too short - 'messages'", param="messages")
     found = Conversation()
     found.messages = tuple(_message(row, position, rows, found) for position, row in enumerate(rows))
-    found.plain = found.plain and _says_each_once(fields["messages"], len(rows))
+    found.plain = found.plain and says_each_once(fields["messages"], len(rows))
     if not any(message.role == "user" for message in found.messages):
         raise InvalidRequest("The input messages do not contain elements with the role of user.", param="messages")
     if found.messages[-1].role not in ("user", "tool") and not found.partial:
@@ -54,12 +54,15 @@ def read(fields: Fields) -> Conversation:
     return found
 
 
-def _says_each_once(raw: bytes, count: int) -> bool:
+def says_each_once(raw: bytes, count: int) -> bool:
     """Whether each row names its fields once: of two `content`s an engine might read the one that nobody here has.
 
-    Within a text the quotes around a name are escaped, so what is counted are names, and texts that are such a word.
+    Within a text the quotes around a name are escaped, so what is counted are names, and texts that are such a word. A
+    letter of a name may be escaped as well, which nobody does who means well.
     """
-    return raw.count(b'"role"') == count == raw.count(b'"content"')
+    if raw.count(b'"role"') != count or raw.count(b'"content"') != count:
+        return False
+    return b"\\u" not in raw or not (b"\\u006" in raw or b"\\u007" in raw)
 
 
 def _message(row: Any, position: int, rows: Sequence[Any], found: Conversation) -> Message:

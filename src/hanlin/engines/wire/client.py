@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from hanlin.engines.wire.address import Address
 from hanlin.engines.wire.connection import Connection
@@ -150,10 +150,12 @@ class Client:
         headers: Mapping[str, str] | None = None,
         deadlines: Deadlines = _DEADLINES,
         silence_s: float | None = None,
+        ask: Callable[[], Awaitable[None]] | None = None,
     ) -> Response:
         """Send one request and return when the response's headers are there.
 
         `headers` come after the client's own and must not repeat them. `silence_s` replaces both deadlines of silence.
+        With `ask`, a response without headers is given up only once that raises a HanlinError, or is silent as well.
         Raises EngineUnreachable and EngineUnavailable when no connection comes about, EngineStalled and EngineFailed as
         in `Response.read`, ValueError for a header or path that cannot be sent.
         """
@@ -165,7 +167,7 @@ class Client:
         while True:
             kept = connection.requests > 0
             try:
-                await _exchange(connection, head, body, deadlines, total_at)
+                await _exchange(connection, head, body, deadlines, total_at, ask)
             except BaseException:
                 connection.close()
                 raise
@@ -188,9 +190,16 @@ class Client:
         return response
 
 
-async def _exchange(connection: Connection, head: bytes, body: bytes, deadlines: Deadlines, total_at: float) -> None:
+async def _exchange(
+    connection: Connection,
+    head: bytes,
+    body: bytes,
+    deadlines: Deadlines,
+    total_at: float,
+    ask: Callable[[], Awaitable[None]] | None,
+) -> None:
     """Write a request and return when the headers of its response are there, or the connection is lost."""
-    transport = connection.start(total_at, deadlines.total_s)
+    transport = connection.start(total_at, deadlines.total_s, ask)
     if transport.is_closing():  # the peer's end has come already, and will be told in the next turn of the loop
         connection.close()
     elif len(body) <= _ONE_WRITE_BYTES:

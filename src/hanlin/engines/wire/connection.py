@@ -3,12 +3,13 @@
 import asyncio
 import math
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
 import httptools
 
 from hanlin.engines.wire.deadlines import Watch
-from hanlin.errors import EngineError, EngineFailed, EngineStalled
+from hanlin.errors import EngineError, EngineFailed, EngineStalled, HanlinError
 
 _READ_AHEAD_BYTES = 256 * 1024
 _SLICE_BYTES = 256 * 1024
@@ -46,16 +47,27 @@ class Connection(asyncio.Protocol):
         self.idle = False
         self.requests = 0
         self.due_at = math.inf
+        self._ask: Callable[[], Awaitable[None]] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._begin(math.inf, math.inf)
 
-    def start(self, total_at: float, total_s: float) -> asyncio.Transport:
-        """Make ready for a request and its response, which may last until `total_at`; return where to write."""
+    def start(
+        self, total_at: float, total_s: float, ask: Callable[[], Awaitable[None]] | None = None
+    ) -> asyncio.Transport:
+        """Make ready for a request and its response, which may last until `total_at`; return where to write.
+
+        `ask` is called when no headers come for too long, and again each time that it stays so: as long as the answers
+        come in the same time, the wait goes on.
+        """
         self.requests += 1
         self._begin(total_at, total_s)
+        self._ask = ask
         assert self.transport is not None
         return self.transport
 
     def _begin(self, total_at: float, total_s: float) -> None:
+        if self._ask is not None:  # of a response that is over
+            self._ask_no_more()
         self.due_at = self._total_at = total_at
         self._due_s = self._total_s = total_s
         self.stalled_s: float | None = None
@@ -105,6 +117,7 @@ class Connection(asyncio.Protocol):
             self.complete = True
         self._failure = self._failure or (str(error) if error is not None else "")
         self.closed = True
+        self._ask_no_more()
         self._owner.lost(self)
         self._wake()
 
@@ -216,18 +229,44 @@ class Connection(asyncio.Protocol):
     def rest(self, for_s: float) -> None:
         """Be idle: closed after a while, or as soon as the peer says anything."""
         self.idle = True
+        self._ask_no_more()
         self.due_at = self._loop.time() + for_s
         self._owner.watch.by(self.due_at)
 
     def expire(self) -> None:
-        """End it, because a deadline has passed."""
+        """End it, because a deadline has passed; or first ask whether there is still somebody."""
+        may_ask = not (self.idle or self.headers_complete) and self._loop.time() < self._total_at
+        if self._ask is not None and may_ask:
+            patience_s = self._due_s
+            self.due_at, self._due_s = self._total_at, self._total_s
+            self._asking = self._loop.create_task(self._ask_on(self._ask, patience_s))
+            return
         if not self.idle:
             self.stalled_s = self._due_s
         self.close()
 
+    async def _ask_on(self, ask: Callable[[], Awaitable[None]], patience_s: float) -> None:
+        try:
+            async with asyncio.timeout(patience_s):
+                await ask()
+        except (HanlinError, TimeoutError):
+            self._asking = None
+            self.stalled_s = patience_s
+            self.close()
+        else:
+            self.due_at, self._due_s = min(self._loop.time() + patience_s, self._total_at), patience_s
+            self._owner.watch.by(self.due_at)
+
+    def _ask_no_more(self) -> None:
+        self._ask = None
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+
     def close(self) -> None:
         """Close at once. What was not sent is not sent, what was not read is lost."""
         self.due_at = math.inf
+        self._ask_no_more()
         if self.closed:
             return
         self.closed = True
