@@ -125,7 +125,7 @@ async def test_whatever_happens_nothing_stays_behind(hundred: int) -> None:
             assert (seed, held, standing.health.probe_since) == (seed, (0, 0, 0, 0), None)
         assert (seed, [engine.running for engine in chance.engines]) == (seed, [0] * len(chance.engines))
         assert (seed, sum(engine.ended for engine in chance.engines)) == (seed, asked_of(chance))
-        assert all(not call._under_way and call.attempts for call in calls)
+        assert all(not call.under_way and call.attempts for call in calls)
 
 
 def asked_of(chance: Chance) -> int:

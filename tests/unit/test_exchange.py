@@ -9,7 +9,9 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from hanlin.errors import BodyTooLarge, EngineUnavailable
+from hanlin.http.accounts import Account
 from hanlin.http.exchange import Gone
+from hanlin.types import Answering, Served
 from tests.http_peer import Peer
 
 
@@ -162,7 +164,8 @@ async def test_a_request_leaves_one_line_that_holds_no_secret(
     caplog.set_level(logging.INFO, "hanlin.http")
     peer = Peer(b"a prompt", path="/v1/x%0AINFO", headers={"authorization": "Bearer sk-secret"})
     exchange = await peer.exchange()
-    exchange.extra_headers["x-hanlin-served-by"] = "stand-in; small"
+    account = exchange.account = Account("chat")
+    account.answering = Answering("qwen-plus", "small", "small@1", Served.STAND_IN)
     exchange.problem = EngineUnavailable("loading") if status >= 400 else None
     await exchange.answer(status, b"an answer")
 
@@ -172,7 +175,7 @@ async def test_a_request_leaves_one_line_that_holds_no_secret(
     assert record.levelname == level
     assert record.message.startswith(f"POST '/v1/x%0AINFO' {status} ")
     assert exchange.id in record.message
-    assert "by stand-in; small" in record.message
+    assert "by stand-in; small@1" in record.message
     assert ("ModelUnavailable" in record.message) is (status >= 400)
     assert not any(secret in record.message for secret in ("sk-secret", "a prompt", "an answer", "\n"))
 

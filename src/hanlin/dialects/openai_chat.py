@@ -166,36 +166,48 @@ def _check_keyword(shape: Shape, messages: Sequence[Message]) -> None:
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
+class _Message(msgspec.Struct, omit_defaults=True, gc=False):
+    role: str
+    content: str
+    reasoning_content: str = ""
+    tool_calls: list[dict[str, Any]] = []
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int
+    finish_reason: str | None
+    logprobs: dict[str, Any] | None
+    message: _Message
+
+
+class _Answer(msgspec.Struct, gc=False):
+    id: str
+    object: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[_Choice]
+    usage: dict[str, Any]
+
+
+_encode_answer = msgspec.json.Encoder().encode
+
+
 def answer(result: ChatResult, answering: Answering, *, id: str, created: int) -> bytes:
     """Return the body of an unstreamed answer (spec/chat.md §4.1)."""
-    return msgspec.json.encode(
-        {
-            "id": id,
-            "object": "chat.completion",
-            "created": created,
-            "model": answering.model,
-            "system_fingerprint": answering.fingerprint,
-            "choices": [
-                {
-                    "index": choice.index,
-                    "finish_reason": choice.finish_reason,
-                    "logprobs": _logprobs(choice.logprobs),
-                    "message": _message(choice),
-                }
-                for choice in result.choices
-            ],
-            "usage": usage_object(result.usage),
-        }
+    choices = [
+        _Choice(choice.index, choice.finish_reason, _logprobs(choice.logprobs), _message(choice))
+        for choice in result.choices
+    ]
+    usage = usage_object(result.usage)
+    return _encode_answer(
+        _Answer(id, "chat.completion", created, answering.model, answering.fingerprint, choices, usage)
     )
 
 
-def _message(choice: Choice) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": choice.text}
-    if choice.reasoning:
-        message["reasoning_content"] = choice.reasoning
-    if choice.calls:
-        message["tool_calls"] = [_call(call, number) for number, call in enumerate(choice.calls)]
-    return message
+def _message(choice: Choice) -> _Message:
+    calls = [_call(call, number) for number, call in enumerate(choice.calls)] if choice.calls else []
+    return _Message("assistant", choice.text, choice.reasoning, calls)
 
 
 def _call(call: ToolCall, number: int) -> dict[str, Any]:

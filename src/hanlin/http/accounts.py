@@ -26,6 +26,12 @@ class Account:
         self.usage = Usage()
         self.call: Call | None = None
 
+    @property
+    def by(self) -> str:
+        """What answered, for the log; "" as long as nobody has."""
+        answering = self.answering if self.call is None else self.call.answering
+        return f"{answering.served}; {answering.fingerprint}" if answering is not NOBODY else ""
+
     def record(
         self,
         *,

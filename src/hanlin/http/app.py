@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,6 +15,7 @@ from hanlin.dialects.compatible.errors import error, error_frame
 from hanlin.errors import EngineUnavailable, HanlinError, InternalError, MethodNotAllowed, PathNotFound
 from hanlin.http.accounts import Account
 from hanlin.http.exchange import Exchange, Gone, log
+from hanlin.http.heads import line, lines
 from hanlin.http.metrics import DeploymentState, Metrics
 from hanlin.http.streaming import Frames, StreamedAnswer
 from hanlin.http.traces import Tracer
@@ -54,10 +55,11 @@ class App:
         self._cutting = False
 
     async def __call__(self, exchange: Exchange) -> None:
-        call = asyncio.current_task()
+        call = exchange.task = asyncio.current_task()
         assert call is not None
+        if not self._calls:
+            self.idle.clear()
         self._calls.add(call)
-        self.idle.clear()
         try:
             await self._handle(exchange)
         finally:
@@ -69,7 +71,7 @@ class App:
     def _count(self, exchange: Exchange) -> None:
         record = exchange.record()
         if record is not None:
-            self.metrics.observe(record)
+            self.metrics.note(record)
             if self._tracer is not None:
                 self._tracer.record(record, exchange.header("traceparent"))
 
@@ -130,7 +132,9 @@ class App:
 async def _chat(app: App, exchange: Exchange) -> None:
     studio = app.studio
     account = exchange.account = Account("chat")
-    key = await studio.authenticate(exchange.bearer())
+    key = studio.known_key(exchange.authorization) or await studio.authenticate(
+        exchange.bearer(), exchange.authorization
+    )
     exchange.phases.mark("key")
     request = app.reader.read(await exchange.body(studio.settings.max_body_bytes))
     exchange.phases.mark("body")
@@ -180,7 +184,7 @@ async def _completions(app: App, exchange: Exchange) -> None:
     account.model, account.stream = request.model, request.stream
     plan = studio.plan_completion(request)
     account.answering = plan.answering
-    exchange.extra_headers.update(_statement(plan.answering))
+    exchange.statement = partial(_statement, plan.answering)
     about: dict[str, Any] = {"id": f"cmpl-{exchange.id}", "created": exchange.created}
     if request.stream:
         frames = openai_completions.Stream(plan.answering, include_usage=request.include_usage, **about)
@@ -199,26 +203,27 @@ async def _embeddings(app: App, exchange: Exchange) -> None:
     account.model = request.model
     plan = studio.plan_embedding(request)
     account.answering = plan.answering
-    exchange.extra_headers.update(_statement(plan.answering))
+    exchange.statement = partial(_statement, plan.answering)
     result = await exchange.unless_gone(embedding.embed(plan, studio.settings.unstreamed_limit_s))
     account.usage = result.usage
     body = openai_embeddings.answer(result, plan.answering, id=exchange.id, encoding=request.encoding)
     await exchange.answer(200, body)
 
 
-def _call_statement(call: Call) -> Mapping[str, str]:
-    """Return the headers that say what answered, and what was tried before."""
-    return {**_statement(call.answering), "x-hanlin-attempts": call.tried()}
+def _call_statement(call: Call) -> str:
+    """Return the lines of a head that say what answered, and what was tried before."""
+    return _statement(call.answering) + line("x-hanlin-attempts", call.tried())
 
 
-def _statement(answering: Answering) -> Mapping[str, str]:
-    """Return the headers that say what answered."""
+@lru_cache(maxsize=512)
+def _statement(answering: Answering) -> str:
+    """Return the lines of a head that say what answered."""
     headers = {"x-hanlin-served-by": f"{answering.served}; {answering.fingerprint}"}
     if answering.ignored:
         headers["x-hanlin-ignored"] = _listed(answering.ignored)
     if answering.thinking:
         headers["x-hanlin-thinking"] = answering.thinking
-    return headers
+    return lines(headers)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -307,6 +312,7 @@ def _state(deployment: Deployment | EmbeddingDeployment) -> dict[str, Any]:
 
 
 async def _metrics(app: App, exchange: Exchange) -> None:
+    app.metrics.read()
     page, content_type = await asyncio.to_thread(app.metrics.page, exchange.header("accept") or "")
     await exchange.answer(200, page, content_type)
 

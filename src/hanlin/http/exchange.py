@@ -61,6 +61,7 @@ class Exchange:
         "problem",
         "statement",
         "status",
+        "task",
     )
 
     def __init__(self, channel: Channel) -> None:
@@ -73,10 +74,11 @@ class Exchange:
         self.created = int(self.began_unix_s)
         self.status = 0
         self.extra_headers: dict[str, str] = {}
-        self.statement: Callable[[], Mapping[str, str]] = dict  # headers that are known only when the answer begins
+        self.statement: Callable[[], str] = str  # lines of the head that are known only when the answer begins
         self.phases = Phases(self.began)
         self.problem: HanlinError | None = None
         self.account: Account | None = None  # of requests that are counted
+        self.task: asyncio.Task[object] | None = None  # that handles it
         self._channel = channel
 
     @property
@@ -99,6 +101,11 @@ class Exchange:
         value = self.headers.get(name.encode())
         return value.decode("latin-1").rstrip() if value is not None else None
 
+    @property
+    def authorization(self) -> bytes:
+        """What the request says about who sends it, unread; it is the same for all requests with the same key."""
+        return self.headers.get(b"authorization", b"")
+
     def bearer(self) -> str | None:
         """Return the key of the request, None when there is none."""
         scheme, _, key = (self.header("authorization") or "").partition(" ")
@@ -114,7 +121,7 @@ class Exchange:
         if channel.gone:
             work.close()
             raise Gone
-        task = channel.watched = asyncio.current_task()
+        task = channel.watched = self.task or asyncio.current_task()
         try:
             return await work
         except asyncio.CancelledError:
@@ -129,10 +136,11 @@ class Exchange:
         """Begin the response: `extra_headers` go with it, and its head leaves with the first bytes of its body."""
         self.status = status
         headers = self.extra_headers
-        headers.update(self.statement())
-        if timings.asked(self.header(timings.ASKED_BY)):
+        if timings.ASKED_BY in self.headers and timings.asked(self.headers[timings.ASKED_BY]):
             headers[timings.HEADER] = self.phases.header()
-        self._channel.begin(head(status, content_type, self.id, int(time.time()), headers), length)
+        self._channel.begin(
+            head(status, content_type, self.id, int(time.time()), headers, self.statement()), length
+        )
 
     def push(self, data: bytes) -> None:
         """Send a piece of the body at once, also to a reader that is slow."""
@@ -179,21 +187,18 @@ class Exchange:
 
     def log(self) -> None:
         """Write the request's line: what came, what went, how long it took. Never a key, a prompt or an answer."""
-        if not log.isEnabledFor(importance := self._importance()):
+        importance = logging.WARNING if self.status >= 500 else logging.INFO
+        if self.path in PROBES:  # they come every few seconds and say nothing new
+            importance = logging.DEBUG
+        if not log.isEnabledFor(importance):
             return
         took_ms = round((time.monotonic() - self.began) * 1000)
         what = f"{self.method} {self.path[:200]!r} {self.status} {took_ms} ms {self.id}"
-        if served := self.extra_headers.get("x-hanlin-served-by"):
+        if self.account is not None and (served := self.account.by):
             what += f" by {served}"
         if self.problem is not None:
             what += f" {self.problem.code or self.problem.type}"
         log.log(importance, what)
-
-    def _importance(self) -> int:
-        """Probes come every few seconds and say nothing new; failures of the service are what one looks for."""
-        if self.path in PROBES:
-            return logging.DEBUG
-        return logging.WARNING if self.status >= 500 else logging.INFO
 
 
 def refuse(channel: Channel, problem: HanlinError) -> None:

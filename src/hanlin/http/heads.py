@@ -41,12 +41,25 @@ def path_of(target: bytes) -> str:
     return path.partition("?")[0] if "?" in path else path
 
 
-def head(status: int, content_type: str, request_id: str, second: int, more: Mapping[str, str]) -> str:
-    """Return the head of an answer up to the lines that say how long it is. `second` is now, since 1970."""
-    opening = f"{_opening(status, content_type)}x-request-id: {request_id}\r\n{_date(second)}"
-    for name, value in more.items():
-        opening += f"{name}: {value if value.isascii() and value.isprintable() else _fitting(value)}\r\n"
-    return opening
+def head(
+    status: int, content_type: str, request_id: str, second: int, more: Mapping[str, str], written: str = ""
+) -> str:
+    """Return the head of an answer up to the lines that say how long it is. `second` is now, since 1970.
+
+    `more` are further headers, `written` such as are lines already.
+    """
+    opening = f"{_opening(status, content_type)}x-request-id: {request_id}\r\n{_date(second)}{written}"
+    return opening + lines(more) if more else opening
+
+
+def lines(headers: Mapping[str, str]) -> str:
+    """Return headers as the lines of a head."""
+    return "".join([line(name, value) for name, value in headers.items()])
+
+
+def line(name: str, value: str) -> str:
+    """Return a header as a line; what such a line cannot carry is percent-encoded."""
+    return f"{name}: {value if value.isascii() and value.isprintable() else _fitting(value)}\r\n"
 
 
 @lru_cache(maxsize=256)

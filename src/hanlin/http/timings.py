@@ -4,9 +4,9 @@ The phases in their order: `body` and `key` (read and believed), `plan` (decided
 (the first token), `end`. Whoever reaches one marks it; a room below is handed `Phases.mark`, never this class.
 """
 
-import time
+from time import monotonic
 
-ASKED_BY = "x-hanlin-timings"
+ASKED_BY = b"x-hanlin-timings"
 """The request header that asks for the timings, with the value 1."""
 
 HEADER = "server-timing"
@@ -19,13 +19,13 @@ class Phases:
 
     def __init__(self, began: float | None = None) -> None:
         """`began` is what `time.monotonic()` said when the call came; None means now."""
-        self.began = time.monotonic() if began is None else began
+        self.began = monotonic() if began is None else began
         self.ends_s: dict[str, float] = {}
 
     def mark(self, phase: str) -> None:
         """Note that a phase ends now. It ends once: of several choices, or several attempts, the first counts."""
         if phase not in self.ends_s:
-            self.ends_s[phase] = time.monotonic() - self.began
+            self.ends_s[phase] = monotonic() - self.began
 
     def header(self) -> str:
         """Return the value of `server-timing` for the phases so far: `body;dur=0.1, key;dur=1.2`, in milliseconds.
@@ -40,9 +40,9 @@ class Phases:
         return ", ".join(parts)
 
 
-def asked(value: str | None) -> bool:
+def asked(value: bytes) -> bool:
     """Say whether the value of a request's `x-hanlin-timings` asks for the timings."""
-    return value is not None and value.strip() == "1"
+    return value.strip() == b"1"
 
 
 __all__ = ["ASKED_BY", "HEADER", "Phases", "asked"]

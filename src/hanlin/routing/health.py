@@ -35,6 +35,7 @@ trying it again."""
 _LONGEST_WAIT_S = 60.0
 
 _HALF_LIFE_S = 60.0
+_NEWS_S = 1.0
 _SAMPLES_LIMIT = 20.0
 """What is counted never weighs more than this many calls: after a busy hour, too, two minutes are enough to forget."""
 
@@ -84,6 +85,8 @@ def available_at(health: Health, now: float) -> float:
 
 def after_success(health: Health, now: float) -> Health:
     """It answered: the breaker closes, and what failed before is over. A wait that its engine asked for stays."""
+    if _is_as_well_as_can_be(health, now):
+        return health
     good, bad = counts(health, now)
     return Health(
         waits_until=health.waits_until,
@@ -93,6 +96,19 @@ def after_success(health: Health, now: float) -> Health:
         good=good + 1,
         bad=bad,
         counted_s=now,
+    )
+
+
+def _is_as_well_as_can_be(health: Health, now: float) -> bool:
+    """Whether one more success would say nothing new."""
+    return (
+        health.good >= _SAMPLES_LIMIT
+        and not health.bad
+        and not health.failures
+        and health.rests_until is None
+        and health.probe_since is None
+        and not health.fault
+        and now - health.counted_s < _NEWS_S
     )
 
 
@@ -193,6 +209,15 @@ class Standing:
     def state(self, now: float) -> State:
         return state(self.health, now)
 
+    def is_clear(self, now: float) -> bool:
+        """Whether nothing speaks against a call now, as nearly always: it neither rests nor is it silent."""
+        health = self.health
+        return (
+            health.rests_until is None
+            and now >= health.waits_until
+            and not (self.open_calls and now - self.last_sign >= STALL_S)
+        )
+
     def suspected(self, now: float, stall_s: float = STALL_S) -> bool:
         return suspected(self.quiet_since, now, stall_s)
 
@@ -221,6 +246,8 @@ class Standing:
 
     def probe_begins(self, now: float) -> bool:
         """Say whether this call is the single probe. Whoever gets True owes `succeeded`, or `probe_left` at its end."""
+        if self.health.rests_until is None:
+            return False
         health = probe_begins(self.health, now)
         if health is not None:
             self.health = health

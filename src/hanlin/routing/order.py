@@ -50,9 +50,31 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
         return self.state == "well" and not self.suspected and not self.ejected
 
 
-def candidate(name: str, standing: Standing, capacity: Capacity, now: float, **more: Any) -> Candidate:
+def candidate(
+    name: str,
+    standing: Standing,
+    capacity: Capacity,
+    now: float,
+    tier: int = 0,
+    weight: float = 1,
+    fallback: bool = False,
+    **more: Any,
+) -> Candidate:
     """Read what stands and runs of a deployment into a candidate; `more` is what a call and a route add to it."""
     health = standing.health
+    if not more and standing.is_clear(now):  # nearly always: nothing to look at
+        return Candidate(
+            name,
+            tier,
+            weight,
+            standing.outstanding_tokens,
+            capacity.waiting,
+            capacity.slots - capacity.running,
+            fallback=fallback,
+            available_at=now,
+            fault=health.fault,
+            why=health.why,
+        )
     known: dict[str, Any] = {
         "outstanding_tokens": standing.outstanding_tokens,
         "waiting": capacity.waiting,
@@ -64,7 +86,7 @@ def candidate(name: str, standing: Standing, capacity: Capacity, now: float, **m
         "fault": health.fault,
         "why": health.why,
     }
-    return Candidate(name, **(known | more))
+    return Candidate(name, tier, weight, fallback=fallback, **(known | more))
 
 
 def order(candidates: Sequence[Candidate], choose: Choose, *, prompt_tokens: int, draw: float) -> list[Candidate]:
@@ -80,7 +102,10 @@ def order(candidates: Sequence[Candidate], choose: Choose, *, prompt_tokens: int
     if len(candidates) == 1:
         return [] if candidates[0].asked_to_wait else [candidates[0]]
     policy = _POLICIES[choose]
-    if all(one.is_well and not one.asked_to_wait and not one.fallback and not one.tier for one in candidates):
+    for one in candidates:
+        if one.state != "well" or one.suspected or one.ejected or one.asked_to_wait or one.fallback or one.tier:
+            break
+    else:
         return policy(candidates, prompt_tokens, draw)  # nearly always: nothing to sort out
     own: list[Candidate] = []
     fallbacks: list[Candidate] = []
@@ -183,11 +208,12 @@ def _by_cost(members: Sequence[Candidate], costs: Sequence[int], draw: float) ->
     """Sort by cost, one with a free place before one where the call would wait; among equals it goes round."""
     count = len(members)
     start = int(draw * count)
-    ranks = sorted(
-        range(count),
-        key=lambda at: (members[at].free_slots <= 0, costs[at], members[at].waiting, (at - start) % count),
-    )
-    return [members[at] for at in ranks]
+    ranks = [
+        (member.free_slots <= 0, cost, member.waiting, (at - start) % count, at)
+        for at, (member, cost) in enumerate(zip(members, costs, strict=True))
+    ]
+    ranks.sort()
+    return [members[rank[-1]] for rank in ranks]
 
 
 _POLICIES: Mapping[Choose, _Policy] = {

@@ -26,7 +26,7 @@ from hanlin.service.continuing import Said
 from hanlin.service.deployments import Deployment, Target
 from hanlin.service.planning import Asked, Plan, planned
 from hanlin.service.records import Attempt
-from hanlin.types import Answering, Burst, ChatRequest, ChatResult, Event, Events, Usage, fold
+from hanlin.types import Answering, Burst, ChatRequest, ChatResult, Event, Events, Message, Usage, fold
 
 _BYTES_A_TOKEN = 4
 _BEFORE_GOING_ON_S = 0.3  # an engine that died is not known to be dead at once
@@ -43,8 +43,12 @@ def shared_prompt(total: Usage, choice: Usage) -> Usage:
     )
 
 
-def _size_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+def _size_bytes(messages: Sequence[Message]) -> int:
+    size = 0
+    for message in messages:
+        text = message.content if isinstance(message.content, str) else message.text
+        size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return size
 
 
 def nothing(_value: object) -> None:
@@ -71,35 +75,42 @@ class Router:
     def candidates(self, asked: Asked, prompt_tokens: int, prompt: Fingerprints) -> dict[str, Candidate]:
         """Return what speaks for and against each deployment that may answer, by its name."""
         now = self.clock()
-        if len(asked.route.targets) == 1:  # nothing to choose, so only what the outcome of a failure hangs on
-            target = asked.route.targets[0]
-            deployment = target.deployment
-            only = candidate(deployment.name, deployment.standing, deployment.capacity, now)
-            return {only.name: msgspec.structs.replace(only, continues=_continues(deployment, asked))}
+        targets = asked.route.targets
+        if len(targets) == 1:  # nothing to choose, so only what the outcome of a failure hangs on
+            deployment = targets[0].deployment
+            return {deployment.name: candidate(deployment.name, deployment.standing, deployment.capacity, now)}
         seen = self.prefixes.seen(prompt) if prompt else {}
         characters = sum(len(message.text) for message in asked.request.messages) if seen else 0
-        outliers = self._outliers(asked.route.targets, now)
+        outliers = self._outliers(targets, now)
         found = {}
-        for target in asked.route.targets:
+        for target in targets:
             deployment = target.deployment
             name = deployment.name
+            more: dict[str, object] = {}
+            if name in outliers:
+                more["ejected"] = True
+            if name in seen:
+                more["prefix_tokens"] = min(seen[name] * prompt_tokens // max(characters, 1), prompt_tokens)
+            if (why := deployment.engine.why_not_ready()) is not None:
+                # One that Hanlin starts itself, and that is not there yet, rests: others go first.
+                more["state"], more["why"] = "resting", why
             found[name] = candidate(
                 name,
                 deployment.standing,
                 deployment.capacity,
                 now,
-                tier=target.tier,
-                weight=target.weight,
-                fallback=target.fallback,
-                ejected=name in outliers,
-                prefix_tokens=min(seen.get(name, 0) * prompt_tokens // max(characters, 1), prompt_tokens),
-                continues=_continues(deployment, asked),
-                **_waiting_for_engine(deployment),
+                target.tier,
+                target.weight,
+                target.fallback,
+                **more,
             )
         return found
 
     def _outliers(self, targets: Sequence[Target], now: float) -> set[str]:
-        if not any(target.deployment.standing.health.bad for target in targets):
+        for target in targets:
+            if target.deployment.standing.health.bad:
+                break
+        else:
             return set()
         groups: dict[bool, dict[str, Health]] = {}
         for target in targets:
@@ -113,17 +124,12 @@ def _continues(deployment: Deployment, asked: Asked) -> bool:
     return profile.can_continue and (not profile.as_asked or "partial_mode" in asked.model.features)
 
 
-def _waiting_for_engine(deployment: Deployment) -> dict[str, object]:
-    """Say of an engine that Hanlin starts itself, and that is not there yet, that it rests: others go first."""
-    why = deployment.engine.why_not_ready()
-    return {} if why is None else {"state": "resting", "why": why}
-
-
 class Call:
     """One chat call from its plan to its end. `plan` and `answering` are those of whoever answers now.
 
     `changed` is called when somebody else begins to answer, before its first word; `attempts` are the finished ones.
-    `heard` is what has come of an answer that is wanted as a whole.
+    `under_way` are the deployments of those that are not. `heard` is what has come of an answer that is wanted as a
+    whole.
     Raises what `planned` raises when no deployment can do what is asked, EngineUnavailable or EngineBusy when all of
     them rest.
     """
@@ -146,11 +152,11 @@ class Call:
         self.who = who
         self.began = router.clock() if began is None else began
         self._mark = mark
-        self._under_way: list[str] = []
+        self.under_way: list[str] = []
         request = asked.request
         self._prompt: Fingerprints = ()
         self._targets = {target.deployment.name: target for target in asked.route.targets}
-        self.prompt_tokens = sum(_size_bytes(message.text) for message in request.messages) // _BYTES_A_TOKEN + 1
+        self.prompt_tokens = _size_bytes(request.messages) // _BYTES_A_TOKEN + 1
         self.tokens = self.prompt_tokens + (
             request.sampling.max_tokens or request.sampling.max_completion_tokens or _ANSWER_TOKENS
         )
@@ -167,6 +173,8 @@ class Call:
     @property
     def usage(self) -> Usage:
         """What its choices used, as far as they have come to their ends."""
+        if len(self.said) == 1:
+            return self.said[0].usage or Usage()
         return reduce(shared_prompt, (said.usage for said in self.said if said.usage is not None), Usage())
 
     @property
@@ -175,8 +183,14 @@ class Call:
 
     def tried(self) -> str:
         """Return the attempts for people and programs, in their order: `gpu-1;fault=stalled, gpu-2`."""
+        if len(self.attempts) == 1 and not self.under_way and not self.attempts[0].fault:
+            return self.attempts[0].deployment  # nearly always
         over = [f"{one.deployment};fault={one.fault}" if one.fault else one.deployment for one in self.attempts]
-        return ", ".join([*over, *self._under_way])
+        return ", ".join([*over, *self.under_way])
+
+    def deployment(self, name: str) -> Deployment:
+        """Return the one of this name among those that may answer."""
+        return self._targets[name].deployment
 
     def candidates(self) -> dict[str, Candidate]:
         """Return what speaks for and against each deployment now, by its name."""
@@ -218,10 +232,6 @@ class Call:
             raise UnsupportedHere(f"{target.deployment.title} has no room for the prompt", param="messages")
         return planned(self.asked, target)
 
-    def tries(self, plan: Plan) -> None:
-        """Note an attempt that begins."""
-        self._under_way.append(plan.deployment.name)
-
     def has_place(self, plan: Plan) -> None:
         """Note that an attempt waits no longer: its engine reads the prompt from here on."""
         self._mark("queue")
@@ -231,7 +241,7 @@ class Call:
     def has_tried(self, plan: Plan, fault: str, began: float, ended: float, *, continued: bool) -> None:
         """Note an attempt that is over."""
         name = plan.deployment.name
-        self._under_way.remove(name)
+        self.under_way.remove(name)
         self.attempts.append(Attempt(name, fault, began - self.began, ended - self.began, continued))
 
     def takes_over(self, plan: Plan) -> None:
@@ -324,7 +334,7 @@ class _Attempt:
     def __enter__(self) -> "_Attempt":
         call, standing = self._call, self._standing
         began = self._began = call.router.clock()
-        call.tries(self._plan)
+        call.under_way.append(self._plan.deployment.name)
         self._probing = standing.probe_begins(began)
         standing.call_begins(call.tokens, began)
         return self
@@ -387,13 +397,14 @@ class _Choice:
         self._attempts = 0
         self._attempts_here = 0
         self.plan = call.plan if call.plan.deployment.name == self._on.name else call.planned(self._on)
-        if self._ahead and self._on.state not in _AWAY:
+        if self._ahead and not self.plan.deployment.standing.is_clear(call.router.clock()):
             self._look_again()
         self.request = number(self.plan.request)
 
     def _look_again(self) -> None:
         """Leave the first to others where somebody well is ahead: it has begun to rest, or to be probed, since."""
-        if self.plan.deployment.standing.state(self._call.router.clock()) in _AWAY:
+        standing = self.plan.deployment.standing
+        if self._on.state not in _AWAY and standing.state(self._call.router.clock()) in _AWAY:
             for other in self._ahead:
                 if other.is_well and not other.fallback and self._call.fits(other):
                     self._turn_to(other)
@@ -408,7 +419,10 @@ class _Choice:
         """Decide what a failed attempt leads to, by what is known now of those that are left. Raises what ends it."""
         call, said = self._call, self.said
         router, now = call.router, call.router.clock()
-        fresh = call.candidates()
+        fresh = {
+            name: msgspec.structs.replace(one, continues=_continues(call.deployment(name), call.asked))
+            for name, one in call.candidates().items()
+        }
         self._ahead = [one for one in self._ahead if call.fits(one)]
         ahead = [fresh[one.name] for one in self._ahead if not fresh[one.name].asked_to_wait]
         tried = Tried(

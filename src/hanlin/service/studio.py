@@ -29,6 +29,7 @@ log = logging.getLogger("hanlin.service")
 _KNOWN_KEYS = 1024
 _KNOWN_FORMS = 512
 _BELIEVED_S = 1.0
+_HEADER_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,18 @@ class Studio:
         self.store = store
         self.secret = secret
         self._known: dict[str, tuple[KeyRow, float]] = {}
+        self._believed: dict[bytes, tuple[KeyRow, float]] = {}
 
-    async def authenticate(self, key: str | None) -> KeyRow:
-        """Return the row of a caller's key. Raises InvalidApiKey, which says which line is missing."""
+    def known_key(self, header: bytes) -> KeyRow | None:
+        """Return the row of the key in a header that was believed a moment ago, None for all others."""
+        known = self._believed.get(header)
+        return known[0] if known is not None and time.monotonic() < known[1] else None
+
+    async def authenticate(self, key: str | None, header: bytes = b"") -> KeyRow:
+        """Return the row of a caller's key. Raises InvalidApiKey, which says which line is missing.
+
+        `header` is what the key was read from: it is known then, for as long as the row is believed.
+        """
         if not key:
             raise InvalidApiKey(
                 say(
@@ -95,6 +105,10 @@ class Studio:
                     "或用 `hanlin keys create` 新建一个",
                 )
             )
+        if header and len(header) <= _HEADER_BYTES:
+            if len(self._believed) >= _KNOWN_KEYS:
+                self._believed.clear()
+            self._believed[header] = self._known[hashed]
         return row
 
     async def _find(self, hashed: str) -> KeyRow | None:

@@ -72,6 +72,11 @@ class Response:
 
     async def body(self, limit_bytes: int = 16 * 1024 * 1024) -> bytes:
         """Return the whole body; EngineFailed when it is larger than `limit_bytes`."""
+        if self._connection.complete and not self._settled:  # it came with the headers, as short ones do
+            data = await self.read()
+            if len(data) <= limit_bytes:
+                return data
+            raise EngineFailed(f"the engine's answer is larger than {limit_bytes} bytes")
         parts: list[bytes] = []
         size = 0
         while data := await self.read():

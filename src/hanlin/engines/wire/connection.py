@@ -98,7 +98,9 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(f"it is not HTTP as it should be: {error}")
         if in_head or self._buffered_bytes == buffered:
-            self._measure(len(data), in_head=in_head)
+            self._barren_bytes += len(data)
+            if self._barren_bytes > _HEAD_LIMIT_BYTES:
+                self._measure(in_head=in_head)
         else:
             self._barren_bytes = 0
         if self._buffered_bytes > _READ_AHEAD_BYTES and not self._paused and not self.closed:
@@ -229,7 +231,8 @@ class Connection(asyncio.Protocol):
     def rest(self, for_s: float) -> None:
         """Be idle: closed after a while, or as soon as the peer says anything."""
         self.idle = True
-        self._ask_no_more()
+        if self._ask is not None:
+            self._ask_no_more()
         self.due_at = self._loop.time() + for_s
         self._owner.watch.by(self.due_at)
 
@@ -275,11 +278,8 @@ class Connection(asyncio.Protocol):
         self._owner.lost(self)
         self._wake()
 
-    def _measure(self, size: int, *, in_head: bool) -> None:
+    def _measure(self, *, in_head: bool) -> None:
         """Give up on a peer that sends headers or trailers without end: httptools keeps what is not yet a line."""
-        self._barren_bytes += size
-        if self._barren_bytes <= _HEAD_LIMIT_BYTES:
-            return
         if in_head and self.headers_complete:  # much of it may be the body that came with them
             self._barren_bytes = sum(len(name) + len(value) for name, value in self.raw_headers)
         if self._barren_bytes > _HEAD_LIMIT_BYTES and (in_head or not self.complete):

@@ -69,7 +69,7 @@ class Pool:
             return
         if not connection.reusable:
             connection.close()
-        elif (waiter := self._next()) is not None:
+        elif self._waiting and (waiter := self._next()) is not None:
             waiter.set_result(connection)
         elif len(self._idle) < self._limits.idle:
             self._lent.discard(connection)
