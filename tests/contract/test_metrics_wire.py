@@ -225,6 +225,9 @@ def test_attempts_are_counted_by_deployment_and_fault(http: httpx2.Client, bill:
     """A caller who noticed nothing is no reason for the operator to notice nothing."""
     assert value(http, "hanlin_attempts_total", deployment="sick", fault="failed") == 3  # one passed on, two in vain
     assert value(http, "hanlin_attempts_total", deployment="sick", fault="") == 0
+
+    ask(http, model="qwen-turbo")  # it may have rested enough by now, and rests again
+
     assert value(http, "hanlin_deployment_state", deployment="sick", hanlin_deployment_state="ready") == 0
 
 

@@ -1,22 +1,18 @@
-"""The service as a whole: whose key is good, and for how long that is believed; readiness; the cards of its names."""
+"""The service as a whole: readiness; the cards of its names."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from hanlin.errors import EngineUnavailable, InvalidApiKey, ModelNotFound
-from hanlin.keys import hash_key
-from hanlin.service import studio as studio_module
+from hanlin.errors import EngineUnavailable, ModelNotFound
 from hanlin.service.studio import Studio
 from hanlin.settings import Settings
 from hanlin.store.database import open_store
-from hanlin.store.rows import KeyRow
 from hanlin.testing import ScriptedEngine
 from hanlin.types import Served
 from tests.values import catalogue_of, deployment, model, request
 
-KEY = "sk-a-key-of-this-test"
 SECRET = b"secret"
 
 
@@ -33,112 +29,6 @@ async def studio(tmp_path: Path) -> AsyncIterator[Studio]:
     studio.starting = None
     yield studio
     await studio.close()
-
-
-async def add_key(studio: Studio, key: str = KEY) -> KeyRow:
-    return await studio.store.keys.add("test", hash_key(SECRET, key), "test")
-
-
-# --- keys ------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_stored_key_is_its_owners(studio: Studio) -> None:
-    """What a call is counted for later is the row, not the text."""
-    row = await add_key(studio)
-
-    assert await studio.authenticate(KEY) == row
-
-
-@pytest.mark.parametrize("key", [None, ""])
-async def test_a_call_without_a_key_is_told_which_line_is_missing(studio: Studio, key: str | None) -> None:
-    """The vendor's words first, because clients match on them; then the command to run."""
-    with pytest.raises(InvalidApiKey) as problem:
-        await studio.authenticate(key)
-
-    assert problem.value.message.startswith(
-        "Incorrect API key provided. No key was sent: run `export DASHSCOPE_API_KEY="
-    )
-
-
-@pytest.mark.parametrize(
-    ("key", "shown"),
-    [
-        ("sk-somebody-elses", "…lses is not"),
-        ("short", "The key that was sent is not"),
-        ("\udcff" * 9, "The key that was sent is not"),
-    ],
-)
-async def test_a_wrong_key_is_refused_without_being_repeated(studio: Studio, key: str, shown: str) -> None:
-    """Four characters tell a person which of their keys it was; the whole text would end up in logs."""
-    with pytest.raises(InvalidApiKey) as problem:
-        await studio.authenticate(key)
-
-    assert shown in problem.value.message
-    assert key not in problem.value.message
-
-
-async def test_a_key_of_another_secret_is_none_of_ours(studio: Studio, tmp_path: Path) -> None:
-    """A copied database is worth nothing without its server's secret."""
-    await add_key(studio)
-    studio.secret = b"another"
-
-    with pytest.raises(InvalidApiKey):
-        await studio.authenticate(KEY)
-
-
-async def test_an_answer_of_the_database_is_believed_for_a_while(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Thousands of calls a second must not each ask the database."""
-    monkeypatch.setattr(studio_module, "_BELIEVED_S", 3600.0)
-    row = await add_key(studio)
-    await studio.authenticate(KEY)
-
-    await studio.store.keys.revoke(row.id)
-
-    assert await studio.authenticate(KEY) == row
-
-
-async def test_a_key_that_was_revoked_elsewhere_stops_working_soon(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another process may revoke it, and the operator expects it to be over. Here nothing is believed for any time."""
-    monkeypatch.setattr(studio_module, "_BELIEVED_S", 0.0)
-    row = await add_key(studio)
-    await studio.authenticate(KEY)
-
-    await studio.store.keys.revoke(row.id)
-
-    with pytest.raises(InvalidApiKey):
-        await studio.authenticate(KEY)
-
-
-def test_soon_is_a_second() -> None:
-    """Longer, and a revoked key would be a danger; shorter, and it would save nothing."""
-    assert studio_module._BELIEVED_S == 1.0
-
-
-async def test_a_new_key_is_not_kept_out_by_an_older_no(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong key that is then created works after the same short while."""
-    monkeypatch.setattr(studio_module, "_BELIEVED_S", 0.0)
-    with pytest.raises(InvalidApiKey):
-        await studio.authenticate(KEY)
-
-    await add_key(studio)
-
-    assert (await studio.authenticate(KEY)).name == "test"
-
-
-async def test_keys_do_not_fill_the_memory(studio: Studio) -> None:
-    """Those that work are remembered for a second, never more of them than there is room for; guesses are not."""
-    row = await add_key(studio)
-    studio._known.update({str(number): (row, 0.0) for number in range(studio_module._KNOWN_KEYS + 10)})
-
-    await studio.authenticate(KEY)
-    with pytest.raises(InvalidApiKey):
-        await studio.authenticate("sk-guess")
-
-    assert len(studio._known) == 1
 
 
 # --- readiness -------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def run(home: Home, config: Path | None, flags: Mapping[str, Any]) -> None:
 async def _serve(home: Home, settings: Settings, held: HomeLock, file: Path, read: Callable[[], Settings]) -> None:
     began = time.monotonic()
     studio = await start.open_studio(home, settings)
-    key = await start.first_key(studio.store, studio.secret, settings)
+    key = await start.first_key(studio.store, studio.keyring.secret, settings)
     address, port = free_address(settings.host, settings.port)
     tracer = make_tracer()
     server = Server(app := App(studio, tracer), address, port)

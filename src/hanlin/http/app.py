@@ -24,6 +24,7 @@ from hanlin.service.attempts import Call
 from hanlin.service.deployments import Deployment
 from hanlin.service.embedding_planning import EmbeddingDeployment
 from hanlin.service.studio import Card, Studio
+from hanlin.store.rows import KeyRow
 from hanlin.types import Answering, Events
 from hanlin.words import say
 
@@ -132,9 +133,7 @@ class App:
 async def _chat(app: App, exchange: Exchange) -> None:
     studio = app.studio
     account = exchange.account = Account("chat")
-    key = studio.known_key(exchange.authorization) or await studio.authenticate(
-        exchange.bearer(), exchange.authorization
-    )
+    key = await _caller(studio, exchange)
     exchange.phases.mark("key")
     request = app.reader.read(await exchange.body(studio.settings.max_body_bytes))
     exchange.phases.mark("body")
@@ -146,6 +145,11 @@ async def _chat(app: App, exchange: Exchange) -> None:
         await exchange.unless_gone(_streamed(studio, exchange, call))
     else:
         await exchange.unless_gone(_whole(studio, exchange, call))
+
+
+async def _caller(studio: Studio, exchange: Exchange) -> KeyRow:
+    header = exchange.authorization
+    return studio.keyring.known(header) or await studio.keyring.authenticate(exchange.bearer(), header)
 
 
 async def _whole(studio: Studio, exchange: Exchange, call: Call) -> None:
@@ -179,7 +183,7 @@ async def _send(studio: Studio, exchange: Exchange, frames: Frames, events: Even
 async def _completions(app: App, exchange: Exchange) -> None:
     studio = app.studio
     account = exchange.account = Account("text_completion")
-    await studio.authenticate(exchange.bearer())
+    await _caller(studio, exchange)
     request = openai_completions.parse(await exchange.body(studio.settings.max_body_bytes))
     account.model, account.stream = request.model, request.stream
     plan = studio.plan_completion(request)
@@ -198,7 +202,7 @@ async def _completions(app: App, exchange: Exchange) -> None:
 async def _embeddings(app: App, exchange: Exchange) -> None:
     studio = app.studio
     account = exchange.account = Account("embeddings")
-    await studio.authenticate(exchange.bearer())
+    await _caller(studio, exchange)
     request = openai_embeddings.parse(await exchange.body(studio.settings.max_body_bytes))
     account.model = request.model
     plan = studio.plan_embedding(request)
@@ -234,13 +238,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 async def _models(app: App, exchange: Exchange) -> None:
-    await app.studio.authenticate(exchange.bearer())
+    await _caller(app.studio, exchange)
     rows = [_row(app.studio, card) for card in app.studio.cards()]
     await exchange.answer(200, msgspec.json.encode({"object": "list", "data": rows}))
 
 
 async def _model(app: App, exchange: Exchange) -> None:
-    await app.studio.authenticate(exchange.bearer())
+    await _caller(app.studio, exchange)
     name = next(exchange.path.removeprefix(prefix) for prefix in MODEL_PATHS if exchange.path.startswith(prefix))
     await exchange.answer(200, msgspec.json.encode(_row(app.studio, app.studio.card(unquote(name)))))
 

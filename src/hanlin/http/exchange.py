@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from hanlin.dialects.compatible.errors import error
@@ -138,9 +138,7 @@ class Exchange:
         headers = self.extra_headers
         if timings.ASKED_BY in self.headers and timings.asked(self.headers[timings.ASKED_BY]):
             headers[timings.HEADER] = self.phases.header()
-        self._channel.begin(
-            head(status, content_type, self.id, int(time.time()), headers, self.statement()), length
-        )
+        self._channel.begin(head(status, content_type, self.id, int(time.time()), headers, self.statement()), length)
 
     def push(self, data: bytes) -> None:
         """Send a piece of the body at once, also to a reader that is slow."""

@@ -1,15 +1,13 @@
 """The running service as a whole: who may call, what answers which name, whether it is ready."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from hanlin.catalogue.models import Catalogue, Model
-from hanlin.errors import EngineUnavailable, InvalidApiKey, ModelNotFound
-from hanlin.keys import hash_key, hint
+from hanlin.errors import EngineUnavailable, ModelNotFound
 from hanlin.service import completion, embedding_planning
 from hanlin.service.attempts import Call, Router, nothing
 from hanlin.service.completion import CompletionPlan
@@ -17,19 +15,16 @@ from hanlin.service.deployments import Deployment, Serving, serving
 from hanlin.service.embedding_planning import EmbeddingDeployment, EmbeddingPlan, EmbeddingServing
 from hanlin.service.fleet import Fleet
 from hanlin.service.guests import with_guests
+from hanlin.service.keyring import Keyring
 from hanlin.service.planning import Asked, asked, remembered
 from hanlin.settings import Settings
 from hanlin.store.database import Store
-from hanlin.store.rows import KeyRow
 from hanlin.types import ChatRequest, CompletionRequest, EmbeddingRequest, Form
 from hanlin.words import say
 
 log = logging.getLogger("hanlin.service")
 
-_KNOWN_KEYS = 1024
 _KNOWN_FORMS = 512
-_BELIEVED_S = 1.0
-_HEADER_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -70,59 +65,7 @@ class Studio:
         self.starting: str | None = say("starting", "正在启动")
         self.stopping = False
         self.store = store
-        self.secret = secret
-        self._known: dict[str, tuple[KeyRow, float]] = {}
-        self._believed: dict[bytes, tuple[KeyRow, float]] = {}
-
-    def known_key(self, header: bytes) -> KeyRow | None:
-        """Return the row of the key in a header that was believed a moment ago, None for all others."""
-        known = self._believed.get(header)
-        return known[0] if known is not None and time.monotonic() < known[1] else None
-
-    async def authenticate(self, key: str | None, header: bytes = b"") -> KeyRow:
-        """Return the row of a caller's key. Raises InvalidApiKey, which says which line is missing.
-
-        `header` is what the key was read from: it is known then, for as long as the row is believed.
-        """
-        if not key:
-            raise InvalidApiKey(
-                say(
-                    "No key was sent: run `export DASHSCOPE_API_KEY=…` with the key that the first start showed, "
-                    "or make another with `hanlin keys create`",
-                    "请求未携带密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
-                    "或用 `hanlin keys create` 新建一个",
-                )
-            )
-        hashed = hash_key(self.secret, key)
-        row = await self._find(hashed)
-        if row is None:
-            sent = f"…{hint(key)}" if hint(key) else say("The key that was sent", "所发送的密钥")
-            raise InvalidApiKey(
-                say(
-                    f"{sent} is not a key of this service: run `export DASHSCOPE_API_KEY=…` with the key that "
-                    "the first start showed, or make another with `hanlin keys create`",
-                    f"{sent} 不是本服务的密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
-                    "或用 `hanlin keys create` 新建一个",
-                )
-            )
-        if header and len(header) <= _HEADER_BYTES:
-            if len(self._believed) >= _KNOWN_KEYS:
-                self._believed.clear()
-            self._believed[header] = self._known[hashed]
-        return row
-
-    async def _find(self, hashed: str) -> KeyRow | None:
-        """Look a key up; an answer is believed for a second, so that one that was revoked elsewhere stops soon."""
-        now = time.monotonic()
-        known = self._known.get(hashed)
-        if known is not None and now < known[1]:
-            return known[0]
-        row = await self.store.keys.find(hashed)
-        if len(self._known) >= _KNOWN_KEYS:
-            self._known.clear()
-        if row is not None:  # an unknown key may be made at any moment
-            self._known[hashed] = (row, now + _BELIEVED_S)
-        return row
+        self.keyring = Keyring(store.keys, secret)
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:
@@ -265,6 +208,7 @@ class Studio:
         return [trouble for trouble in found if trouble is not None]
 
     async def close(self) -> None:
+        await self.keyring.close()
         for deployment in self.deployments:
             await deployment.engine.close()
         for vectors in self.embedding_deployments:

@@ -1,0 +1,152 @@
+"""Whose key a call brings: looked up once, believed for a second, and asked after again while it is in use.
+
+A key that was revoked stops within a second as long as the database answers. While that hangs or is away, keys that
+worked go on working: calls must not depend on it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from hanlin.errors import InvalidApiKey, StoreFailed
+from hanlin.keys import hash_key, hint
+from hanlin.store.keys import Keys
+from hanlin.store.rows import KeyRow
+from hanlin.words import say
+
+log = logging.getLogger("hanlin.service")
+
+BELIEVED_S = 1.0
+RENEWED_S = 0.5
+"""From this age on a key that is in use is looked up again, beside its calls; so none of them waits for that."""
+
+ANSWER_S = 2.0
+"""How long a call whose key is known, but not of late, waits for the database."""
+
+KNOWN_KEYS = 1024
+_HEADER_BYTES = 1024
+
+
+class _Known:
+    """A key as the database last had it, asked at `asked_at`."""
+
+    __slots__ = ("asked_at", "row")
+
+    def __init__(self, row: KeyRow, asked_at: float) -> None:
+        self.row = row
+        self.asked_at = asked_at
+
+
+class Keyring:
+    """The keys that calls have brought of late, by their hashes and by the headers that they came in."""
+
+    def __init__(self, keys: Keys, secret: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+        self.secret = secret
+        self._keys = keys
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
+        self._by_header: dict[bytes, _Known] = {}
+        self._asking: dict[str, asyncio.Task[KeyRow | None]] = {}
+
+    def known(self, header: bytes) -> KeyRow | None:
+        """Return the row of the key in an `Authorization` header that is believed; None for all others."""
+        known = self._by_header.get(header)
+        if known is None:
+            return None
+        age_s = self._clock() - known.asked_at
+        if age_s >= RENEWED_S:
+            if age_s >= BELIEVED_S and known.row.hash not in self._asking:
+                return None
+            self._ask(known.row.hash)
+        return known.row
+
+    async def authenticate(self, key: str | None, header: bytes = b"") -> KeyRow:
+        """Return the row of a caller's key. Raises InvalidApiKey, which says which line is missing, and StoreFailed.
+
+        `header` is what the key was read from, for `known`.
+        """
+        if not key:
+            raise InvalidApiKey(
+                say(
+                    "No key was sent: run `export DASHSCOPE_API_KEY=…` with the key that the first start showed, "
+                    "or make another with `hanlin keys create`",
+                    "请求未携带密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
+                    "或用 `hanlin keys create` 新建一个",
+                )
+            )
+        hashed = hash_key(self.secret, key)
+        row = await self._find(hashed)
+        if row is None:
+            sent = f"…{hint(key)}" if hint(key) else say("The key that was sent", "所发送的密钥")
+            raise InvalidApiKey(
+                say(
+                    f"{sent} is not a key of this service: run `export DASHSCOPE_API_KEY=…` with the key that "
+                    "the first start showed, or make another with `hanlin keys create`",
+                    f"{sent} 不是本服务的密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
+                    "或用 `hanlin keys create` 新建一个",
+                )
+            )
+        if 0 < len(header) <= _HEADER_BYTES and (known := self._known.get(hashed)) is not None:
+            if len(self._by_header) >= KNOWN_KEYS:
+                self._by_header.clear()
+            self._by_header[header] = known
+        return row
+
+    async def _find(self, hashed: str) -> KeyRow | None:
+        known = self._known.get(hashed)
+        if known is None:
+            return await asyncio.shield(self._ask(hashed))
+        if self._clock() - known.asked_at < BELIEVED_S:
+            return known.row
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await asyncio.shield(self._ask(hashed))
+        except (TimeoutError, StoreFailed):
+            log.warning("the database does not answer: key %s goes on as it was last known", known.row.id)
+            return known.row
+
+    def _ask(self, hashed: str) -> "asyncio.Task[KeyRow | None]":
+        """Return the one look-up of this key that is under way."""
+        task = self._asking.get(hashed)
+        if task is None:
+            task = self._asking[hashed] = asyncio.get_running_loop().create_task(self._look_up(hashed))
+            task.add_done_callback(_seen)
+        return task
+
+    async def _look_up(self, hashed: str) -> KeyRow | None:
+        asked_at = self._clock()
+        try:
+            row = await self._keys.find(hashed)
+        finally:
+            del self._asking[hashed]
+        known = self._known.get(hashed)
+        if row is None:  # an unknown one is not remembered: it may be made at any moment
+            if known is not None:
+                self._forget(hashed, known)
+        elif known is not None:
+            known.row, known.asked_at = row, asked_at
+        else:
+            if len(self._known) >= KNOWN_KEYS:
+                self._known.clear()
+                self._by_header.clear()
+            self._known[hashed] = _Known(row, asked_at)
+        return row
+
+    def _forget(self, hashed: str, known: _Known) -> None:
+        del self._known[hashed]
+        for header in [header for header, one in self._by_header.items() if one is known]:
+            del self._by_header[header]
+
+    async def close(self) -> None:
+        """End the look-ups that are under way."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _seen(task: "asyncio.Task[KeyRow | None]") -> None:
+    """Take a failure for seen: whoever waited was told, and a renewal is tried again."""
+    if not task.cancelled():
+        task.exception()
