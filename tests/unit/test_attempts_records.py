@@ -88,15 +88,15 @@ async def test_every_attempt_is_recorded_with_its_times() -> None:
     route = route_of(
         server_of(takes(2, EngineStalled(2)), "gpu-1"), server_of(takes(3, *says("b", usage=Usage(10, 2, 5))), "gpu-2")
     )
-    marks: list[str] = []
-    call = routed_call(route, router=router_of(clock), mark=marks.append)
+    ends_s: dict[str, float] = {}
+    call = routed_call(route, router=router_of(clock), ends_s=ends_s)
     clock.now += 1
 
     await whole(call)
 
     assert call.attempts == [Attempt("gpu-1", "stalled", 1, 3), Attempt("gpu-2", "", 3, 6)]
     assert (call.usage, call.finish_reasons) == (Usage(10, 2, 5), ("stop",))
-    assert list(dict.fromkeys(marks)) == ["queue", "first"]
+    assert ends_s == {"queue": 1, "first": 6}
 
 
 async def test_an_attempt_under_way_is_named_before_it_is_over() -> None:

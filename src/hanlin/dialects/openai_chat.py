@@ -20,7 +20,6 @@ from hanlin.types import (
     Burst,
     ChatRequest,
     ChatResult,
-    Choice,
     Form,
     Message,
     Sent,
@@ -195,19 +194,23 @@ _encode_answer = msgspec.json.Encoder().encode
 
 def answer(result: ChatResult, answering: Answering, *, id: str, created: int) -> bytes:
     """Return the body of an unstreamed answer (spec/chat.md §4.1)."""
-    choices = [
-        _Choice(choice.index, choice.finish_reason, _logprobs(choice.logprobs), _message(choice))
-        for choice in result.choices
-    ]
-    usage = usage_object(result.usage)
+    choices = []
+    for choice in result.choices:
+        logprobs = None if choice.logprobs is None else _logprobs(choice.logprobs)
+        calls = [_call(call, number) for number, call in enumerate(choice.calls)] if choice.calls else []
+        message = _Message("assistant", choice.text, choice.reasoning, calls)
+        choices.append(_Choice(choice.index, choice.finish_reason, logprobs, message))
     return _encode_answer(
-        _Answer(id, "chat.completion", created, answering.model, answering.fingerprint, choices, usage)
+        _Answer(
+            id,
+            "chat.completion",
+            created,
+            answering.model,
+            answering.fingerprint,
+            choices,
+            usage_object(result.usage),
+        )
     )
-
-
-def _message(choice: Choice) -> _Message:
-    calls = [_call(call, number) for number, call in enumerate(choice.calls)] if choice.calls else []
-    return _Message("assistant", choice.text, choice.reasoning, calls)
 
 
 def _call(call: ToolCall, number: int) -> dict[str, Any]:

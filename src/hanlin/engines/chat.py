@@ -70,6 +70,14 @@ def _estimate(messages: Sequence[Message], thought_bytes: int, answer_bytes: int
     )
 
 
+class _Around(msgspec.Struct, frozen=True, gc=False):
+    """What stands before and behind the messages in the bodies of plain calls of one form."""
+
+    before: bytes
+    behind: bytes
+    whole: bool
+
+
 class ChatEngine:
     """The conversation with one server. `generate` may run any number of times at once; closing `client` ends them."""
 
@@ -78,7 +86,7 @@ class ChatEngine:
         self._client = client
         self._deadlines = deadlines or Deadlines().silent_for(manner.silence_s)
         self.manner = manner
-        self._around: dict[Form, tuple[bytes, bytes]] = {}
+        self._around: dict[Form, _Around] = {}
 
     def generate(self, request: ChatRequest) -> Events:
         """Yield the events of one choice as they come, then its usage; an empty burst is a sign of life.
@@ -86,14 +94,15 @@ class ChatEngine:
         Closing the iterator closes the connection, which makes the engine stop. Raises ContextLengthExceeded,
         InvalidRequest for what else the engine refuses, and EngineError for its failures.
         """
-        return self._plain(request) if self._is_plain(request) else self._read(request)
+        plain = request.form in self._around or is_plain(request, self.manner.profile)
+        return self._plain(request) if plain else self._read(request)
 
     def gives_whole(self, request: ChatRequest) -> bool:
         """Whether an answer is asked for as a whole: a plain one, of a server that notices hang-ups also then."""
-        return not request.stream and self.manner.profile.whole and self._is_plain(request)
-
-    def _is_plain(self, request: ChatRequest) -> bool:
-        return request.form in self._around or is_plain(request, self.manner.profile)
+        known = self._around.get(request.form) if request.form is not None else None
+        if known is not None:
+            return known.whole
+        return not request.stream and self.manner.profile.whole and is_plain(request, self.manner.profile)
 
     async def whole(self, request: ChatRequest) -> ChatResult:
         """Return the answer, with its usage, to a request that `gives_whole` is true of. Raises as `generate`."""
@@ -111,8 +120,9 @@ class ChatEngine:
             if response.status != 200:
                 raise await self._refusal(request.model, response)
             result = read_whole(await response.body(), self.manner.profile.codes)
-        finally:
+        except BaseException:
             response.close()
+            raise
         if result.usage == Usage():
             choice = result.choices[0]
             usage = _estimate(request.messages, len(choice.reasoning.encode()), len(choice.text.encode()))
@@ -161,15 +171,16 @@ class ChatEngine:
     def _encoded(self, request: ChatRequest, *, stream: bool) -> bytes:
         """Return the body of a plain call; what stands around its messages is encoded once for its form."""
         form, sent = request.form, request.sent
-        if form is None or sent is None or sent.messages is not request.messages or self.manner.weights.leads:
+        if form is None or sent is None or sent.messages is not request.messages:
             return encode(request, self.manner, stream=stream)
         known = self._around.get(form)
         if known is None:
+            if self.manner.weights.leads:  # what is said ahead of the messages becomes a part of them
+                return encode(request, self.manner, stream=stream)
             if len(self._around) >= _KNOWN_FORMS:
                 self._around.clear()
-            known = self._around[form] = around(request, self.manner, stream=stream)
-        before, behind = known
-        return b"".join((before, sent.raw, behind))
+            known = self._around[form] = _Around(*around(request, self.manner, stream=stream), whole=not stream)
+        return b"".join((known.before, sent.raw, known.behind))
 
     def _end(self, request: ChatRequest, reading: PlainReading) -> list[Event]:
         """Return the end of a plain answer, its usage guessed where the server has not counted."""

@@ -169,7 +169,9 @@ def whole_text(data: bytes) -> Whole | None:
         return None
     choice = choices[0]
     message, reason = choice.message, choice.finish_reason
-    if message is None or message.is_more or not message.content or reason not in _PLAIN_REASONS or choice.logprobs:
+    if message is None or message.reasoning_content or message.reasoning or message.tool_calls:
+        return None
+    if message.reasoning_details or not message.content or reason not in _PLAIN_REASONS or choice.logprobs:
         return None
     return Whole(message.content, reason, Usage() if frame.usage is None else frame.usage.counted)
 

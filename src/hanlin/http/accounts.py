@@ -3,8 +3,6 @@
 Calls that were refused count as well: a client with a wrong key is something that operators look for.
 """
 
-from collections.abc import Mapping
-
 from hanlin.errors import HanlinError
 from hanlin.service.attempts import Call
 from hanlin.service.records import CallRecord
@@ -37,12 +35,12 @@ class Account:
         *,
         request_id: str,
         began_unix_s: float,
-        phases_s: Mapping[str, float],
+        phases_s: dict[str, float],
         status: int,
         problem: HanlinError | None,
     ) -> CallRecord:
         call = self.call
-        answering = self.answering if call is None else call.answering
+        answering = self.answering if call is None else call.plan.answering
         return CallRecord(
             operation=self.operation,
             request_id=request_id,
@@ -52,7 +50,7 @@ class Account:
             served=answering.served,
             stream=self.stream,
             began_unix_s=began_unix_s,
-            phases_s=dict(phases_s),
+            phases_s=phases_s,
             status=status,
             code="" if problem is None else problem.code or problem.type,
             usage=self.usage if call is None else call.usage,

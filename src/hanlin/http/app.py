@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from time import monotonic
 from typing import Any
 from urllib.parse import unquote
 
@@ -87,8 +88,10 @@ class App:
             call.cancel()
 
     async def _handle(self, exchange: Exchange) -> None:
+        methods = ROUTES.get(exchange.path)
+        handler = None if methods is None else methods.get(exchange.method)
         try:
-            await self._route(exchange)(self, exchange)
+            await (handler or self._other(exchange))(self, exchange)
         except Gone:
             exchange.status = exchange.status or 499
         except asyncio.CancelledError:
@@ -102,13 +105,12 @@ class App:
             await self._refuse(exchange, InternalError())
         exchange.log()
 
-    def _route(self, exchange: Exchange) -> Handler:
-        methods = ROUTES.get(exchange.path)
-        if methods is None and exchange.path.startswith(MODEL_PATHS):
-            methods = {"GET": _model}
-        if methods is None:
-            return _not_found
-        return methods.get(exchange.method) or _not_allowed
+    def _other(self, exchange: Exchange) -> Handler:
+        """Return what answers where no path and method fit."""
+        is_model = exchange.path.startswith(MODEL_PATHS)
+        if is_model and exchange.method == "GET":
+            return _model
+        return _not_allowed if is_model or exchange.path in ROUTES else _not_found
 
     async def _cut_short(self, exchange: Exchange) -> None:
         problem = exchange.problem = EngineUnavailable(say("the service was shut down", "服务已关闭"))
@@ -133,13 +135,15 @@ class App:
 async def _chat(app: App, exchange: Exchange) -> None:
     studio = app.studio
     account = exchange.account = Account("chat")
-    key = await _caller(studio, exchange)
-    exchange.phases.mark("key")
+    header = exchange.headers.get(b"authorization", b"")
+    key = studio.keyring.known(header) or await studio.keyring.authenticate(exchange.bearer(), header)
+    ends_s, began = exchange.ends_s, exchange.began
+    ends_s["key"] = monotonic() - began
     request = app.reader.read(await exchange.body(studio.settings.max_body_bytes))
-    exchange.phases.mark("body")
+    ends_s["body"] = monotonic() - began
     account.model, account.stream = request.model, request.stream
-    call = account.call = studio.call(request, began=exchange.began, mark=exchange.phases.mark, who=key.id)
-    exchange.phases.mark("plan")
+    call = account.call = studio.call(request, began=began, ends_s=ends_s, who=key.id)
+    ends_s["plan"] = monotonic() - began
     exchange.statement = partial(_call_statement, call)
     if request.stream:
         await exchange.unless_gone(_streamed(studio, exchange, call))
@@ -148,7 +152,7 @@ async def _chat(app: App, exchange: Exchange) -> None:
 
 
 async def _caller(studio: Studio, exchange: Exchange) -> KeyRow:
-    header = exchange.authorization
+    header = exchange.headers.get(b"authorization", b"")
     return studio.keyring.known(header) or await studio.keyring.authenticate(exchange.bearer(), header)
 
 
@@ -157,7 +161,6 @@ async def _whole(studio: Studio, exchange: Exchange, call: Call) -> None:
     if result.cut_short:
         exchange.extra_headers["x-dashscope-partialresponse"] = "true"
     body = openai_chat.answer(result, call.answering, id=f"chatcmpl-{exchange.id}", created=exchange.created)
-    exchange.phases.mark("end")
     await exchange.answer(200, body)
 
 
@@ -216,7 +219,15 @@ async def _embeddings(app: App, exchange: Exchange) -> None:
 
 def _call_statement(call: Call) -> str:
     """Return the lines of a head that say what answered, and what was tried before."""
-    return _statement(call.answering) + line("x-hanlin-attempts", call.tried())
+    answering = call.plan.answering
+    if call.at_once:
+        return _at_once(answering)
+    return _statement(answering) + line("x-hanlin-attempts", call.tried())
+
+
+@lru_cache(maxsize=512)
+def _at_once(answering: Answering) -> str:
+    return _statement(answering) + line("x-hanlin-attempts", answering.deployment)
 
 
 @lru_cache(maxsize=512)

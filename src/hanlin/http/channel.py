@@ -94,7 +94,8 @@ class Channel:
     def finish(self) -> None:
         """Know that the request is here as a whole."""
         self.complete = True
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def fail(self, problem: HanlinError) -> None:
         """Know that its body breaks off in what is not HTTP."""
@@ -124,6 +125,10 @@ class Channel:
         """Return the whole body, once. Raises BodyTooLarge as soon as it is, Gone, and what the body itself broke."""
         if not self.complete:
             await self._rest(limit_bytes)
+        return self.taken(limit_bytes)
+
+    def taken(self, limit_bytes: int) -> bytes:
+        """Return the body of a request that is here as a whole, once. Raises BodyTooLarge."""
         if self.size > limit_bytes:
             raise BodyTooLarge(limit_bytes)
         parts, self._parts = self._parts, []

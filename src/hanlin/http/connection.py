@@ -322,7 +322,12 @@ class Connection(asyncio.Protocol):
         if not channel.ended:  # the client must not take what it has for the whole
             self.abort()
         elif channel.keeps:
-            self._go_on()
+            # Nearly always nothing was sent ahead, and nothing is in the way of the next request.
+            waits = self._held or self._waiting or self._lingering or self.write_paused or self._refusal is not None
+            if waits or self._reading_paused or self._ended or self._incoming is not None or self._owner.draining:
+                self._go_on()
+            else:
+                self.due_at = self._loop.time() + self._owner.limits.idle_s
         elif channel.complete and not (self._held or self._waiting or self._deaf):
             self._close()
         else:

@@ -13,7 +13,6 @@ from hanlin.http import timings
 from hanlin.http.accounts import Account
 from hanlin.http.channel import Channel, Gone
 from hanlin.http.heads import head
-from hanlin.http.timings import Phases
 from hanlin.service.records import CallRecord
 
 Result = TypeVar("Result")
@@ -52,12 +51,12 @@ class Exchange:
         "began",
         "began_unix_s",
         "created",
+        "ends_s",
         "extra_headers",
         "headers",
         "id",
         "method",
         "path",
-        "phases",
         "problem",
         "statement",
         "status",
@@ -75,7 +74,7 @@ class Exchange:
         self.status = 0
         self.extra_headers: dict[str, str] = {}
         self.statement: Callable[[], str] = str  # lines of the head that are known only when the answer begins
-        self.phases = Phases(self.began)
+        self.ends_s: dict[str, float] = {}  # when its phases ended, in seconds since it began
         self.problem: HanlinError | None = None
         self.account: Account | None = None  # of requests that are counted
         self.task: asyncio.Task[object] | None = None  # that handles it
@@ -101,11 +100,6 @@ class Exchange:
         value = self.headers.get(name.encode())
         return value.decode("latin-1").rstrip() if value is not None else None
 
-    @property
-    def authorization(self) -> bytes:
-        """What the request says about who sends it, unread; it is the same for all requests with the same key."""
-        return self.headers.get(b"authorization", b"")
-
     def bearer(self) -> str | None:
         """Return the key of the request, None when there is none."""
         scheme, _, key = (self.header("authorization") or "").partition(" ")
@@ -113,7 +107,8 @@ class Exchange:
 
     async def body(self, limit_bytes: int) -> bytes:
         """Return the request's body, once. Raises BodyTooLarge as soon as it is, and Gone when the client leaves."""
-        return await self._channel.body(limit_bytes)
+        channel = self._channel
+        return channel.taken(limit_bytes) if channel.complete else await channel.body(limit_bytes)
 
     async def unless_gone(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work` and return its result; when the client hangs up first, cancel it and raise Gone."""
@@ -137,7 +132,7 @@ class Exchange:
         self.status = status
         headers = self.extra_headers
         if timings.ASKED_BY in self.headers and timings.asked(self.headers[timings.ASKED_BY]):
-            headers[timings.HEADER] = self.phases.header()
+            headers[timings.HEADER] = timings.header(self.ends_s)
         self._channel.begin(head(status, content_type, self.id, int(time.time()), headers, self.statement()), length)
 
     def push(self, data: bytes) -> None:
@@ -174,11 +169,12 @@ class Exchange:
         """Return what became of this request, None for those that are not counted."""
         if self.account is None:
             return None
-        self.phases.mark("end")
+        if "end" not in self.ends_s:
+            self.ends_s["end"] = time.monotonic() - self.began
         return self.account.record(
             request_id=self.id,
             began_unix_s=self.began_unix_s,
-            phases_s=self.phases.ends_s,
+            phases_s=self.ends_s,
             status=self.status,
             problem=self.problem,
         )

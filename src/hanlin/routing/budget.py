@@ -21,7 +21,8 @@ class RetryBudget:
 
     def deposit(self, now: float) -> None:
         """Count a call, once, whatever becomes of it."""
-        self._move(now)
+        if int(now / self._bucket_s) != self._bucket:
+            self._move(now)
         self._calls[self._bucket % _BUCKETS] += 1
 
     def left(self, now: float) -> bool:

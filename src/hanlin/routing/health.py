@@ -85,8 +85,6 @@ def available_at(health: Health, now: float) -> float:
 
 def after_success(health: Health, now: float) -> Health:
     """It answered: the breaker closes, and what failed before is over. A wait that its engine asked for stays."""
-    if _is_as_well_as_can_be(health, now):
-        return health
     good, bad = counts(health, now)
     return Health(
         waits_until=health.waits_until,
@@ -99,7 +97,7 @@ def after_success(health: Health, now: float) -> Health:
     )
 
 
-def _is_as_well_as_can_be(health: Health, now: float) -> bool:
+def is_as_well_as_can_be(health: Health, now: float) -> bool:
     """Whether one more success would say nothing new."""
     return (
         health.good >= _SAMPLES_LIMIT
@@ -209,15 +207,6 @@ class Standing:
     def state(self, now: float) -> State:
         return state(self.health, now)
 
-    def is_clear(self, now: float) -> bool:
-        """Whether nothing speaks against a call now, as nearly always: it neither rests nor is it silent."""
-        health = self.health
-        return (
-            health.rests_until is None
-            and now >= health.waits_until
-            and not (self.open_calls and now - self.last_sign >= STALL_S)
-        )
-
     def suspected(self, now: float, stall_s: float = STALL_S) -> bool:
         return suspected(self.quiet_since, now, stall_s)
 
@@ -238,8 +227,9 @@ class Standing:
         self.outstanding_tokens -= tokens
 
     def succeeded(self, now: float) -> None:
-        self.health = after_success(self.health, now)
         self.last_sign = now
+        if not is_as_well_as_can_be(self.health, now):
+            self.health = after_success(self.health, now)
 
     def failed(self, error: HanlinError, now: float) -> None:
         self.health = after_failure(self.health, error, now)

@@ -5,13 +5,14 @@ Pure: health, load and luck are arguments. Engines, HTTP and storage are unknown
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Literal
 
 import msgspec
 
 from hanlin.errors import EngineBusy, EngineError, EngineUnavailable
 from hanlin.routing.capacity import Capacity
-from hanlin.routing.health import Standing, State, asked_to_wait, available_at
+from hanlin.routing.health import STALL_S, Standing, State, asked_to_wait, available_at
 from hanlin.words import say
 
 Choose = Literal["listed", "weighted", "least-load", "prefix"]
@@ -62,7 +63,9 @@ def candidate(
 ) -> Candidate:
     """Read what stands and runs of a deployment into a candidate; `more` is what a call and a route add to it."""
     health = standing.health
-    if not more and standing.is_clear(now):  # nearly always: nothing to look at
+    is_silent = standing.open_calls and now - standing.last_sign >= STALL_S
+    if not (more or is_silent or health.rests_until is not None or now < health.waits_until):
+        # Nearly always: nothing speaks against it.
         return Candidate(
             name,
             tier,
@@ -133,6 +136,8 @@ def why_none(candidates: Sequence[Candidate], now: float) -> EngineError:
         return EngineBusy(why, retry_after_s)
     return EngineUnavailable(why, retry_after_s)
 
+
+_RANK = itemgetter(0, 1, 2, 3)
 
 _Policy = Callable[[Sequence[Candidate], int, float], list[Candidate]]
 _Arrange = Callable[[Sequence[Candidate]], list[Candidate]]
@@ -208,12 +213,11 @@ def _by_cost(members: Sequence[Candidate], costs: Sequence[int], draw: float) ->
     """Sort by cost, one with a free place before one where the call would wait; among equals it goes round."""
     count = len(members)
     start = int(draw * count)
-    ranks = [
-        (member.free_slots <= 0, cost, member.waiting, (at - start) % count, at)
-        for at, (member, cost) in enumerate(zip(members, costs, strict=True))
-    ]
-    ranks.sort()
-    return [members[rank[-1]] for rank in ranks]
+    ranked = []
+    for at, member in enumerate(members):
+        ranked.append((member.free_slots <= 0, costs[at], member.waiting, (at - start) % count, member))
+    ranked.sort(key=_RANK)
+    return [rank[-1] for rank in ranked]
 
 
 _POLICIES: Mapping[Choose, _Policy] = {

@@ -81,14 +81,16 @@ class Router:
             return {deployment.name: candidate(deployment.name, deployment.standing, deployment.capacity, now)}
         seen = self.prefixes.seen(prompt) if prompt else {}
         characters = sum(len(message.text) for message in asked.request.messages) if seen else 0
-        outliers = self._outliers(targets, now)
+        outliers: set[str] | None = None
         found = {}
         for target in targets:
             deployment = target.deployment
             name = deployment.name
             more: dict[str, object] = {}
-            if name in outliers:
-                more["ejected"] = True
+            if deployment.standing.health.bad:
+                outliers = self._outliers(targets, now) if outliers is None else outliers
+                if name in outliers:
+                    more["ejected"] = True
             if name in seen:
                 more["prefix_tokens"] = min(seen[name] * prompt_tokens // max(characters, 1), prompt_tokens)
             if (why := deployment.engine.why_not_ready()) is not None:
@@ -107,11 +109,6 @@ class Router:
         return found
 
     def _outliers(self, targets: Sequence[Target], now: float) -> set[str]:
-        for target in targets:
-            if target.deployment.standing.health.bad:
-                break
-        else:
-            return set()
         groups: dict[bool, dict[str, Health]] = {}
         for target in targets:
             groups.setdefault(target.fallback, {})[target.deployment.name] = target.deployment.standing.health
@@ -140,9 +137,10 @@ class Call:
         router: Router,
         *,
         began: float | None = None,
-        mark: Callable[[str], None] = nothing,
+        ends_s: dict[str, float] | None = None,
         who: str = "",
     ) -> None:
+        """`ends_s` takes the ends of its phases, in seconds since it `began`."""
         self.asked = asked
         self.attempts: list[Attempt] = []
         self.said: list[Said] = []
@@ -151,11 +149,11 @@ class Call:
         self.router = router
         self.who = who
         self.began = router.clock() if began is None else began
-        self._mark = mark
+        self._ends_s = {} if ends_s is None else ends_s
         self.under_way: list[str] = []
         request = asked.request
         self._prompt: Fingerprints = ()
-        self._targets = {target.deployment.name: target for target in asked.route.targets}
+        self._targets = asked.route.by_name
         self.prompt_tokens = _size_bytes(request.messages) // _BYTES_A_TOKEN + 1
         self.tokens = self.prompt_tokens + (
             request.sampling.max_tokens or request.sampling.max_completion_tokens or _ANSWER_TOKENS
@@ -179,18 +177,22 @@ class Call:
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
-        return tuple(said.finish_reason for said in self.said if said.finish_reason is not None)
+        return tuple([said.finish_reason for said in self.said if said.finish_reason is not None])
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the first attempt has answered, as nearly always."""
+        attempts = self.attempts
+        return len(attempts) == 1 and not self.under_way and not attempts[0].fault
 
     def tried(self) -> str:
         """Return the attempts for people and programs, in their order: `gpu-1;fault=stalled, gpu-2`."""
-        if len(self.attempts) == 1 and not self.under_way and not self.attempts[0].fault:
-            return self.attempts[0].deployment  # nearly always
         over = [f"{one.deployment};fault={one.fault}" if one.fault else one.deployment for one in self.attempts]
         return ", ".join([*over, *self.under_way])
 
-    def deployment(self, name: str) -> Deployment:
-        """Return the one of this name among those that may answer."""
-        return self._targets[name].deployment
+    def with_continuing(self, one: Candidate) -> Candidate:
+        """Return a candidate that knows whether it can go on with an answer, which only a failure asks for."""
+        return msgspec.structs.replace(one, continues=_continues(self._targets[one.name].deployment, self.asked))
 
     def candidates(self) -> dict[str, Candidate]:
         """Return what speaks for and against each deployment now, by its name."""
@@ -198,7 +200,7 @@ class Call:
 
     def _ordered(self) -> list[Candidate]:
         route = self.asked.route
-        found = list(self.candidates().values())
+        found = list(self.router.candidates(self.asked, self.prompt_tokens, self._prompt).values())
         ordered = order(found, route.choose, prompt_tokens=self.prompt_tokens, draw=self.router.draw())
         if not ordered:
             raise why_none(found, self.router.clock())
@@ -234,7 +236,8 @@ class Call:
 
     def has_place(self, plan: Plan) -> None:
         """Note that an attempt waits no longer: its engine reads the prompt from here on."""
-        self._mark("queue")
+        if "queue" not in self._ends_s:
+            self._ends_s["queue"] = self.router.clock() - self.began
         if self._prompt:
             self.router.prefixes.note(self._prompt, plan.deployment.name)
 
@@ -246,7 +249,8 @@ class Call:
 
     def takes_over(self, plan: Plan) -> None:
         """Note who answers from here on."""
-        self._mark("first")
+        if "first" not in self._ends_s:
+            self._ends_s["first"] = self.router.clock() - self.began
         if plan is not self.plan:
             before, self.plan = self.plan, plan
             if plan.answering != before.answering:  # choices that went the same way have plans of their own
@@ -354,9 +358,10 @@ class _Attempt:
     def answered(self, result: ChatResult) -> ChatResult:
         """Take note of an answer that came as a whole, and return it. The verdict is that of the end."""
         self._call.takes_over(self._plan)
-        said = self._said
-        said.usage, said.finish_reason = result.usage, result.choices[0].finish_reason
-        said.check()
+        said, choice = self._said, result.choices[0]
+        said.usage, said.finish_reason = result.usage, choice.finish_reason
+        if choice.finish_reason is None:
+            said.check()
         return result
 
     def __exit__(
@@ -397,7 +402,7 @@ class _Choice:
         self._attempts = 0
         self._attempts_here = 0
         self.plan = call.plan if call.plan.deployment.name == self._on.name else call.planned(self._on)
-        if self._ahead and not self.plan.deployment.standing.is_clear(call.router.clock()):
+        if self._ahead and self.plan.deployment.standing.health.rests_until is not None:
             self._look_again()
         self.request = number(self.plan.request)
 
@@ -419,14 +424,11 @@ class _Choice:
         """Decide what a failed attempt leads to, by what is known now of those that are left. Raises what ends it."""
         call, said = self._call, self.said
         router, now = call.router, call.router.clock()
-        fresh = {
-            name: msgspec.structs.replace(one, continues=_continues(call.deployment(name), call.asked))
-            for name, one in call.candidates().items()
-        }
+        fresh = {name: call.with_continuing(one) for name, one in call.candidates().items()}
         self._ahead = [one for one in self._ahead if call.fits(one)]
         ahead = [fresh[one.name] for one in self._ahead if not fresh[one.name].asked_to_wait]
         tried = Tried(
-            on=self._on,
+            on=call.with_continuing(self._on),
             attempts_here=self._attempts_here,
             attempts=self._attempts,
             events_sent=said.sent,

@@ -51,7 +51,8 @@ async def complete(call: Call, limit_s: float) -> ChatResult:
 
     Raises RequestTimedOut when there is nothing until then.
     """
-    if call.plan.request.n > 1 or _may_be_too_long(call.plan):
+    plan = call.plan
+    if plan.request.n > 1 or (plan.deployment.profile.counts and _may_be_too_long(plan)):
         result = await collect(_checked(call), limit_s)
     else:
         try:

@@ -4,9 +4,10 @@ Pure. The mapping is the operator's (`[[route]]`, then `serves`); without one, a
 every text chat name.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from itertools import groupby
 
 from hanlin.catalogue.models import Catalogue, Model
@@ -71,6 +72,11 @@ class Route:
 
     targets: tuple[Target, ...] = ()
     choose: Choose = "prefix"
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Target]:
+        """The targets by their deployments' names."""
+        return {target.deployment.name: target for target in self.targets}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The running service as a whole: who may call, what answers which name, whether it is ready."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -9,7 +9,7 @@ import msgspec
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.errors import EngineUnavailable, ModelNotFound
 from hanlin.service import completion, embedding_planning
-from hanlin.service.attempts import Call, Router, nothing
+from hanlin.service.attempts import Call, Router
 from hanlin.service.completion import CompletionPlan
 from hanlin.service.deployments import Deployment, Serving, serving
 from hanlin.service.embedding_planning import EmbeddingDeployment, EmbeddingPlan, EmbeddingServing
@@ -118,7 +118,7 @@ class Studio:
         request: ChatRequest,
         *,
         began: float | None = None,
-        mark: Callable[[str], None] = nothing,
+        ends_s: dict[str, float] | None = None,
         who: str = "",
     ) -> Call:
         """Return a chat call that may be made. Raises as `planning.asked` and `Call`.
@@ -129,7 +129,7 @@ class Studio:
             raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
         known = self._forms.get(request.form) if request.form is not None else None
         allowed = self._asked(request) if known is None else msgspec.structs.replace(known, request=request)
-        return Call(allowed, self.router, began=began, mark=mark, who=who)
+        return Call(allowed, self.router, began=began, ends_s=ends_s, who=who)
 
     def _asked(self, request: ChatRequest) -> Asked:
         try:

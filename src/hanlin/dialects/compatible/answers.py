@@ -10,7 +10,7 @@ def usage_object(usage: Usage) -> dict[str, Any]:
     told: dict[str, Any] = {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
-        "total_tokens": usage.total,
+        "total_tokens": usage.prompt + usage.completion,
         "prompt_tokens_details": {"cached_tokens": usage.cached},
     }
     if usage.reasoning:

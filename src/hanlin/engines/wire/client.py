@@ -72,11 +72,14 @@ class Response:
 
     async def body(self, limit_bytes: int = 16 * 1024 * 1024) -> bytes:
         """Return the whole body; EngineFailed when it is larger than `limit_bytes`."""
-        if self._connection.complete and not self._settled:  # it came with the headers, as short ones do
-            data = await self.read()
-            if len(data) <= limit_bytes:
-                return data
-            raise EngineFailed(f"the engine's answer is larger than {limit_bytes} bytes")
+        connection = self._connection
+        if connection.complete and not self._settled:  # it came with the headers, as short ones do
+            data = connection.take()
+            self._settled = self._ended = True
+            self._pool.release(connection)
+            if len(data) > limit_bytes:
+                raise EngineFailed(f"the engine's answer is larger than {limit_bytes} bytes")
+            return data
         parts: list[bytes] = []
         size = 0
         while data := await self.read():
@@ -167,17 +170,31 @@ class Client:
         if silence_s is not None:
             deadlines = deadlines.silent_for(silence_s)
         head = self._heads.head(method, path, len(body), headers)
-        total_at = asyncio.get_running_loop().time() + deadlines.total_s
+        loop = asyncio.get_running_loop()
+        total_at = loop.time() + deadlines.total_s
         connection = self._pool.take() or await self._pool.get(deadlines.connect_s)
         while True:
             kept = connection.requests > 0
             try:
-                await _exchange(connection, head, body, deadlines, total_at, ask)
+                transport = connection.start(total_at, deadlines.total_s, ask)
+                if transport.is_closing():  # the peer's end has come already, and will be told in the loop's next turn
+                    connection.close()
+                elif len(body) <= _ONE_WRITE_BYTES:
+                    transport.write(head + body)
+                else:
+                    transport.write(head)
+                    await connection.send_body(body, deadlines.silence_s)
+                by = loop.time() + deadlines.first_byte_s
+                while not connection.headers_complete and not connection.closed:
+                    await connection.change(by, deadlines.first_byte_s)
             except BaseException:
                 connection.close()
                 raise
             if connection.headers_complete:
-                return self._response(connection, deadlines.silence_s)
+                if self._plain_proxy and connection.status == 407:
+                    connection.close()
+                    raise EngineUnreachable(f"no connection to {self._dialler.where}: {WANTS_PASSWORD}")
+                return Response(self._pool, connection, deadlines.silence_s)
             # A kept connection may have been closed by the peer just now, before it saw the request: a new one is safe.
             if not kept or connection.heard or connection.stalled_s is not None:
                 raise connection.problem("the engine hung up before answering")
@@ -186,32 +203,3 @@ class Client:
     def close(self) -> None:
         """Close every connection, also those in use. Later calls fail with EngineUnavailable."""
         self._pool.close()
-
-    def _response(self, connection: Connection, silence_s: float) -> Response:
-        response = Response(self._pool, connection, silence_s)
-        if self._plain_proxy and response.status == 407:
-            response.close()
-            raise EngineUnreachable(f"no connection to {self._dialler.where}: {WANTS_PASSWORD}")
-        return response
-
-
-async def _exchange(
-    connection: Connection,
-    head: bytes,
-    body: bytes,
-    deadlines: Deadlines,
-    total_at: float,
-    ask: Callable[[], Awaitable[None]] | None,
-) -> None:
-    """Write a request and return when the headers of its response are there, or the connection is lost."""
-    transport = connection.start(total_at, deadlines.total_s, ask)
-    if transport.is_closing():  # the peer's end has come already, and will be told in the next turn of the loop
-        connection.close()
-    elif len(body) <= _ONE_WRITE_BYTES:
-        transport.write(head + body)
-    else:
-        transport.write(head)
-        await connection.send_body(body, deadlines.silence_s)
-    by = asyncio.get_running_loop().time() + deadlines.first_byte_s
-    while not connection.headers_complete and not connection.closed:
-        await connection.change(by, deadlines.first_byte_s)

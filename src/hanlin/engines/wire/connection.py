@@ -231,7 +231,8 @@ class Connection(asyncio.Protocol):
     def rest(self, for_s: float) -> None:
         """Be idle: closed after a while, or as soon as the peer says anything."""
         self.idle = True
-        if self._ask is not None:
+        self._ask = None
+        if self._asking is not None:
             self._ask_no_more()
         self.due_at = self._loop.time() + for_s
         self._owner.watch.by(self.due_at)
