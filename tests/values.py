@@ -1,7 +1,6 @@
 """Small values that unit tests start from: a request, a model, a catalogue, a deployment, a call, a clock."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from hanlin.engines.engine import Engine
 from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.routing.capacity import Capacity
 from hanlin.routing.order import Choose
-from hanlin.service.attempts import Call, Router, nothing
+from hanlin.service.attempts import Call, Router
 from hanlin.service.chat import complete, generate
 from hanlin.service.deployments import Deployment, Route, Target
 from hanlin.service.planning import Asked, Plan
@@ -123,12 +122,12 @@ def routed_call(
     *,
     limits: Model | None = None,
     thinking: Thinking | None = None,
-    mark: Callable[[str], None] = nothing,
+    ends_s: dict[str, float] | None = None,
 ) -> Call:
     """Return a call of a name that a route answers. Raises as `Call`."""
     limits = limits or model()
     allowed = Asked(asked or request(), limits, catalogue_of(limits), thinking or Thinking(), route)
-    return Call(allowed, router or router_of(), mark=mark)
+    return Call(allowed, router or router_of(), ends_s=ends_s)
 
 
 async def whole(call: Call) -> ChatResult:
