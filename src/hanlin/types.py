@@ -4,9 +4,9 @@ Values only: frozen, without identity, storage or wire format. Dialects make the
 nothing in between sees JSON. What nobody here looks into stays raw (`msgspec.Raw`).
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import msgspec
 
@@ -290,6 +290,30 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         """Whether it is a piece of text and nothing else, as nearly all events are."""
         more = self.finish_reason is not None or self.logprobs is not None or self.call is not None
         return bool(self.text) and not more and not self.reasoning
+
+
+class Texts(Sequence[Event]):
+    """A burst of nothing but pieces of text, as nearly all are. Whoever looks for events finds them."""
+
+    __slots__ = ("texts",)
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, at: int) -> Event: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Event]: ...
+    def __getitem__(self, at: int | slice) -> Event | list[Event]:
+        if isinstance(at, slice):
+            return [Event(text=text) for text in self.texts[at]]
+        return Event(text=self.texts[at])
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter([Event(text=text) for text in self.texts])
 
 
 Burst = Sequence[Event]

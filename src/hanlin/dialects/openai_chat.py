@@ -24,6 +24,7 @@ from hanlin.types import (
     Message,
     Sent,
     Shape,
+    Texts,
     ThinkingAsked,
     TokenLogprob,
     ToolCall,
@@ -286,10 +287,13 @@ class Stream:
 
     def frames(self, burst: Burst) -> bytes:
         """The chunks of events that arrived together; empty when they say nothing to the caller."""
+        if type(burst) is Texts:
+            # Nearly all of a stream: what is the same in every such chunk is not put together anew.
+            before, after = self._before_text, self._after_text(0)
+            return b"%b%b%b" % (before, (after + before).join(map(self._encode, burst.texts)), after)
         frames: list[bytes] = []
         for event in burst:
             if event.is_text:
-                # Nearly all of a stream: what is the same in every such chunk is not put together anew.
                 frames += (self._before_text, self._encode(event.text), self._after_text(event.index))
                 continue
             if event.usage is not None:

@@ -151,11 +151,11 @@ class ChatEngine:
             reading = PlainReading(REASONS, joins=not request.stream)
             ended = False
             while not ended and (piece := await response.read()):
-                burst = reading.read(frames.feed(piece))
+                for burst in frames.bursts(piece):
+                    yield reading.read(burst)
                 ended = frames.done and frames.finished and frames.failure is None
                 if ended:  # most answers are short enough to end with the packet that they begin with
-                    burst += self._end(request, reading)
-                yield burst
+                    yield self._end(request, reading)
                 if frames.failure is not None:
                     raise frames.failure
                 if frames.done:

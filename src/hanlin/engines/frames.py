@@ -10,10 +10,12 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from hanlin.engines.alike import AlikeFrames
 from hanlin.engines.profiles import Failing
 from hanlin.errors import EngineBusy, EngineFailed, EngineRefused, EngineUnavailable, HanlinError, InvalidRequest
-from hanlin.types import Event, TokenLogprob, ToolCallPiece, Usage
+from hanlin.types import Burst, Event, Texts, TokenLogprob, ToolCallPiece, Usage
 
+_FIRST_FRAMES = 3
 _FRAME_LIMIT_BYTES = 16 * 1024 * 1024
 
 _FAILED_REASONS: Mapping[str, Failing] = {
@@ -235,9 +237,49 @@ class ChatFrames:
         self._codes = codes or {}
         self._whole: bytearray | None = None
         self._begun = False
+        self._alike = AlikeFrames()
         self.done = False
         self.finished = False
         self.failure: HanlinError | None = None
+
+    def bursts(self, piece: bytes) -> list[Burst]:
+        """Return what `feed` returns, as bursts: texts that came in frames that are alike are one burst of them."""
+        alike, found = self._alike, list[Burst]()
+        if self._whole is None and not alike.hopeless and self._reader.between and piece.endswith(b"\n\n"):
+            if not alike.known:
+                piece = self._first(piece, found)
+            if alike.known:
+                texts, piece = alike.take(piece)
+                if texts:
+                    found.append(Texts(texts))
+        if piece:
+            try:
+                found.append(self.feed(piece))
+            except HanlinError as failure:
+                if not found:
+                    raise
+                self.failure = failure
+        return found
+
+    def _first(self, piece: bytes, found: list[Burst]) -> bytes:
+        """Learn from the first frame that holds text, if that comes soon; return what is left of the piece."""
+        for _ in range(_FIRST_FRAMES):
+            part, end, rest = piece.partition(b"\n\n")
+            if not end or not part.startswith(b"data: {"):
+                break
+            try:
+                text = _frame.decode(part[6:]).only_text
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                break
+            if text is None:
+                break
+            self._begun = True
+            piece = rest
+            if text:
+                found.append(Texts([text]))
+                self._alike.learn(part[6:], text)
+                break
+        return piece
 
     def feed(self, piece: bytes) -> list[Event]:
         """Return the events that `piece` completes. Raises EngineFailed for what is no frame, and what `meant` returns

@@ -11,7 +11,7 @@ from hanlin.engines.markup.thinking import ThinkingBlock
 from hanlin.engines.native import REASONS
 from hanlin.engines.profiles import EngineProfile, Failing
 from hanlin.errors import EngineFailed
-from hanlin.types import ChatRequest, ChatResult, Choice, Event, Usage, fold
+from hanlin.types import Burst, ChatRequest, ChatResult, Choice, Event, Texts, Usage, fold
 
 
 def is_plain(request: ChatRequest, profile: EngineProfile) -> bool:
@@ -40,6 +40,9 @@ def read_whole(data: bytes, codes: Mapping[str, Failing]) -> ChatResult:
     return fold([*events, *reading.close()])
 
 
+_MAY_BEGIN_THOUGHTS = frozenset("< \t\r\n")
+
+
 class PlainReading:
     """One choice. `text` is all that was said until now, as far as it was not counted by the server."""
 
@@ -55,8 +58,14 @@ class PlainReading:
         self.said: list[str] = []
         self.thought: list[str] = []
 
-    def read(self, events: Sequence[Event]) -> list[Event]:
+    def read(self, events: Burst) -> Burst:
         """Return the events of a burst; the end of the answer is kept for `close`."""
+        if type(events) is Texts and not self._joins:
+            if self._block is not None and events.texts[0][0] not in _MAY_BEGIN_THOUGHTS:
+                self._block = None  # there is none
+            if self._block is None:
+                self.said += events.texts
+                return events
         if self._joins and len(events) > 1:
             events = _joined(events)
         shown: list[Event] = []

@@ -7,7 +7,7 @@ import msgspec
 
 from hanlin.errors import EngineFailed
 from hanlin.service.planning import Asked
-from hanlin.types import Burst, ChatRequest, Event, Message, Thinking, Usage
+from hanlin.types import Burst, ChatRequest, Event, Message, Texts, Thinking, Usage
 
 
 class Said:
@@ -47,6 +47,10 @@ class Said:
 
     def _note(self, burst: Burst) -> None:
         """Take note of what came. A piece of text is taken for a token."""
+        if type(burst) is Texts:
+            self.anything = True
+            self._texts += burst.texts
+            return
         for event in burst:
             if event.usage is not None:
                 self.usage = event.usage
@@ -90,7 +94,7 @@ class Said:
 
     def noted(self, burst: Burst) -> Burst:
         """Take note of a burst and return it; the usage of a continuing attempt becomes that of the whole answer."""
-        if self.before:
+        if self.before and type(burst) is not Texts:
             burst = [e if e.usage is None else Event(usage=_of_all(e.usage, self.before)) for e in burst]
         self._note(burst)
         return burst
