@@ -39,7 +39,7 @@ class Echo:
         if exchange.path == "/unread":
             await exchange.answer(401, b"no")
             return
-        self.bodies.append(await exchange.body(LIMIT_BYTES))
+        self.bodies.append(bytes(await exchange.body(LIMIT_BYTES)))
         self.reached.set()
         if exchange.path == "/wait":
             await exchange.unless_gone(self._wait())

@@ -1037,7 +1037,7 @@ def test_plain_messages_keep_the_bytes_that_they_came_in() -> None:
         '[{"role":"user","content":"a","name":"n"}]',
         '[{"role":"developer","content":"a"},{"role":"user","content":"b"}]',
         '[{"role":"user","content":"a"},{"role":"assistant","content":"b","partial":true}]',
-        '[{"ro\\u006ce":"user","content":"a"}]',
+        '[{"role":"user","ro\\u006ce":"system","content":"a"},{"role":"user","content":"b"}]',
     ],
 )
 def test_messages_that_are_more_than_plain_are_written_anew(rows: str) -> None:

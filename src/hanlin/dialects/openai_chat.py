@@ -43,7 +43,7 @@ _DECODED = frozenset(
 )
 
 
-def parse(body: bytes) -> ChatRequest:
+def parse(body: bytes | bytearray) -> ChatRequest:
     """Read a request body. Raises InvalidRequest with the vendor's text, and LastMessageNotUser."""
     fields = reading.read(body)
     given = reading.given(fields)
@@ -93,6 +93,7 @@ class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 _rows = msgspec.json.Decoder(list[_Row])
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError)
+_ANY_MESSAGES = msgspec.Raw(b'[{"role":"user","content":"hi"}]')
 _FORMS = 512
 _FORM_BYTES = 4096
 
@@ -108,9 +109,9 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self._known: dict[Key, ChatRequest] = {}
+        self._known: dict[Key, tuple[ChatRequest, int]] = {}
 
-    def read(self, body: bytes) -> ChatRequest:
+    def read(self, body: bytes | bytearray) -> ChatRequest:
         """Return the request of a body. Raises as `parse`."""
         try:
             fields = reading.decoded(body)
@@ -119,25 +120,28 @@ class Reader:
         except _UNREADABLE:
             return parse(body)
         key: Key = (*fields, *map(bytes, fields.values()))
-        known = self._known.get(key) or self._learn(key, body)
-        if known is None or not rows or rows[-1].role != "user" or not conversation.says_each_once(body, len(rows)):
-            return parse(body)  # perhaps because there are such names beside the messages
+        known, more = self._known.get(key) or self._learn(key, fields)
+        if known is None or not rows or rows[-1].role != "user":
+            return parse(body)
+        if not conversation.says_each_once(body, len(rows), more):
+            return parse(body)
         messages = tuple([Message(row.role, row.content) for row in rows])
         return msgspec.structs.replace(known, messages=messages, sent=Sent(messages, raw))
 
-    def _learn(self, key: Key, body: bytes) -> ChatRequest | None:
-        """Return a request of this form without its messages, None where calls like it are not remembered.
+    def _learn(self, key: Key, fields: dict[str, msgspec.Raw]) -> tuple[ChatRequest | None, int]:
+        """Return a request of this form without its messages, and how many quotes there are beside them.
 
-        Whether JSON may be asked for depends on the words of the messages.
+        None where calls like it are not remembered: whether JSON may be asked for depends on the words of the messages.
+        Others do for all the same, so they are read with a message of two letters.
         """
-        if sum(map(len, key)) > _FORM_BYTES:
-            return None
-        request = parse(body)
-        if request.sent is None or request.shape is not None:
-            return None
+        if "response_format" in fields or sum(map(len, key)) > _FORM_BYTES:
+            return None, 0
+        beside = msgspec.json.encode({**fields, "messages": _ANY_MESSAGES})
+        request = parse(beside)
         if len(self._known) >= _FORMS:
             self._known.clear()
-        known = self._known[key] = msgspec.structs.replace(request, messages=(), sent=None, form=Form())
+        more = conversation.quotes(beside, 0) - conversation.quotes(bytes(_ANY_MESSAGES), 0)
+        known = self._known[key] = msgspec.structs.replace(request, messages=(), sent=None, form=Form()), more
         return known
 
 

@@ -27,7 +27,7 @@ _NUMBERS = (
 )
 
 
-def parse(body: bytes) -> CompletionRequest:
+def parse(body: bytes | bytearray) -> CompletionRequest:
     """Read a request body. Raises InvalidRequest."""
     fields = reading.read(body)
     model = reading.model(fields)

@@ -19,7 +19,7 @@ _NOT_TEXT = "contents is neither str nor list of str.: input.contents"
 _PURPOSES = ("input_type", "text_type")  # an extension: other services' and the native protocol's word for it
 
 
-def parse(body: bytes) -> EmbeddingRequest:
+def parse(body: bytes | bytearray) -> EmbeddingRequest:
     """Read a request body. Raises InvalidRequest, with the vendor's text where it has one."""
     fields = reading.read(body)
     return EmbeddingRequest(

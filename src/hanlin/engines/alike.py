@@ -9,7 +9,7 @@ import re
 import msgspec
 
 _NAME = b'"content":'
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_STRING = re.compile(rb' *("(?:[^"\\]|\\.)*")')
 _texts = msgspec.json.Decoder(list[str])
 
 
@@ -27,10 +27,10 @@ class AlikeFrames:
         """Learn from a frame's data, which says `text` and nothing else."""
         at = data.find(_NAME)
         found = _STRING.match(data, at + len(_NAME)) if at >= 0 else None
-        if found is None or data.count(_NAME) != 1 or msgspec.json.decode(found.group()) != text:
+        if found is None or data.count(_NAME) != 1 or msgspec.json.decode(found.group(1)) != text:
             self.hopeless = True
             return
-        self._begins = b"data: " + data[: found.start()]
+        self._begins = b"data: " + data[: found.start(1)]
         self._ends = data[found.end() :] + b"\n\n"
         self._between = self._ends + self._begins
         self.known = True

@@ -21,7 +21,7 @@ from hanlin.engines.manner import Manner, has_markup, lead, message_rows, offere
 from hanlin.engines.native import REASONS, NativeAnswer, around, encode
 from hanlin.engines.plain import PlainReading, is_plain, read_whole
 from hanlin.engines.prompted import PromptedAnswer
-from hanlin.engines.wire import Client, Deadlines, Response
+from hanlin.engines.wire import Buffer, Client, Deadlines, Response
 from hanlin.errors import (
     ContextLengthExceeded,
     EngineBusy,
@@ -168,7 +168,7 @@ class ChatEngine:
         if not ended:
             yield self._end(request, reading)
 
-    def _encoded(self, request: ChatRequest, *, stream: bool) -> bytes:
+    def _encoded(self, request: ChatRequest, *, stream: bool) -> bytes | Sequence[Buffer]:
         """Return the body of a plain call; what stands around its messages is encoded once for its form."""
         form, sent = request.form, request.sent
         if form is None or sent is None or sent.messages is not request.messages:
@@ -180,7 +180,7 @@ class ChatEngine:
             if len(self._around) >= _KNOWN_FORMS:
                 self._around.clear()
             known = self._around[form] = _Around(*around(request, self.manner, stream=stream), whole=not stream)
-        return b"".join((known.before, sent.raw, known.behind))
+        return (known.before, sent.raw, known.behind)
 
     def _end(self, request: ChatRequest, reading: PlainReading) -> list[Event]:
         """Return the end of a plain answer, its usage guessed where the server has not counted."""
@@ -313,7 +313,7 @@ class ChatEngine:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise EngineFailed(f"the engine's answer to {path} is not what it should be: {error}") from error
 
-    async def _post(self, path: str, body: bytes) -> Response:
+    async def _post(self, path: str, body: bytes | Sequence[Buffer]) -> Response:
         return await self._client.send("POST", path, body, headers=self.manner.headers, deadlines=self._deadlines)
 
     def _own(self, event: Event, request: ChatRequest) -> Event:

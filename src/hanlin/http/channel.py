@@ -8,6 +8,8 @@ from hanlin.errors import BodyTooLarge, HanlinError
 
 # How much of a body is taken in before anybody asks for it.
 _AHEAD_BYTES = 64 * 1024
+# From which on a body is put together as it comes.
+_LARGE_BYTES = 256 * 1024
 # Beyond it a copy costs more than a second write.
 _ONE_WRITE_BYTES = 128 * 1024
 
@@ -46,6 +48,7 @@ class Channel:
         "_parts",
         "_room",
         "_waiter",
+        "_whole",
         "_wire",
         "complete",
         "ended",
@@ -77,6 +80,7 @@ class Channel:
         self._head = b""
         self._room = _AHEAD_BYTES
         self._parts: list[bytes] = []
+        self._whole: bytearray | None = None  # of a large body whose length is known
         self._waiter: asyncio.Future[None] | None = None
 
     # what the connection tells
@@ -86,7 +90,11 @@ class Channel:
         self.size += len(part)
         if self.ended:
             return
-        self._parts.append(part)
+        whole = self._whole
+        if whole is None:
+            self._parts.append(part)
+        else:  # within it: the parser sees to it that no more comes than the length says
+            whole[self.size - len(part) : self.size] = part
         if self.size > self._room:
             self._wire.pause_reading()
             self._wake()
@@ -121,16 +129,19 @@ class Channel:
         """Whether the client reads more slowly than it is written to."""
         return self._wire.write_paused and not self.gone
 
-    async def body(self, limit_bytes: int) -> bytes:
+    async def body(self, limit_bytes: int) -> bytes | bytearray:
         """Return the whole body, once. Raises BodyTooLarge as soon as it is, Gone, and what the body itself broke."""
         if not self.complete:
             await self._rest(limit_bytes)
         return self.taken(limit_bytes)
 
-    def taken(self, limit_bytes: int) -> bytes:
+    def taken(self, limit_bytes: int) -> bytes | bytearray:
         """Return the body of a request that is here as a whole, once. Raises BodyTooLarge."""
         if self.size > limit_bytes:
             raise BodyTooLarge(limit_bytes)
+        if self._whole is not None:
+            whole, self._whole = self._whole, None
+            return whole
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -138,6 +149,11 @@ class Channel:
         if self._length() > limit_bytes:
             raise BodyTooLarge(limit_bytes)
         self._room = limit_bytes
+        if self._length() >= _LARGE_BYTES and self._whole is None:
+            # Put together as it comes: joined at its end, it would be there twice.
+            self._whole = bytearray(self._length())
+            self._whole[: self.size] = b"".join(self._parts)
+            self._parts.clear()
         if not self.size and self._chunks and self.headers.get(b"expect", b"").strip().lower() == b"100-continue":
             self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not self.complete and self.size <= limit_bytes:
@@ -189,6 +205,7 @@ class Channel:
         self._send(data)
         self.ended = True
         self._parts.clear()
+        self._whole = None
 
     def _send(self, data: bytes) -> None:
         if self.gone or self.ended:

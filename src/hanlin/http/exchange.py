@@ -105,7 +105,7 @@ class Exchange:
         scheme, _, key = (self.header("authorization") or "").partition(" ")
         return key.strip() or None if scheme.lower() == "bearer" else None
 
-    async def body(self, limit_bytes: int) -> bytes:
+    async def body(self, limit_bytes: int) -> bytes | bytearray:
         """Return the request's body, once. Raises BodyTooLarge as soon as it is, and Gone when the client leaves."""
         channel = self._channel
         return channel.taken(limit_bytes) if channel.complete else await channel.body(limit_bytes)

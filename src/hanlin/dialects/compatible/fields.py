@@ -57,7 +57,7 @@ decoded = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def read(body: bytes) -> Fields:
+def read(body: bytes | bytearray) -> Fields:
     """Cut a body into its fields. Raises MalformedBody where it is no JSON object."""
     try:
         body.decode()  # what stays raw is not looked into here, and must not fail later

@@ -7,7 +7,8 @@ closes its connection, because that is the only signal that makes an engine stop
 
 from hanlin.engines.wire.address import Address
 from hanlin.engines.wire.client import Client, Response
+from hanlin.engines.wire.connection import Buffer
 from hanlin.engines.wire.deadlines import Deadlines, Watch
 from hanlin.engines.wire.proxies import Proxy, proxy_for
 
-__all__ = ["Address", "Client", "Deadlines", "Proxy", "Response", "Watch", "proxy_for"]
+__all__ = ["Address", "Buffer", "Client", "Deadlines", "Proxy", "Response", "Watch", "proxy_for"]

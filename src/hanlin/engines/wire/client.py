@@ -2,10 +2,10 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
 from hanlin.engines.wire.address import Address
-from hanlin.engines.wire.connection import Connection
+from hanlin.engines.wire.connection import Buffer, Connection
 from hanlin.engines.wire.deadlines import Deadlines
 from hanlin.engines.wire.dialling import WANTS_PASSWORD, Dialler
 from hanlin.engines.wire.heads import Heads
@@ -153,7 +153,7 @@ class Client:
         self,
         method: str,
         path: str,
-        body: bytes = b"",
+        body: bytes | Sequence[Buffer] = b"",
         *,
         headers: Mapping[str, str] | None = None,
         deadlines: Deadlines = _DEADLINES,
@@ -162,14 +162,17 @@ class Client:
     ) -> Response:
         """Send one request and return when the response's headers are there.
 
-        `headers` come after the client's own and must not repeat them. `silence_s` replaces both deadlines of silence.
-        With `ask`, a response without headers is given up only once that raises a HanlinError, or is silent as well.
+        A body may come in parts, which are sent one after the other. `headers` come after the client's own and must not
+        repeat them. `silence_s` replaces both deadlines of silence. With `ask`, a response without headers is given up
+        only once that raises a HanlinError, or is silent as well.
         Raises EngineUnreachable and EngineUnavailable when no connection comes about, EngineStalled and EngineFailed as
         in `Response.read`, ValueError for a header or path that cannot be sent.
         """
         if silence_s is not None:
             deadlines = deadlines.silent_for(silence_s)
-        head = self._heads.head(method, path, len(body), headers)
+        parts = (body,) if isinstance(body, bytes) else body
+        size = sum(map(len, parts))
+        head = self._heads.head(method, path, size, headers)
         loop = asyncio.get_running_loop()
         total_at = loop.time() + deadlines.total_s
         connection = self._pool.take() or await self._pool.get(deadlines.connect_s)
@@ -179,11 +182,11 @@ class Client:
                 transport = connection.start(total_at, deadlines.total_s, ask)
                 if transport.is_closing():  # the peer's end has come already, and will be told in the loop's next turn
                     connection.close()
-                elif len(body) <= _ONE_WRITE_BYTES:
-                    transport.write(head + body)
+                elif size <= _ONE_WRITE_BYTES:
+                    transport.write(b"".join((head, *parts)))
                 else:
                     transport.write(head)
-                    await connection.send_body(body, deadlines.silence_s)
+                    await connection.send_body(parts, deadlines.silence_s)
                 by = loop.time() + deadlines.first_byte_s
                 while not connection.headers_complete and not connection.closed:
                     await connection.change(by, deadlines.first_byte_s)

@@ -3,10 +3,11 @@
 import asyncio
 import math
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, cast
 
 import httptools
+import msgspec
 
 from hanlin.engines.wire.deadlines import Watch
 from hanlin.errors import EngineError, EngineFailed, EngineStalled, HanlinError
@@ -22,6 +23,10 @@ _KEEP_ALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 )
+
+
+Buffer = bytes | msgspec.Raw
+"""A part of a body."""
 
 
 class Owner(Protocol):
@@ -169,20 +174,21 @@ class Connection(asyncio.Protocol):
 
     # what a call does
 
-    async def send_body(self, body: bytes, silence_s: float) -> None:
+    async def send_body(self, parts: Sequence[Buffer], silence_s: float) -> None:
         """Write a large body no faster than the peer takes it, until it answers.
 
         The peer that answers before the end, because it refuses what it has seen, is not sent the rest.
         """
         assert self.transport is not None
         self._sending = True
-        view = memoryview(body)
-        for start in range(0, len(body), _SLICE_BYTES):
-            self.transport.write(view[start : start + _SLICE_BYTES])
-            while self._write_paused and not self.closed and not self.headers_complete:
-                await self.change(self._loop.time() + silence_s, silence_s)
-            if self.closed or self.headers_complete:
-                return
+        for part in parts:
+            view = memoryview(part)
+            for start in range(0, len(view), _SLICE_BYTES):
+                self.transport.write(view[start : start + _SLICE_BYTES])
+                while self._write_paused and not self.closed and not self.headers_complete:
+                    await self.change(self._loop.time() + silence_s, silence_s)
+                if self.closed or self.headers_complete:
+                    return
         self._sending = False
 
     def change(self, by: float, patience_s: float) -> asyncio.Future[None]:
