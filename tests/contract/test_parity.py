@@ -89,7 +89,14 @@ class Line:
         self._sizes = sizes
 
     async def send(
-        self, method: str, path: str, body: bytes = b"", *, headers: Mapping[str, str], deadlines: Deadlines
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        headers: Mapping[str, str],
+        deadlines: Deadlines,
+        ask: object = None,
     ) -> Played:
         answer = self._engine.respond(Request(method, path, {}, body))
         return Played(b"".join(written(answer.steps)), self._sizes)

@@ -6,7 +6,7 @@ Who starts the server, and whether it is well, is somebody else's business.
 
 import math
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -104,8 +104,11 @@ class ChatEngine:
             return known.whole
         return not request.stream and self.manner.profile.whole and is_plain(request, self.manner.profile)
 
-    async def whole(self, request: ChatRequest) -> ChatResult:
-        """Return the answer, with its usage, to a request that `gives_whole` is true of. Raises as `generate`."""
+    def whole(self, request: ChatRequest) -> Coroutine[Any, Any, ChatResult] | None:
+        """Return what waits for the answer as a whole, its usage in it, where it `gives_whole`. Raises as `generate`."""
+        return self._whole(request) if self.gives_whole(request) else None
+
+    async def _whole(self, request: ChatRequest) -> ChatResult:
         body = self._encoded(request, stream=False)
         # It is silent until it is there: meanwhile the engine is asked for a token, to see that it is still well.
         response = await self._client.send(

@@ -145,9 +145,11 @@ class ManagedEngine:
 
     async def _whole(self, request: ChatRequest) -> ChatResult:
         await self.supervisor.ready(self._load_wait_s)
+        answer = self._chat.whole(request)  # of the client of now: a start has its own port
+        assert answer is not None
         self._open_calls += 1
         try:
-            result = await self._chat.whole(request)
+            result = await answer
         finally:
             self._open_calls -= 1
         self.supervisor.alive()

@@ -46,7 +46,7 @@ class ServerEngine:
         return self._chat.generate(request)
 
     def whole(self, request: ChatRequest) -> Coroutine[Any, Any, ChatResult] | None:
-        return self._chat.whole(request) if self._chat.gives_whole(request) else None
+        return self._chat.whole(request)
 
     def fill(self, request: CompletionRequest) -> Events:
         return self._chat.fill(request)
