@@ -13,11 +13,20 @@
         DuplicateKey                       the key to add is stored already
       LastMessageNotUser              500  as the vendor has it
       InvalidApiKey                   401
+      AccessDenied                    403  the key is good, and may not do this
+        ModelAccessDenied                  or not with this model
       ModelNotFound                   404  unknown, or known and not servable here
       ModelNotSupported               404  known, but not on this endpoint
       UnknownKey                      404  no key has the id
       PathNotFound                    404
       MethodNotAllowed                405
+      QuotaExceeded                   429  a key, a workspace or a model may not do more now; the rest says of what:
+        RequestsExceeded                   calls a minute
+        BurstExceeded                      calls at once, although the minute has room for them
+        TokensExceeded                     tokens a minute
+        PlacesExceeded                     calls that run at the same time
+        BudgetExceeded                     money
+      LimitsUnavailable               503  what is left of a limit cannot be read now, and nobody may go on without it
       EngineError                          what ran, or should have run, failed
         EngineFailed                  500  it died or spoke nonsense while answering
         EngineStalled                 500  it went silent while answering
@@ -35,12 +44,16 @@ Texts and codes are those of Model Studio's compatible mode (spec/chat.md §12);
 vendor's words, because clients match on substrings.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class HanlinError(Exception):
     """A failure that a caller is told about.
 
     `code` and `type` are the public words of the compatible envelope, `param` names the field at fault. `retryable`
-    says whether the same request could succeed elsewhere or later; `retry_after_s`, when set, is sent as `Retry-After`.
+    says whether the same request could succeed elsewhere or later; `retry_after_s`, when set, is sent as `Retry-After`,
+    and `headers` are sent as they are.
     """
 
     status = 500
@@ -49,6 +62,7 @@ class HanlinError(Exception):
     retryable = False
     should_retry: bool | None = None  # what SDKs are told outright (`x-should-retry`); None leaves it to the status
     retry_after_s: int | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -144,6 +158,21 @@ class InvalidApiKey(HanlinError):
         super().__init__(f"Incorrect API key provided. {remedy}")
 
 
+class AccessDenied(HanlinError):
+    """The key is good, and was not made for this: another surface, another address."""
+
+    status, code, type = 403, "access_denied", "access_denied"
+    words = "Access denied."
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{self.words} {why}")
+
+
+class ModelAccessDenied(AccessDenied):
+    code = type = "Model.AccessDenied"
+    words = "Model access denied."
+
+
 class ModelNotFound(HanlinError):
     status, code, type = 404, "model_not_found", "invalid_request_error"
 
@@ -174,6 +203,72 @@ class MethodNotAllowed(HanlinError):
 
     def __init__(self, method: str) -> None:
         super().__init__(f"Request method '{method}' is not supported.")
+
+
+class QuotaExceeded(HanlinError):
+    """The call may not begin: a limit of whoever it counts for forbids it. Nothing was spent or held for it.
+
+    The remedy names the limit, whose it is, its value and when to come back; `headers` say what is left of each limit.
+    `retry_after_s` None: coming back soon is of no use, and SDKs are told so.
+    """
+
+    status, code, type = 429, "insufficient_quota", "insufficient_quota"
+    words = "You exceeded your current quota, please check your plan and billing details."
+
+    def __init__(
+        self, remedy: str, *, retry_after_s: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(f"{self.words} {remedy}".rstrip())
+        self.retry_after_s = retry_after_s
+        self.retryable = retry_after_s is not None
+        self.should_retry = None if self.retryable else False
+        self.headers = headers or {}
+
+
+class RequestsExceeded(QuotaExceeded):
+    code = type = "limit_requests"
+    words = "Requests rate limit exceeded, please try again later."
+
+
+class BurstExceeded(QuotaExceeded):
+    code = type = "limit_burst_rate"
+    words = "Request rate increased too quickly."
+
+
+class TokensExceeded(QuotaExceeded):
+    """Transient, in spite of the vendor's code; the other of its two sentences is the one that is not."""
+
+    words = "Allocated quota exceeded, please increase your quota limit."
+
+
+class PlacesExceeded(QuotaExceeded):
+    """Too many calls run at the same time, which the vendor has no limit of.
+
+    Of its words for too many calls this is the one that says nothing of a rate: a program which paces itself by
+    `limit_requests` is not misled.
+    """
+
+    code = type = "Throttling"
+    words = "Too many requests in route. Please try again later."
+
+
+class BudgetExceeded(QuotaExceeded):
+    """The vendor's and OpenAI's word for money that is used up.
+
+    Not `Arrearage`, which is a 400 that clients take for a fault of the request, and says that a bill is unpaid: here
+    others of the same account go on.
+    """
+
+
+class LimitsUnavailable(HanlinError):
+    """Where limits are kept does not answer, and without it a limit could be passed. The engines are well."""
+
+    status, code, type = 503, "ModelUnavailable", "ModelUnavailable"
+    retryable = True
+
+    def __init__(self, why: str, retry_after_s: int = 2) -> None:
+        super().__init__(f"Model is unavailable, please try again later. ({why})")
+        self.retry_after_s = retry_after_s
 
 
 class EngineError(HanlinError):

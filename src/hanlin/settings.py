@@ -120,6 +120,11 @@ class Settings:
         "Refuse calls that the vendor refuses only because they are not streamed.",
         "与官方一致：拒绝仅因未使用流式而被官方拒绝的调用。",
     )
+    ledger: bool = setting(
+        True,
+        "Keep a row of every call, with what it used and cost; budgets need it.",
+        "为每次调用保留一条账目（用量与费用）；预算功能依赖于此。",
+    )
     identity: bool = setting(
         True,
         "Lead prompts to Qwen weights with Qwen's own identity line.",

@@ -21,6 +21,7 @@ from hanlin.http.metrics import DeploymentState, Metrics
 from hanlin.http.streaming import Frames, StreamedAnswer
 from hanlin.http.traces import Tracer
 from hanlin.service import chat, completion, embedding
+from hanlin.service.accounting import Bill, Most, most_of, most_of_text
 from hanlin.service.attempts import Call
 from hanlin.service.deployments import Deployment
 from hanlin.service.embedding_planning import EmbeddingDeployment
@@ -35,6 +36,7 @@ PREFIXES = (BASE, "/v1")
 _LAST_WORD_S = 1.0
 _LISTED_NAMES = 32
 _NAME_CHARACTERS = 64
+_LONG_ANSWER_TOKENS = 8192
 
 Handler = Callable[["App", Exchange], Awaitable[None]]
 
@@ -48,6 +50,7 @@ class App:
             lambda name: studio.catalogue.find(name) is not None,
             lambda: [_gauges(studio, deployment) for deployment in studio.deployments],
             lambda: self.open_calls,
+            studio.accounting.ledger_state,
         )
         self.reader = openai_chat.Reader()
         self._tracer = tracer
@@ -65,6 +68,9 @@ class App:
         try:
             await self._handle(exchange)
         finally:
+            if (account := exchange.account) is not None and account.bill is not None:
+                exchange.settle()
+                await account.bill.settle()
             self._count(exchange)
             self._calls.discard(call)
             if not self._calls:
@@ -128,6 +134,7 @@ class App:
             exchange.extra_headers["retry-after"] = str(problem.retry_after_s)
         if problem.should_retry is not None:
             exchange.extra_headers["x-should-retry"] = str(problem.should_retry).lower()
+        exchange.extra_headers.update(problem.headers)
         exchange.problem = problem
         await exchange.answer(problem.status, error(problem, exchange.id))
 
@@ -142,13 +149,34 @@ async def _chat(app: App, exchange: Exchange) -> None:
     request = app.reader.read(await exchange.body(studio.settings.max_body_bytes))
     ends_s["body"] = monotonic() - began
     account.model, account.stream = request.model, request.stream
-    call = account.call = studio.call(request, began=began, ends_s=ends_s, who=key.id)
+    accounting = studio.accounting
+    accounting.permit(key, "chat", request.model, exchange.peer)
+    call = studio.call(request, began=began, ends_s=ends_s, who=key.id)
+    plan = call.plan
+    bill = await _billed(studio, exchange, key, account, most_of(plan.request, plan.model, plan.answering))
+    account.call, call.came = call, bill.delivered
     ends_s["plan"] = monotonic() - began
     exchange.statement = partial(_call_statement, call)
     if request.stream:
         await exchange.unless_gone(_streamed(studio, exchange, call))
     else:
         await exchange.unless_gone(_whole(studio, exchange, call))
+
+
+async def _billed(studio: Studio, exchange: Exchange, key: KeyRow, account: Account, most: Most) -> Bill:
+    """Begin the bill of a call that is about to be made. Raises QuotaExceeded and LimitsUnavailable."""
+    bill = account.bill = await studio.accounting.admit(
+        key,
+        exchange.id,
+        account.operation,
+        account.model,
+        stream=account.stream,
+        began_unix_s=exchange.began_unix_s,
+        most=most,
+    )
+    exchange.before_end = exchange.settle
+    exchange.extra_headers.update(bill.headers())
+    return bill
 
 
 async def _caller(studio: Studio, exchange: Exchange) -> KeyRow:
@@ -186,16 +214,21 @@ async def _send(studio: Studio, exchange: Exchange, frames: Frames, events: Even
 async def _completions(app: App, exchange: Exchange) -> None:
     studio = app.studio
     account = exchange.account = Account("text_completion")
-    await _caller(studio, exchange)
+    key = await _caller(studio, exchange)
     request = openai_completions.parse(await exchange.body(studio.settings.max_body_bytes))
     account.model, account.stream = request.model, request.stream
+    studio.accounting.permit(key, account.operation, request.model, exchange.peer)
     plan = studio.plan_completion(request)
     account.answering = plan.answering
+    most = request.sampling.max_tokens or plan.model.output_limit_tokens() or _LONG_ANSWER_TOKENS
+    await _billed(
+        studio, exchange, key, account, most_of_text((request.prompt, request.suffix or ""), most, plan.answering)
+    )
     exchange.statement = partial(_statement, plan.answering)
     about: dict[str, Any] = {"id": f"cmpl-{exchange.id}", "created": exchange.created}
     if request.stream:
         frames = openai_completions.Stream(plan.answering, include_usage=request.include_usage, **about)
-        await exchange.unless_gone(_send(studio, exchange, frames, completion.generate(plan)))
+        await exchange.unless_gone(_send(studio, exchange, frames, account.counting(completion.generate(plan))))
         return
     result = await exchange.unless_gone(chat.collect(completion.generate(plan), studio.settings.unstreamed_limit_s))
     account.usage = result.usage
@@ -205,11 +238,13 @@ async def _completions(app: App, exchange: Exchange) -> None:
 async def _embeddings(app: App, exchange: Exchange) -> None:
     studio = app.studio
     account = exchange.account = Account("embeddings")
-    await _caller(studio, exchange)
+    key = await _caller(studio, exchange)
     request = openai_embeddings.parse(await exchange.body(studio.settings.max_body_bytes))
     account.model = request.model
+    studio.accounting.permit(key, account.operation, request.model, exchange.peer)
     plan = studio.plan_embedding(request)
     account.answering = plan.answering
+    await _billed(studio, exchange, key, account, most_of_text(request.texts, 0, plan.answering))
     exchange.statement = partial(_statement, plan.answering)
     result = await exchange.unless_gone(embedding.embed(plan, studio.settings.unstreamed_limit_s))
     account.usage = result.usage

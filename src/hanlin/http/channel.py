@@ -24,6 +24,11 @@ class Wire(Protocol):
     write_paused: bool
 
     @property
+    def peer(self) -> str:
+        """The address of whoever is connected, "" when nobody knows."""
+        ...
+
+    @property
     def ending(self) -> bool:
         """Whether no other request is taken after the one that is being answered."""
         ...
@@ -123,6 +128,11 @@ class Channel:
         return max(self._length() - self.size, 0)
 
     # what the exchange does
+
+    @property
+    def peer(self) -> str:
+        """The address of whoever is connected, "" when nobody knows."""
+        return self._wire.peer
 
     @property
     def write_paused(self) -> bool:

@@ -179,6 +179,12 @@ class Connection(asyncio.Protocol):
     # what a channel asks for
 
     @property
+    def peer(self) -> str:
+        """The address of the client, "" where it has none that means anything."""
+        name = None if self._transport is None else self._transport.get_extra_info("peername")
+        return str(name[0]) if isinstance(name, tuple) and name else ""
+
+    @property
     def ending(self) -> bool:
         """Whether no other request is taken after the one that is being answered."""
         return self._owner.draining

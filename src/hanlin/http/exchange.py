@@ -48,6 +48,7 @@ class Exchange:
     __slots__ = (
         "_channel",
         "account",
+        "before_end",
         "began",
         "began_unix_s",
         "created",
@@ -77,6 +78,7 @@ class Exchange:
         self.ends_s: dict[str, float] = {}  # when its phases ended, in seconds since it began
         self.problem: HanlinError | None = None
         self.account: Account | None = None  # of requests that are counted
+        self.before_end: Callable[[], None] | None = None  # called before the last bytes leave
         self.task: asyncio.Task[object] | None = None  # that handles it
         self._channel = channel
 
@@ -89,6 +91,10 @@ class Exchange:
     def gone(self) -> bool:
         """Whether the client has hung up. What is written to it from then on is dropped."""
         return self._channel.gone
+
+    def peer(self) -> str:
+        """Return the address that the request came from, "" when nobody knows."""
+        return self._channel.peer
 
     @property
     def write_paused(self) -> bool:
@@ -141,6 +147,8 @@ class Exchange:
 
     def finish(self, data: bytes = b"") -> None:
         """Send the last piece of the body and its end."""
+        if self.before_end is not None:
+            self.before_end()
         self._channel.end(data)
 
     async def start(self, status: int, content_type: str) -> None:
@@ -163,7 +171,17 @@ class Exchange:
     async def answer(self, status: int, body: bytes, content_type: str = JSON) -> None:
         """Send a whole response."""
         self.begin(status, content_type, len(body))
+        if self.before_end is not None:
+            self.before_end()
         self._channel.end(body)
+
+    def settle(self) -> None:
+        """Write the bill of the call, once."""
+        if self.account is not None:
+            if "end" not in self.ends_s:
+                self.ends_s["end"] = time.monotonic() - self.began
+            left = self._channel.gone and not self._channel.ended
+            self.account.settle(self.ends_s, 0 if left else self.status, self.problem)
 
     def record(self) -> CallRecord | None:
         """Return what became of this request, None for those that are not counted."""

@@ -26,6 +26,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.utils import floatToGoString
 
 from hanlin import __version__
+from hanlin.metering.ledger import LedgerState
 from hanlin.service.records import CallRecord
 
 STATES = ("starting", "loading", "ready", "suspected", "resting", "probing", "draining", "exited", "other")
@@ -74,6 +75,20 @@ _GAUGES = (
     ("slots", "Calls that a deployment takes at once.", attrgetter("slots")),
     ("outstanding_tokens", "Tokens under way at a deployment.", attrgetter("outstanding_tokens")),
     ("connections_open", "Open connections to a deployment.", attrgetter("connections")),
+)
+
+
+LEDGER_STATES = ("well", "behind", "unwritten", "losing")
+
+_LEDGER_GAUGES = (
+    ("pending_rows", "Rows that are in the journal and not in the database yet.", attrgetter("pending_rows")),
+    ("journal_bytes", "Size of the journal's files.", attrgetter("journal_bytes")),
+    ("oldest_seconds", "Age of the oldest row that waits for a database that fails.", attrgetter("oldest_s")),
+)
+_LEDGER_COUNTERS = (
+    ("stored_rows", "Rows that this process put into the database.", attrgetter("stored_rows")),
+    ("lost_rows", "Rows that nothing could keep.", attrgetter("lost_rows")),
+    ("refused_rows", "Rows that the database never took; they are in refused.rows.", attrgetter("refused_rows")),
 )
 
 
@@ -150,10 +165,12 @@ class Metrics:
         known: Callable[[str], bool],
         deployments: Callable[[], Sequence[DeploymentState]] = tuple,
         calls_open: Callable[[], int] = int,
+        ledger: Callable[[], LedgerState | None] = lambda: None,
     ) -> None:
         self._known = known
         self._deployments = deployments
         self._calls_open = calls_open
+        self._ledger = ledger
         self._unread: list[CallRecord] = []
         self._series: dict[Labels, _Series] = {}
         self._queues: dict[str, _Histogram] = {}
@@ -263,7 +280,19 @@ class Metrics:
             attempts.add_metric(tried, count)
         yield attempts
         yield GaugeMetricFamily("hanlin_calls_open", "Requests that are open.", self._calls_open())
+        if (ledger := self._ledger()) is not None:
+            yield from _of_ledger(ledger)
         yield from _of_deployments(self._deployments())
+
+
+def _of_ledger(ledger: LedgerState) -> Iterator[Metric]:
+    standing = StateSetMetricFamily("hanlin_ledger_state", "How the way of rows into the database is.")
+    standing.add_metric((), {each: each == ledger.state for each in LEDGER_STATES})
+    yield standing
+    for name, what, value in _LEDGER_GAUGES:
+        yield GaugeMetricFamily(f"hanlin_ledger_{name}", what, value(ledger))
+    for name, what, value in _LEDGER_COUNTERS:
+        yield CounterMetricFamily(f"hanlin_ledger_{name}", what, value(ledger))
 
 
 def _of_deployments(states: Sequence[DeploymentState]) -> Iterator[Metric]:

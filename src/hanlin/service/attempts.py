@@ -124,7 +124,8 @@ def _continues(deployment: Deployment, asked: Asked) -> bool:
 class Call:
     """One chat call from its plan to its end. `plan` and `answering` are those of whoever answers now.
 
-    `changed` is called when somebody else begins to answer, before its first word; `attempts` are the finished ones.
+    `changed` is called when somebody else begins to answer, before its first word; `came` for every burst with how many
+    pieces have come until then, of all choices. `attempts` are the finished ones.
     `under_way` are the deployments of those that are not. `heard` is what has come of an answer that is wanted as a
     whole.
     Raises what `planned` raises when no deployment can do what is asked, EngineUnavailable or EngineBusy when all of
@@ -146,6 +147,7 @@ class Call:
         self.said: list[Said] = []
         self.heard: list[Event] = []
         self.changed: Callable[[Answering], None] = nothing
+        self.came: Callable[[int], None] = nothing
         self.router = router
         self.who = who
         self.began = router.clock() if began is None else began
@@ -174,6 +176,11 @@ class Call:
         if len(self.said) == 1:
             return self.said[0].usage or Usage()
         return reduce(shared_prompt, (said.usage for said in self.said if said.usage is not None), Usage())
+
+    @property
+    def pieces(self) -> int:
+        """How much has come of its choices until now, about a token each."""
+        return sum([said.pieces for said in self.said])
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
@@ -352,8 +359,11 @@ class _Attempt:
         if self._probing:
             self._probing = False
             standing.succeeded(now)
-        self._call.takes_over(self._plan)
-        return self._said.noted(burst)
+        call, said = self._call, self._said
+        call.takes_over(self._plan)
+        burst = said.noted(burst)
+        call.came(said.pieces if len(call.said) == 1 else call.pieces)
+        return burst
 
     def answered(self, result: ChatResult) -> ChatResult:
         """Take note of an answer that came as a whole, and return it. The verdict is that of the end."""

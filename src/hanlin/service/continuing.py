@@ -15,16 +15,17 @@ class Said:
 
     `anything`: an event with content has come. `hidden`: the caller sees nothing before the end, so that all of it can
     be taken back. `before` counts the tokens that earlier attempts have said of this answer. `finish_reason` and
-    `usage` are there once it is over.
+    `usage` are there once it is over; `pieces` is how much has come until now, about a token each.
     """
 
-    __slots__ = ("_plain", "_texts", "anything", "before", "finish_reason", "hidden", "usage")
+    __slots__ = ("_plain", "_texts", "anything", "before", "finish_reason", "hidden", "pieces", "usage")
 
     def __init__(self, asked: Asked) -> None:
         request = asked.request
         self.hidden = not request.stream
         self.anything = False
         self.before = 0
+        self.pieces = 0
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self._texts: list[str] = []
@@ -50,12 +51,14 @@ class Said:
         if type(burst) is Texts:
             self.anything = True
             self._texts += burst.texts
+            self.pieces += len(burst.texts)
             return
         for event in burst:
             if event.usage is not None:
                 self.usage = event.usage
                 continue
             self.anything = True
+            self.pieces += bool(event.text or event.reasoning or event.call)
             if event.is_text:
                 self._texts.append(event.text)
                 continue

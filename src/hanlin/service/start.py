@@ -30,6 +30,7 @@ from hanlin.engines.weights import Means
 from hanlin.errors import StartupError
 from hanlin.home import Home, server_secret
 from hanlin.keys import adopted, hash_key, hint, new_key
+from hanlin.metering.journal import open_journal
 from hanlin.routing.capacity import Capacity
 from hanlin.service import weights as choosing
 from hanlin.service.deployments import Deployment
@@ -59,7 +60,10 @@ async def open_studio(home: Home, settings: Settings) -> Studio:
     secret = server_secret(home)
     catalogue = load()
     store = await open_store(home.database)
-    return Studio(settings, catalogue, store, secret)
+    journal = open_journal(home.journal) if settings.ledger else None
+    studio = Studio(settings, catalogue, store, secret, journal)
+    await studio.accounting.start()
+    return studio
 
 
 async def first_key(

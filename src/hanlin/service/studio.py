@@ -8,7 +8,9 @@ import msgspec
 
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.errors import EngineUnavailable, ModelNotFound
+from hanlin.metering.journal import Journal
 from hanlin.service import completion, embedding_planning
+from hanlin.service.accounting import Accounting
 from hanlin.service.attempts import Call, Router
 from hanlin.service.completion import CompletionPlan
 from hanlin.service.deployments import Deployment, Serving, serving
@@ -51,7 +53,9 @@ class Studio:
     the same of the embedding weights, which come after everything else; "" when they are here or not wanted.
     """
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, store: Store, secret: bytes) -> None:
+    def __init__(
+        self, settings: Settings, catalogue: Catalogue, store: Store, secret: bytes, journal: Journal | None = None
+    ) -> None:
         self.settings = settings
         self.catalogue = catalogue
         self.router = Router(retry_share=settings.retry_share)
@@ -66,6 +70,7 @@ class Studio:
         self.stopping = False
         self.store = store
         self.keyring = Keyring(store.keys, secret)
+        self.accounting = Accounting(store, catalogue, journal)
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:
@@ -209,6 +214,7 @@ class Studio:
 
     async def close(self) -> None:
         await self.keyring.close()
+        await self.accounting.close()
         for deployment in self.deployments:
             await deployment.engine.close()
         for vectors in self.embedding_deployments:

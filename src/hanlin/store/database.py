@@ -1,19 +1,25 @@
 """Open a database, at the tables of this release, and close it."""
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from hanlin.errors import StartupError
 from hanlin.home import cannot_use
+from hanlin.store.audit import Audit
 from hanlin.store.engine import FAILURES, connect_file, connect_server, reason
 from hanlin.store.keys import Keys
-from hanlin.store.migrate import MIGRATIONS, bring_up_to_date
+from hanlin.store.ledger import Ledger
+from hanlin.store.migrate import MIGRATIONS, bring_to, bring_up_to_date
+from hanlin.store.prices import Prices
+from hanlin.store.workspaces import Workspaces
 from hanlin.words import say
 
 
@@ -23,6 +29,10 @@ class Store:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self.keys = Keys(engine)
+        self.workspaces = Workspaces(engine)
+        self.ledger = Ledger(engine)
+        self.prices = Prices(engine)
+        self.audit = Audit(engine)
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -42,11 +52,47 @@ async def open_store(where: Path | str, migrations: Path = MIGRATIONS) -> Store:
     A SQLite file is made for its owner only. Before it is migrated it is copied to `<file>.before-<revision>`. Raises
     StartupError when the database cannot be reached or read, is damaged, or was migrated by a newer release.
     """
+    async with _connected(where) as (engine, name, file):
+        await bring_up_to_date(engine, name, file, migrations)
+        return Store(engine)
+
+
+async def migrate(where: Path | str, revision: str, migrations: Path = MIGRATIONS) -> None:
+    """Bring a database to the tables of a revision, forward or back: an older release runs on those of its own.
+
+    What was there at that revision stays; what came after it goes, a SQLite file being copied before. Nobody else may
+    have the database open. Raises StartupError as `open_store` does, and for a revision that is not known.
+    """
+    async with _connected(where) as (engine, name, file):
+        await bring_to(engine, name, file, migrations, revision)
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def _connected(where: Path | str) -> AsyncIterator[tuple[AsyncEngine, str, Path | None]]:
+    """Yield an engine, the database's name for messages, and its file. The engine is disposed of after a failure.
+
+    What the database raises becomes a StartupError.
+    """
     if isinstance(where, Path):
         _make(where)
-        return await _opened(connect_file(where), str(where), where, migrations)
+        engine, name, file = connect_file(where), str(where), where
+    else:
+        url = _url(where)
+        engine, name, file = connect_server(url), url.render_as_string(), None
     try:
-        url = make_url(where)
+        yield engine, name, file
+    except FAILURES as error:
+        await engine.dispose()
+        raise _unusable(name, file, error) from error
+    except BaseException:
+        await engine.dispose()
+        raise
+
+
+def _url(where: str) -> URL:
+    try:
+        return make_url(where)
     except ArgumentError as error:
         # The text itself is not repeated: it may hold a password.
         raise StartupError(
@@ -55,19 +101,6 @@ async def open_store(where: Path | str, migrations: Path = MIGRATIONS) -> Store:
                 "数据库地址不是有效的 URL。格式为 postgresql://用户:密码@主机/数据库",
             )
         ) from error
-    return await _opened(connect_server(url), url.render_as_string(), None, migrations)
-
-
-async def _opened(engine: AsyncEngine, where: str, file: Path | None, migrations: Path) -> Store:
-    try:
-        await bring_up_to_date(engine, where, file, migrations)
-    except FAILURES as error:
-        await engine.dispose()
-        raise _unusable(where, file, error) from error
-    except BaseException:
-        await engine.dispose()
-        raise
-    return Store(engine)
 
 
 def _make(file: Path) -> None:

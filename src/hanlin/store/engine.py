@@ -1,13 +1,16 @@
 """Connections to the database, and the kinds of transaction that the rest of this room uses."""
 
+import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, MissingGreenlet
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -22,17 +25,25 @@ FAILURES = (DBAPIError, NoConnectionLeft, OSError)
 _PRAGMAS = ("PRAGMA busy_timeout = 10000", "PRAGMA journal_mode = WAL", "PRAGMA foreign_keys = ON")
 
 _CONNECTIONS = 4
+_TURN = "turn"
 
 _log = logging.getLogger(__name__)
+
+
+def now_utc() -> datetime:
+    return datetime.now(UTC)
 
 
 def connect_file(path: Path) -> AsyncEngine:
     """Return an engine on a SQLite file. Nothing is opened yet."""
     # A URL object, because a path may hold characters that mean something in a URL's text.
     url = URL.create("sqlite+aiosqlite", database=str(path))
-    engine = create_async_engine(url, pool_size=_CONNECTIONS, max_overflow=_CONNECTIONS)
+    # One writes at a time. Processes ask in ever longer intervals whether it is their turn; in here we stand in line.
+    options = {_TURN: asyncio.Lock()}
+    engine = create_async_engine(url, pool_size=_CONNECTIONS, max_overflow=_CONNECTIONS, execution_options=options)
     event.listen(engine.sync_engine, "connect", _set_up)
     event.listen(engine.sync_engine, "begin", _begin)
+    event.listen(engine.sync_engine, "invalidate", _let_go)
     return engine
 
 
@@ -84,7 +95,8 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 @asynccontextmanager
 async def changing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Write all or nothing, tables included. Raises what the database raises: for the time before the service runs."""
-    async with engine.connect() as plain:
+    turn = engine.get_execution_options().get(_TURN) or nullcontext()
+    async with turn, engine.connect() as plain:
         connection = await plain.execution_options(writes=True)
         async with connection.begin():
             yield connection
@@ -111,6 +123,13 @@ def _set_up(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
     for pragma in _PRAGMAS:
         cursor.execute(pragma)
     cursor.close()
+
+
+def _let_go(connection: DBAPIConnection, _record: ConnectionPoolEntry, _error: BaseException | None) -> None:
+    # Called for whoever was cancelled while a statement ran. SQLite keeps a closed connection, and its lock, as long as
+    # anybody refers to a statement of it; tracebacks do.
+    with suppress(MissingGreenlet, sqlite3.Error, ValueError):
+        connection.rollback()
 
 
 def _begin(connection: Connection) -> None:

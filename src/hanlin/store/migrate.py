@@ -1,6 +1,6 @@
-"""Bring a database to the tables of this release, or say why that cannot be.
+"""Bring a database to the tables of this release, or of another one, or say why that cannot be.
 
-All steps that a database lacks run in one transaction: a process that dies on the way leaves the database as it was.
+All steps that lead there run in one transaction: a process that dies on the way leaves the database as it was.
 """
 
 import logging
@@ -37,6 +37,17 @@ class Contents:
     tables: frozenset[str]
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Revisions to make, oldest first, or to undo, newest first."""
+
+    forward: tuple[str, ...] = ()
+    back: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.forward or self.back)
+
+
 def revisions(folder: Path) -> tuple[str, ...]:
     """Return the names of all packaged revisions, oldest first."""
     return tuple(sorted(file.stem for file in folder.glob("[0-9][0-9][0-9][0-9]_*.py")))
@@ -70,27 +81,52 @@ def lacking(contents: Contents, known: Sequence[str], where: str) -> tuple[str, 
     return tuple(known)
 
 
+def steps_to(revision: str, contents: Contents, known: Sequence[str], where: str) -> Steps:
+    """Return the steps that lead a database to a revision, or back to it.
+
+    Raises StartupError as `lacking` does, and for a revision that is not known.
+    """
+    if revision not in known:
+        raise StartupError(
+            say(
+                f"{revision}: no such revision. This Hanlin knows {', '.join(known)}",
+                f"{revision}：没有此版本。当前 Hanlin 支持的版本为 {', '.join(known)}",
+            )
+        )
+    missing = lacking(contents, known, where)
+    wanted = known.index(revision)
+    there = len(known) - len(missing) - 1
+    if wanted >= there:
+        return Steps(forward=tuple(known[there + 1 : wanted + 1]))
+    return Steps(back=tuple(reversed(known[wanted + 1 : there + 1])))
+
+
 async def bring_up_to_date(engine: AsyncEngine, where: str, file: Path | None, folder: Path) -> None:
     """Run the steps that the database lacks. A SQLite `file` that has tables is copied beside itself before.
 
     `where` names the database in messages. Raises StartupError, and what a database that is down raises.
     """
+    await bring_to(engine, where, file, folder, revisions(folder)[-1])
+
+
+async def bring_to(engine: AsyncEngine, where: str, file: Path | None, folder: Path, revision: str) -> None:
+    """Run the steps that lead to a revision, forward or back, as `bring_up_to_date` does."""
     known = revisions(folder)
     async with engine.connect() as connection:
-        if not lacking(await connection.run_sync(_contents), known, where):
+        if not steps_to(revision, await connection.run_sync(_contents), known, where):
             return
     async with changing(engine) as connection:
         if connection.dialect.name == "postgresql":
             await connection.execute(text(_POSTGRES_TURN))
         # Looked at again, because another process may have had its turn before us.
         contents = await connection.run_sync(_contents)
-        steps = lacking(contents, known, where)
+        steps = steps_to(revision, contents, known, where)
         if not steps:
             return
         if contents.revision is not None and file is not None:
-            copy = _back_up(file, steps[-1])
-            _log.info("%s: migrating from %s to %s, the old state is in %s", where, contents.revision, steps[-1], copy)
-        await connection.run_sync(_run, folder, steps)
+            copy = _back_up(file, revision)
+            _log.info("%s: migrating from %s to %s, the old state is in %s", where, contents.revision, revision, copy)
+        await connection.run_sync(run, folder, steps)
 
 
 def _contents(connection: Connection) -> Contents:
@@ -129,15 +165,21 @@ def _back_up(file: Path, revision: str) -> Path:
     return copy
 
 
-def _run(connection: Connection, folder: Path, steps: Sequence[str]) -> None:
+def run(connection: Connection, folder: Path, steps: Steps) -> None:
+    """Take steps inside the connection's transaction."""
     # Alembic takes about 100 ms and 11 MB, which a start with an up-to-date database does not have to pay.
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
+    known = revisions(folder)
     scripts = ScriptDirectory(folder, version_locations=[folder])
     context = MigrationContext.configure(connection)
     with Operations.context(context):
-        for step in steps:
+        for step in steps.forward:
             scripts.get_revision(step).module.upgrade()
             context.stamp(scripts, step)
+        for step in steps.back:
+            scripts.get_revision(step).module.downgrade()
+            older = known.index(step) - 1
+            context.stamp(scripts, known[older] if older >= 0 else "base")

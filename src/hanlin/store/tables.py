@@ -1,8 +1,24 @@
 """The tables as the newest migration leaves them, for the statements of this room. A test holds the two together."""
 
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Column, DateTime, Dialect, MetaData, Table, Text
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.types import TypeDecorator
 
 
@@ -28,7 +44,59 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class JsonText(TypeDecorator[Any]):
+    """A value of one Python type, stored as JSON text: nothing in a statement looks into it."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: Any, _dialect: Dialect) -> str | None:
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    def process_result_value(self, value: str | None, _dialect: Dialect) -> Any:
+        return None if value is None else msgspec.json.decode(value, type=self.kind)
+
+
+WORDS = JsonText(tuple[str, ...])
+
 metadata = MetaData()
+
+
+def _limits() -> list[Column[Any]]:
+    return [
+        Column("rpm", BigInteger),
+        Column("tpm", BigInteger),
+        Column("concurrency", BigInteger),
+        Column("budget_nanos", BigInteger),
+        Column("budget_currency", Text),
+        Column("budget_period", Text),
+    ]
+
+
+def _counts(*names: str) -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=False) for name in names]
+
+
+def _words(*names: str) -> list[Column[str]]:
+    return [Column(name, Text, nullable=False) for name in names]
+
+
+TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "cache_created_tokens")
+COSTS = ("cost_nanos", "list_cost_nanos")
+
+workspaces = Table(
+    "workspaces",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("created_at", UtcTime, nullable=False),
+    *_limits(),
+    Column("keeps_content", Boolean, nullable=False),
+)
 
 keys = Table(
     "keys",
@@ -39,4 +107,73 @@ keys = Table(
     Column("hint", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("revoked_at", UtcTime, nullable=True),
+    *_words("workspace_id", "role"),
+    Column("models", WORDS, nullable=False),
+    Column("surfaces", WORDS, nullable=False),
+    Column("addresses", WORDS, nullable=False),
+    *_limits(),
+    Column("expires_at", UtcTime, nullable=True),
+    *_words("replaces_id", "origin_id"),
+)
+
+# Keys and workspaces are not referred to by foreign keys: a row must be written also when its key is long forgotten.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("parent_id", Text, nullable=False),
+    Column("began_at", UtcTime, nullable=False),
+    *_words("key_id", "workspace_id", "surface", "model", "deployment", "served"),
+    Column("stream", Boolean, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    *_words("code", "finish_reason"),
+    *_counts(*TOKENS),
+    Column("media", JsonText(dict[str, int]), nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Column("queue_ms", Double),
+    Column("first_token_ms", Double),
+    Column("total_ms", Double),
+    *_words("price_version", "currency"),
+    *_counts(*COSTS),
+)
+UNUSUAL = text("outcome <> 'answered'")
+"""What the index of outcomes covers. Planners use it only for a condition that says this in so many words."""
+
+Index("ledger_by_time", ledger.c.began_at)
+Index("ledger_by_key", ledger.c.key_id, ledger.c.began_at)
+Index("ledger_by_workspace", ledger.c.workspace_id, ledger.c.began_at)
+Index("ledger_by_model", ledger.c.model, ledger.c.began_at)
+# The few calls that somebody looks for; an entry for each of the others would only cost.
+Index("ledger_by_outcome", ledger.c.outcome, ledger.c.began_at, sqlite_where=UNUSUAL, postgresql_where=UNUSUAL)
+
+ledger_days = Table(
+    "ledger_days",
+    metadata,
+    Column("day", Date, primary_key=True),
+    *(
+        Column(name, Text, primary_key=True)
+        for name in ("currency", "key_id", "workspace_id", "model", "deployment", "surface")
+    ),
+    *_counts("calls", "failed", "estimated", *TOKENS, *COSTS),
+    sqlite_with_rowid=False,
+)
+Index("ledger_days_by_key", ledger_days.c.key_id, ledger_days.c.day)
+Index("ledger_days_by_workspace", ledger_days.c.workspace_id, ledger_days.c.day)
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("made_at", UtcTime, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    # SQLite numbers rows by itself only in a column of exactly this type.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", UtcTime, nullable=False),
+    *_words("who", "what", "subject", "before", "after"),
 )

@@ -1,0 +1,1 @@
+"""What a caller may use, what is left of it, and what a call costs."""

@@ -1,0 +1,129 @@
+"""Values as columns and back, where a value and its table are not of one shape."""
+
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+from sqlalchemy import RowMapping
+
+from hanlin.store.rows import Budget, KeyRow, LedgerRow, Limits, Outcome, Workspace
+from hanlin.types import Usage
+
+Columns = dict[str, Any]
+
+_TEXTS = tuple(field.name for field in msgspec.structs.fields(LedgerRow) if field.type is str)
+_texts_of = attrgetter(*_TEXTS)
+
+
+def of_workspace(row: Workspace) -> Columns:
+    return {**_without_limits(row), **_of_limits(row.limits)}
+
+
+def workspace(columns: RowMapping) -> Workspace:
+    return Workspace(**_with_limits(columns))
+
+
+def of_key(row: KeyRow) -> Columns:
+    return {**_without_limits(row), **_of_limits(row.limits)}
+
+
+def key(columns: RowMapping) -> KeyRow:
+    return KeyRow(**_with_limits(columns))
+
+
+def of_call(row: LedgerRow) -> Columns:
+    return {
+        "id": row.id,
+        "parent_id": row.parent_id,
+        "began_at": row.began_at,
+        "key_id": row.key_id,
+        "workspace_id": row.workspace_id,
+        "surface": row.surface,
+        "model": row.model,
+        "deployment": row.deployment,
+        "served": row.served,
+        "stream": row.stream,
+        "outcome": row.outcome.value,
+        "status": row.status,
+        "code": row.code,
+        "finish_reason": row.finish_reason,
+        "prompt_tokens": row.usage.prompt,
+        "completion_tokens": row.usage.completion,
+        "cached_tokens": row.usage.cached,
+        "reasoning_tokens": row.usage.reasoning,
+        "cache_created_tokens": row.cache_created,
+        "media": row.media,
+        "estimated": row.estimated,
+        "queue_ms": row.queue_ms,
+        "first_token_ms": row.first_token_ms,
+        "total_ms": row.total_ms,
+        "price_version": row.price_version,
+        "currency": row.currency,
+        "cost_nanos": row.cost_nanos,
+        "list_cost_nanos": row.list_cost_nanos,
+    }
+
+
+def call(columns: RowMapping) -> LedgerRow:
+    fields: Columns = dict(columns)
+    used = usage(fields)
+    for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"):
+        del fields[name]
+    cache_created, outcome = fields.pop("cache_created_tokens"), Outcome(fields.pop("outcome"))
+    return LedgerRow(**fields, usage=used, cache_created=cache_created, outcome=outcome)
+
+
+def usage(columns: Mapping[str, Any]) -> Usage:
+    return Usage(
+        prompt=columns["prompt_tokens"],
+        completion=columns["completion_tokens"],
+        cached=columns["cached_tokens"],
+        reasoning=columns["reasoning_tokens"],
+    )
+
+
+def storable(row: LedgerRow) -> LedgerRow:
+    """Return a row without zero bytes, which PostgreSQL refuses, and halves of characters, which nothing can encode.
+
+    An engine's odd word in one row must not keep a whole batch of bills from being written.
+    """
+    text = "".join(_texts_of(row))
+    if "\0" not in text and _encodes(text):
+        return row
+    cleaned = {name: getattr(row, name).replace("\0", "\ufffd").encode("utf-8", "replace").decode() for name in _TEXTS}
+    return msgspec.structs.replace(row, **cleaned)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _without_limits(row: KeyRow | Workspace) -> Columns:
+    fields = msgspec.structs.asdict(row)
+    del fields["limits"]
+    return fields
+
+
+def _of_limits(limits: Limits) -> Columns:
+    budget = limits.budget
+    return {
+        "rpm": limits.rpm,
+        "tpm": limits.tpm,
+        "concurrency": limits.concurrency,
+        "budget_nanos": None if budget is None else budget.nanos,
+        "budget_currency": None if budget is None else budget.currency,
+        "budget_period": None if budget is None else budget.period,
+    }
+
+
+def _with_limits(columns: RowMapping) -> Columns:
+    fields: Columns = dict(columns)
+    nanos, currency, period = (fields.pop(f"budget_{name}") for name in ("nanos", "currency", "period"))
+    budget = None if nanos is None else Budget(nanos, currency, period)
+    limits = Limits(fields.pop("rpm"), fields.pop("tpm"), fields.pop("concurrency"), budget)
+    return {**fields, "limits": limits}

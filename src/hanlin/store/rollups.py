@@ -1,0 +1,116 @@
+"""What calls come to a day: the arithmetic of daily sums, and which days a question can be answered from by them.
+
+Pure: rows and times in, sums and spans out. A day begins at 0:00 UTC.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+
+import msgspec
+
+from hanlin.store.rows import LedgerRow, Outcome
+from hanlin.store.tables import COSTS, TOKENS
+
+DIMENSIONS = ("day", "currency", "key_id", "workspace_id", "model", "deployment", "surface")
+"""What sums are told apart by, in the order of the table's key."""
+
+SUMS = ("calls", "failed", "estimated", *TOKENS, *COSTS)
+
+FAILED = (Outcome.FAILED, Outcome.INTERRUPTED)
+
+_DAY = timedelta(days=1)
+
+Key = tuple[date, str, str, str, str, str, str]
+"""The values of DIMENSIONS."""
+
+
+class Part(msgspec.Struct, frozen=True, gc=False):
+    """Some time within one day, `until` not included."""
+
+    since: datetime
+    until: datetime
+
+
+class Span(msgspec.Struct, frozen=True, gc=False):
+    """A time as days and what is left of days at its two ends.
+
+    `first` and `last` are days whose sums count, both included; None is as far back, or ahead, as there are any.
+    `whole` is False when no full day is part of it.
+    """
+
+    parts: tuple[Part, ...] = ()
+    whole: bool = True
+    first: date | None = None
+    last: date | None = None
+
+
+def key_of(row: LedgerRow) -> Key:
+    """Return which sums a row is part of."""
+    day = row.began_at.astimezone(UTC).date()
+    return (day, row.currency, row.key_id, row.workspace_id, row.model, row.deployment, row.surface)
+
+
+def sums_of(row: LedgerRow) -> tuple[int, ...]:
+    """Return what a row adds, in the order of SUMS.
+
+    A call that a recipe made adds its tokens and its cost; it is not another call of the caller's.
+    """
+    asked = not row.parent_id
+    used = row.usage
+    return (
+        int(asked),
+        int(asked and row.outcome in FAILED),
+        int(asked and row.estimated),
+        used.prompt,
+        used.completion,
+        used.cached,
+        used.reasoning,
+        row.cache_created,
+        row.cost_nanos,
+        row.list_cost_nanos,
+    )
+
+
+def changes(added: Iterable[LedgerRow], removed: Iterable[LedgerRow] = ()) -> list[tuple[Key, tuple[int, ...]]]:
+    """Return by how much each sum changes, in one order for all writers: two that change the same never cross."""
+    found: dict[Key, list[int]] = {}
+    for rows, sign in ((added, 1), (removed, -1)):
+        for row in rows:
+            total = found.setdefault(key_of(row), [0] * len(SUMS))
+            for number, value in enumerate(sums_of(row)):
+                total[number] += sign * value
+    return [(key, tuple(found[key])) for key in sorted(found)]
+
+
+def span(since: datetime | None, until: datetime | None) -> Span:
+    """Take a time apart, `until` not included; None is as far as there are rows."""
+    if since is not None and until is not None and until <= since:
+        return Span(whole=False)
+    first = None if since is None else _midnight_from(since)
+    end = None if until is None else _midnight_before(until)
+    if first is not None and end is not None and first > end:
+        assert since is not None
+        assert until is not None
+        return Span((Part(since, until),), whole=False)
+    parts = []
+    if since is not None and first is not None and since < first:
+        parts.append(Part(since, first))
+    if until is not None and end is not None and end < until:
+        parts.append(Part(end, until))
+    return Span(
+        tuple(parts),
+        whole=first is None or end is None or first < end,
+        first=None if first is None else first.date(),
+        last=None if end is None else end.date() - _DAY,
+    )
+
+
+def _midnight_before(time: datetime) -> datetime:
+    """Return the last midnight that is not after a time."""
+    return time.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _midnight_from(time: datetime) -> datetime:
+    """Return the first midnight that is not before a time."""
+    midnight = _midnight_before(time)
+    return midnight if midnight == time else midnight + _DAY
