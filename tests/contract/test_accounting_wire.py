@@ -394,3 +394,4 @@ def test_a_killed_service_loses_no_row(tmp_path: Path) -> None:
     assert sorted(done) == sorted(answered)
     assert len(cut) == 3
     assert all(3 <= row.usage.completion < 200 for row in cut)
+    assert all(row.estimated and row.usage.prompt and row.cost_nanos > 0 for row in cut)

@@ -137,8 +137,9 @@ async def test_every_request_has_an_id_of_its_own() -> None:
 
     assert len(set(ids)) == 300
     assert "mine" not in ids
-    assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in ids} == {(4, uuid.RFC_4122)}
+    assert {(uuid.UUID(one).version, uuid.UUID(one).variant) for one in ids} == {(7, uuid.RFC_4122)}
     assert [str(uuid.UUID(one)) for one in ids] == ids
+    assert ids[0][:13] <= ids[-1][:13], "they grow with time, which is how a ledger stores them fastest"
 
 
 @pytest.mark.parametrize(

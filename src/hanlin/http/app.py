@@ -20,6 +20,7 @@ from hanlin.http.heads import line, lines
 from hanlin.http.metrics import DeploymentState, Metrics
 from hanlin.http.streaming import Frames, StreamedAnswer
 from hanlin.http.traces import Tracer
+from hanlin.metering.estimate import texts_tokens
 from hanlin.service import chat, completion, embedding
 from hanlin.service.accounting import Bill, Most, most_of, most_of_text
 from hanlin.service.attempts import Call
@@ -153,7 +154,8 @@ async def _chat(app: App, exchange: Exchange) -> None:
     accounting.permit(key, "chat", request.model, exchange.peer)
     call = studio.call(request, began=began, ends_s=ends_s, who=key.id)
     plan = call.plan
-    bill = await _billed(studio, exchange, key, account, most_of(plan.request, plan.model, plan.answering))
+    most = most_of(plan.request, plan.model, plan.answering)
+    bill = await _billed(studio, exchange, key, plan.answering, call.prompt_tokens, most)
     account.call, call.came = call, bill.delivered
     ends_s["plan"] = monotonic() - began
     exchange.statement = partial(_call_statement, call)
@@ -163,15 +165,20 @@ async def _chat(app: App, exchange: Exchange) -> None:
         await exchange.unless_gone(_whole(studio, exchange, call))
 
 
-async def _billed(studio: Studio, exchange: Exchange, key: KeyRow, account: Account, most: Most) -> Bill:
+async def _billed(
+    studio: Studio, exchange: Exchange, key: KeyRow, answering: Answering, prompt_tokens: int, most: Most
+) -> Bill:
     """Begin the bill of a call that is about to be made. Raises QuotaExceeded and LimitsUnavailable."""
+    account = exchange.account
+    assert account is not None
     bill = account.bill = await studio.accounting.admit(
         key,
         exchange.id,
         account.operation,
-        account.model,
+        answering,
         stream=account.stream,
         began_unix_s=exchange.began_unix_s,
+        prompt_tokens=prompt_tokens,
         most=most,
     )
     exchange.before_end = exchange.settle
@@ -220,10 +227,10 @@ async def _completions(app: App, exchange: Exchange) -> None:
     studio.accounting.permit(key, account.operation, request.model, exchange.peer)
     plan = studio.plan_completion(request)
     account.answering = plan.answering
-    most = request.sampling.max_tokens or plan.model.output_limit_tokens() or _LONG_ANSWER_TOKENS
-    await _billed(
-        studio, exchange, key, account, most_of_text((request.prompt, request.suffix or ""), most, plan.answering)
-    )
+    texts = (request.prompt, request.suffix or "")
+    output_tokens = request.sampling.max_tokens or plan.model.output_limit_tokens() or _LONG_ANSWER_TOKENS
+    most = most_of_text(texts, output_tokens, plan.answering)
+    await _billed(studio, exchange, key, plan.answering, texts_tokens(texts), most)
     exchange.statement = partial(_statement, plan.answering)
     about: dict[str, Any] = {"id": f"cmpl-{exchange.id}", "created": exchange.created}
     if request.stream:
@@ -244,7 +251,8 @@ async def _embeddings(app: App, exchange: Exchange) -> None:
     studio.accounting.permit(key, account.operation, request.model, exchange.peer)
     plan = studio.plan_embedding(request)
     account.answering = plan.answering
-    await _billed(studio, exchange, key, account, most_of_text(request.texts, 0, plan.answering))
+    most = most_of_text(request.texts, 0, plan.answering)
+    await _billed(studio, exchange, key, plan.answering, texts_tokens(request.texts), most)
     exchange.statement = partial(_statement, plan.answering)
     result = await exchange.unless_gone(embedding.embed(plan, studio.settings.unstreamed_limit_s))
     account.usage = result.usage

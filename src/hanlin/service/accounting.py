@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
+import msgspec
+
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.errors import AccessDenied, HanlinError, ModelAccessDenied
-from hanlin.metering.estimate import Estimate, estimate
+from hanlin.metering.estimate import Estimate, estimate, texts_tokens
 from hanlin.metering.journal import Journal, Mark
 from hanlin.metering.journal_calls import Start
 from hanlin.metering.ledger import LedgerState, LedgerWriter
@@ -31,10 +33,21 @@ log = logging.getLogger("hanlin.service")
 
 _LOOK_S = 1.0  # how soon a changed workspace counts
 _KNOWN_KEYS = 1024
+_MILLION = 1_000_000
 _LAST_ROWS_S = 5.0
 _HELD_ANSWER_TOKENS = 2048
 """What is held of a limit of tokens for an answer whose caller sets no limit: nearly all are shorter, and what is more
 is taken when it is known."""
+
+
+class _Million(msgspec.Struct, frozen=True, gc=False):
+    """What a million tokens cost, in nanos."""
+
+    currency: str
+    prompt_nanos: int
+    list_prompt_nanos: int
+    answer_nanos: int
+    list_answer_nanos: int
 
 
 class Accounting:
@@ -46,6 +59,7 @@ class Accounting:
         self._writer = None if journal is None else LedgerWriter(journal, store.ledger)
         self._workspaces: Mapping[str, Limits] = {}
         self._subjects: dict[str, tuple[KeyRow, Limits, tuple[Subject, ...]]] = {}
+        self._millions: dict[tuple[str, str, Served], _Million] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.prices = PriceList.of(catalogue)
         self.meter = Meter(MemoryStore(), self._spent)
@@ -89,11 +103,21 @@ class Accounting:
             raise AccessDenied(say(f"This key may not call from {peer()}", f"该密钥不可从 {peer()} 调用"))
 
     async def admit(
-        self, key: KeyRow, id: str, surface: str, name: str, *, stream: bool, began_unix_s: float, most: "Most"
+        self,
+        key: KeyRow,
+        id: str,
+        surface: str,
+        answering: Answering,
+        *,
+        stream: bool,
+        began_unix_s: float,
+        prompt_tokens: int,
+        most: "Most",
     ) -> "Bill":
         """Hold what a call may use, and begin its bill. Raises QuotaExceeded and LimitsUnavailable.
 
-        `most` says what that is, and is only asked where something is limited.
+        `most` says what that is, and is only asked where something is limited. `prompt_tokens` are an estimate, for the
+        bill of a call that the service dies under.
         """
         subjects = self._subjects_of(key)
         reservation = None
@@ -102,20 +126,58 @@ class Accounting:
             tokens, cost = most(self.prices)
             nanos = cost.nanos
             reservation = await self.meter.reserve(subjects, tokens, nanos, currency=cost.currency)
+        million = self._of_a_million(answering)
         row = LedgerRow(
             id=id,
             began_at=datetime.fromtimestamp(began_unix_s, UTC),
             key_id=key.id,
             workspace_id=key.workspace_id,
             surface=surface,
-            model=name,
+            model=answering.model,
+            deployment=answering.deployment,
+            served=answering.served,
             stream=stream,
+            usage=Usage(prompt_tokens),
+            estimated=True,
             price_version=self.prices.version,
+            currency=million.currency,
+            cost_nanos=prompt_tokens * million.prompt_nanos // _MILLION,
+            list_cost_nanos=prompt_tokens * million.list_prompt_nanos // _MILLION,
         )
         mark = None
         if self._journal is not None:
-            mark = self._journal.began(Start(row=row, reserved_tokens=tokens, reserved_nanos=nanos))
+            mark = self._journal.began(
+                Start(
+                    row=row,
+                    reserved_tokens=tokens,
+                    reserved_nanos=nanos,
+                    answer_nanos=million.answer_nanos,
+                    list_answer_nanos=million.list_answer_nanos,
+                )
+            )
         return Bill(self, row, reservation, mark)
+
+    def _of_a_million(self, answering: Answering) -> "_Million":
+        """Return what a million tokens cost where a prompt is short, for calls whose counts nobody will know."""
+        of = (answering.model, answering.deployment, answering.served)
+        known = self._millions.get(of)
+        if known is None:
+            name, deployment, served = of
+            prompt, answer = (
+                self.prices.cost(name, Counted(usage), deployment=deployment, served=served)
+                for usage in (Usage(1000), Usage(0, 1000))
+            )
+            known = _Million(
+                prompt.currency,
+                1000 * prompt.nanos,
+                1000 * prompt.list_nanos,
+                1000 * answer.nanos,
+                1000 * answer.list_nanos,
+            )
+            if len(self._millions) >= _KNOWN_KEYS:
+                self._millions.clear()
+            self._millions[of] = known
+        return known
 
     def _subjects_of(self, key: KeyRow) -> tuple[Subject, ...]:
         """Return whoever's limits a key's calls count for, none where nobody has any."""
@@ -126,7 +188,7 @@ class Accounting:
         if key.limits == UNLIMITED and workspace == UNLIMITED:
             return ()
         several = (
-            Subject("key", key.id, key.limits, key.name),
+            Subject("key", key.counted_as, key.limits, key.name),  # a rotation begins nothing anew
             Subject("workspace", key.workspace_id, workspace),
         )
         limited = tuple(subject for subject in several if subject.is_limited)
@@ -177,7 +239,7 @@ def most_of_text(texts: Sequence[str], output_tokens: int, answering: Answering)
     """Return what says the most of a call whose prompt is text."""
 
     def most(prices: PriceList) -> tuple[int, Cost]:
-        usage = Usage(sum(len(text.encode("utf-8", "replace")) for text in texts) // 3 + 1, output_tokens)
+        usage = Usage(texts_tokens(texts), output_tokens)
         cost = prices.cost(answering.model, Counted(usage), deployment=answering.deployment, served=answering.served)
         return usage.total, cost
 

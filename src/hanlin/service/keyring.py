@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from hanlin.errors import InvalidApiKey, StoreFailed
 from hanlin.keys import hash_key, hint
@@ -98,13 +99,13 @@ class Keyring:
         if known is None:
             return await asyncio.shield(self._ask(hashed))
         if self._clock() - known.asked_at < BELIEVED_S:
-            return known.row
+            return known.row if known.row.works(datetime.now(UTC)) else None
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await asyncio.shield(self._ask(hashed))
         except (TimeoutError, StoreFailed):
             log.warning("the database does not answer: key %s goes on as it was last known", known.row.id)
-            return known.row
+            return known.row if known.row.works(datetime.now(UTC)) else None
 
     def _ask(self, hashed: str) -> "asyncio.Task[KeyRow | None]":
         """Return the one look-up of this key that is under way."""
