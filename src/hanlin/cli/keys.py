@@ -1,61 +1,98 @@
-"""`hanlin keys`: make, list and revoke the keys that callers identify themselves with, also while the service runs."""
+"""`hanlin keys`: make, list, change, rotate and revoke the keys of callers, also while the service runs."""
 
-import asyncio
-import dataclasses
+import difflib
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from hanlin.cli import show
+from hanlin.catalogue import load
+from hanlin.cli import show, times
 from hanlin.cli.help import Menu, Page, examples
-from hanlin.cli.options import HomeOption, JsonOption, home_of
+from hanlin.cli.options import HomeOption, JsonOption, effective, home_of
+from hanlin.cli.show import Failed, Misused
+from hanlin.cli.stored import WHO, in_store, looked_up, workspace_of
+from hanlin.cli.tables import Column, Fitting, table
+from hanlin.cli.terms import LIMITS, Given, in_short, limits_of, with_terms
 from hanlin.home import Home, prepare, server_secret
 from hanlin.keys import hash_key, hint, new_key
-from hanlin.store.database import Store, open_store
-from hanlin.store.keys import KeyRow
+from hanlin.store.database import Store
+from hanlin.store.rows import UNLIMITED, KeyRow, Limits
 from hanlin.words import say
 
-Result = TypeVar("Result")
+_SOON = timedelta(days=2)
+
+_KEY_TERMS = ("name", "workspace", "model", "surface", "address", *LIMITS, "expires", "role")
+
+_FIELDS = {
+    "name": "name",
+    "model": "models",
+    "surface": "surfaces",
+    "address": "addresses",
+    "expires": "expires_at",
+    "role": "role",
+}
+"""The fields of a key's row by the options that set them."""
 
 keys = typer.Typer(
     name="keys",
     cls=Menu,
     no_args_is_help=True,
     help=say(
-        "Make, list and revoke keys.\n\nWorks on the home's database, whether the service runs or not; a running one "
-        "takes notice within a second. Only hashes are kept: a key is shown when it is made and never again.",
-        "创建、列出与吊销密钥。\n\n直接操作主目录的数据库，无论服务是否运行；运行中的服务会在一秒内生效。"
+        "Make, list, change, rotate and revoke keys.\n\nWorks on the home's database, whether the service runs or not; "
+        "a running one takes notice within a second. Only hashes are kept: a key is shown when it is made and never "
+        "again.",
+        "创建、列出、修改、轮换与吊销密钥。\n\n直接操作主目录的数据库，无论服务是否运行；运行中的服务会在一秒内生效。"
         "仅保存哈希：密钥只在创建时显示一次。",
     ),
-    epilog=examples("export DASHSCOPE_API_KEY=$(hanlin keys create --name laptop)", "hanlin keys list"),
+    epilog=examples(
+        "export DASHSCOPE_API_KEY=$(hanlin keys create --name laptop)",
+        "hanlin keys list",
+        "hanlin keys create --name ci --model 'qwen3-*' --rpm 60 --budget 10",
+    ),
 )
+
+IdArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help=say("Its id, as `hanlin keys list` shows it.", "`hanlin keys list` 显示的编号。")
+    ),
+]
 
 
 @keys.command(
     cls=Page,
     help=say(
-        "Make a key and print it, this once.\n\nThe key alone goes to stdout.",
-        "创建密钥并显示，仅此一次。\n\n标准输出只有密钥本身。",
+        "Make a key and print it, this once.\n\nThe key alone goes to stdout. Without options it may call everything "
+        "from anywhere; limits that are left out do not exist. --model, --surface and --address can be repeated.",
+        "创建密钥并显示，仅此一次。\n\n标准输出只有密钥本身。不带选项时，调用不受限制；未给出的限制即不存在。"
+        "--model、--surface 与 --address 可重复。",
     ),
-    epilog=examples("hanlin keys create --name ci", "export DASHSCOPE_API_KEY=$(hanlin keys create)"),
+    epilog=examples(
+        "export DASHSCOPE_API_KEY=$(hanlin keys create)",
+        "hanlin keys create --name ci --model 'qwen3-*' --rpm 60 --tpm 100000",
+        "hanlin keys create --name guest --budget 10 --budget-period day --expires 30d",
+    ),
 )
-def create(
-    name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help=say("What it is for, to tell keys apart.", "用途，便于区分。"))
-    ] = "",
-    home: HomeOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@with_terms(*_KEY_TERMS)
+def create(home: HomeOption = None, as_json: JsonOption = False, *, given: Given) -> None:
     place = home_of(home)
+    _check_patterns(given.get("model", ()), place)
+    fields = {"name": "", **_fields(given, UNLIMITED)}
     key = new_key()
     prepare(place)
     hashed = hash_key(server_secret(place), key)
-    row = _in_store(place, lambda store: store.keys.add(name, hashed, hint(key)))
+
+    async def act(store: Store) -> KeyRow:
+        return await store.keys.add(key_hash=hashed, hint=hint(key), who=WHO, **fields, **await _payer(store, given))
+
+    row = in_store(place, act)
     if as_json:
         show.data({**described(row), "key": key})
         return
@@ -71,17 +108,23 @@ def create(
 @keys.command(
     "list",
     cls=Page,
-    help=say("List all keys, revoked ones too.", "列出所有密钥，包括已吊销的。"),
+    help=say(
+        "List all keys with what they may do, revoked ones too.\n\nDates are UTC.",
+        "列出所有密钥及其权限，包括已吊销的。\n\n日期为 UTC。",
+    ),
     epilog=examples("hanlin keys list", "hanlin keys list --json"),
 )
 def list_keys(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    place = home_of(home)
-    # Looking at a home that was never used must not make one.
-    rows = _in_store(place, lambda store: store.keys.all()) if place.database.exists() else ()
+    async def act(store: Store) -> tuple[tuple[KeyRow, ...], dict[str, str]]:
+        return await store.keys.all(), {one.id: one.name for one in await store.workspaces.all()}
+
+    nothing: tuple[tuple[KeyRow, ...], dict[str, str]] = ((), {})
+    rows, workspaces = looked_up(home_of(home), act, nothing)
+    now = datetime.now(UTC)
     if as_json:
-        show.data([described(row) for row in rows])
+        show.data([described(row, now) for row in rows])
     elif rows:
-        show.page(view(rows))
+        show.page(view(rows, workspaces, now))
     else:
         show.note(
             say(
@@ -93,27 +136,112 @@ def list_keys(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 @keys.command(
     cls=Page,
-    help=say("Stop a key for good.", "永久吊销密钥。"),
-    epilog=examples("hanlin keys list", "hanlin keys revoke key-0123456789abcdef"),
+    help=say(
+        "Change what a key may do.\n\nAn option that is not given leaves things as they are; `none` takes a limit away "
+        "(--rpm none, --model none). A budget keeps what was spent of it.",
+        "修改密钥的权限与限制。\n\n未给出的选项保持不变；`none` 表示取消该限制（--rpm none、--model none）。"
+        "预算的已用部分保留。",
+    ),
+    epilog=examples(
+        "hanlin keys change key-0123456789abcdef --rpm 120 --budget 20",
+        "hanlin keys change key-0123456789abcdef --rpm none --model none",
+    ),
 )
-def revoke(
-    key_id: Annotated[
+@with_terms(*_KEY_TERMS)
+def change(key_id: IdArgument, home: HomeOption = None, as_json: JsonOption = False, *, given: Given) -> None:
+    if not given:
+        raise Misused(
+            say(
+                "nothing to change. See `hanlin keys change --help`",
+                "没有要修改的内容。请看 `hanlin keys change --help`",
+            )
+        )
+    place = home_of(home)
+    _check_patterns(given.get("model", ()), place)
+    prepare(place)
+
+    async def act(store: Store) -> KeyRow:
+        payer = await _payer(store, given)
+
+        def edit(row: KeyRow) -> KeyRow:
+            return msgspec.structs.replace(row, **_fields(given, row.limits), **payer)
+
+        return await store.keys.change(key_id, edit, who=WHO)
+
+    row = in_store(place, act)
+    if as_json:
+        show.data(described(row))
+        return
+    may = "; ".join(_may(row)) or say("everything, without limits", "不受限制")
+    show.note(say(f"{row.id} …{row.hint} may now: {may}", f"{row.id} …{row.hint} 现在的权限：{may}"))
+
+
+@keys.command(
+    cls=Page,
+    help=say(
+        "Replace a key by a new one that may the same, and print it, this once.\n\nThe old one works for the overlap "
+        "yet, so that programs can change over. Limits and budgets go on and do not begin anew.",
+        "以权限相同的新密钥替换旧密钥并显示，仅此一次。\n\n旧密钥在重叠期内仍可使用，便于切换。限制与预算延续，不会重新计算。",
+    ),
+    epilog=examples(
+        "hanlin keys rotate key-0123456789abcdef",
+        "hanlin keys rotate key-0123456789abcdef --overlap 7d --json",
+    ),
+)
+def rotate(
+    key_id: IdArgument,
+    overlap: Annotated[
         str,
-        typer.Argument(
-            metavar="ID", help=say("Its id, as `hanlin keys list` shows it.", "`hanlin keys list` 显示的编号。")
+        typer.Option(
+            "--overlap", metavar="LENGTH", help=say("How long the old one works yet [24h].", "旧密钥的保留时长 [24h]。")
         ),
-    ],
+    ] = "24h",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
+    try:
+        lasting = times.length(overlap)
+    except ValueError as error:
+        raise Misused(say(f"--overlap {overlap!r}: {error}", f"--overlap {overlap!r}：{error}")) from error
+    place = home_of(home)
+    key = new_key()
+    prepare(place)
+    hashed = hash_key(server_secret(place), key)
+
+    async def act(store: Store) -> tuple[KeyRow, KeyRow]:
+        new = await store.keys.rotate(key_id, hashed, hint(key), lasting, who=WHO)
+        return new, await store.keys.get(key_id)
+
+    row, old = in_store(place, act)
+    if as_json:
+        show.data({**described(row), "key": key, "replaced": described(old)})
+        return
+    sys.stdout.write(f"{key}\n")
+    assert old.expires_at is not None  # a rotation sets it
+    until = times.shown(old.expires_at)
+    show.note(
+        say(
+            f"{row.id}: shown this once; it replaces {old.id} …{old.hint}, which works until {until} UTC",
+            f"{row.id}：仅显示这一次；替换 {old.id} …{old.hint}，后者可用至 {until} UTC",
+        )
+    )
+
+
+@keys.command(
+    cls=Page,
+    help=say("Stop a key for good.", "永久吊销密钥。"),
+    epilog=examples("hanlin keys list", "hanlin keys revoke key-0123456789abcdef"),
+)
+def revoke(key_id: IdArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     place = home_of(home)
     prepare(place)
 
     async def act(store: Store) -> tuple[KeyRow, bool]:
-        row = await store.keys.revoke(key_id)
-        return row, any(other.revoked_at is None for other in await store.keys.all())
+        row = await store.keys.revoke(key_id, who=WHO)
+        now = datetime.now(UTC)
+        return row, any(other.works(now) for other in await store.keys.all())
 
-    row, others = _in_store(place, act)
+    row, others = in_store(place, act)
     if as_json:
         show.data(described(row))
         return
@@ -132,34 +260,95 @@ def revoke(
         )
 
 
-def described(row: KeyRow) -> dict[str, Any]:
-    """Return a key's row for programs; not its hash."""
-    fields = dataclasses.asdict(row)
-    del fields["hash"]
-    return fields
+def described(row: KeyRow, now: datetime | None = None) -> dict[str, Any]:
+    """Return a key's row for programs, with its state in a word; not its hash."""
+    return {**row.shown(), "state": _state(row, now or datetime.now(UTC))}
 
 
-def view(rows: tuple[KeyRow, ...]) -> RenderableType:
-    """Return the list."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    for title in ("id", say("name", "名称"), say("key", "密钥"), say("made", "创建时间"), say("state", "状态")):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        state = (
-            Text(say("works", "有效"), "green")
-            if row.revoked_at is None
-            else Text(say(f"revoked {row.revoked_at:%Y-%m-%d}", f"已吊销 {row.revoked_at:%Y-%m-%d}"), "dim")
-        )
-        made = row.created_at.astimezone()
-        table.add_row(row.id, Text(row.name), f"…{row.hint}" if row.hint else "", f"{made:%Y-%m-%d %H:%M}", state)
-    return table
+def view(rows: tuple[KeyRow, ...], workspaces: Mapping[str, str], now: datetime) -> RenderableType:
+    """Return the list. On a narrow screen what a key may do stands in lines below each other."""
+    columns = [
+        Column("id", whole=True),
+        Column(say("name", "名称")),
+        Column(say("key", "密钥"), whole=True),
+        Column(say("workspace", "业务空间")),
+        Column(say("may", "权限与限制")),
+        Column(say("state", "状态")),
+    ]
+
+    def form(separator: str) -> list[list[str | Text]]:
+        return [
+            [
+                row.id,
+                row.name,
+                f"…{row.hint}" if row.hint else "",
+                workspaces.get(row.workspace_id, row.workspace_id),
+                separator.join(_may(row)) or "–",
+                state_of(row, now),
+            ]
+            for row in rows
+        ]
+
+    return Fitting(table(columns, form(", ")), table(columns, form("\n")))
 
 
-def _in_store(home: Home, act: Callable[[Store], Awaitable[Result]]) -> Result:
-    """Run one step on the home's database. Raises what opening and the step raise."""
+def state_of(row: KeyRow, now: datetime) -> Text:
+    """Return whether a key works, and until when, for people."""
+    state = _state(row, now)
+    if row.revoked_at is not None:
+        return Text(say(f"revoked {times.day(row.revoked_at)}", f"已吊销 {times.day(row.revoked_at)}"), "dim")
+    if row.expires_at is None:
+        return Text(say("works", "有效"), "green")
+    if state == "expired":
+        return Text(say(f"expired {times.day(row.expires_at)}", f"已过期 {times.day(row.expires_at)}"), "dim")
+    left = row.expires_at - now
+    if left < _SOON:
+        word = times.left(left)
+        return Text(say(f"expires in {word}", f"{word}后过期"), "yellow")
+    return Text(say(f"expires {times.day(row.expires_at)}", f"{times.day(row.expires_at)} 过期"), "green")
 
-    async def run() -> Result:
-        async with await open_store(home.database) as store:
-            return await act(store)
 
-    return asyncio.run(run())
+def _state(row: KeyRow, now: datetime) -> str:
+    if row.revoked_at is not None:
+        return "revoked"
+    return "works" if row.works(now) else "expired"
+
+
+def _may(row: KeyRow) -> list[str]:
+    """Return what narrows a key, in short; nothing for one that may everything."""
+    found = [", ".join(words) for words in (row.models, row.surfaces, row.addresses) if words]
+    if row.role:
+        found.append(say(f"role {row.role}", f"角色 {row.role}"))
+    return [*found, *in_short(row.limits)]
+
+
+def _fields(given: Given, limits: Limits) -> dict[str, Any]:
+    """Return the fields of a key's row that the options set; `limits` are those that it had."""
+    fields = {field: given[option] for option, field in _FIELDS.items() if option in given}
+    return {**fields, "limits": limits_of(given, limits)}
+
+
+async def _payer(store: Store, given: Given) -> dict[str, Any]:
+    return {"workspace_id": (await workspace_of(store, given["workspace"])).id} if "workspace" in given else {}
+
+
+def _check_patterns(patterns: tuple[str, ...], home: Home) -> None:
+    """Refuse a pattern that is for no name: it would lock its key out of everything, or hide a slip of the pen."""
+    names = load().names()
+    unknown = [pattern for pattern in patterns if not _matches(pattern, names)]
+    if not unknown:
+        return
+    # Names that only the operator's own deployments answer stand in the settings; others need not be read for this.
+    own = [name for row in effective(home, None).settings.deployment for name in (*(row.serves or ()), *row.names)]
+    for pattern in unknown:
+        if not _matches(pattern, own):
+            close = difflib.get_close_matches(pattern, names, n=3)
+            hint_en = f"did you mean {', '.join(close)}?" if close else "`hanlin models` lists them"
+            hint_zh = f"是否指 {'、'.join(close)}？" if close else "`hanlin models` 列出全部名称"
+            raise Failed(
+                say(f"--model {pattern!r} matches no name: {hint_en}", f"--model {pattern!r} 不匹配任何名称：{hint_zh}")
+            )
+
+
+def _matches(pattern: str, names: tuple[str, ...] | list[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names)

@@ -18,6 +18,9 @@ from hanlin.cli.help import HELP_OPTIONS, Menu, Page, examples, usage_error
 from hanlin.cli.keys import keys
 from hanlin.cli.models import models
 from hanlin.cli.options import ConfigOption, HomeOption, JsonOption, KeyVariableOption, home_of, with_settings
+from hanlin.cli.prices import PRICES_EXAMPLES, PRICES_HELP, prices
+from hanlin.cli.usage import USAGE_EXAMPLES, USAGE_HELP, usage
+from hanlin.cli.workspaces import workspaces
 from hanlin.engines.weights import WeightsError
 from hanlin.errors import HanlinError, StartupError
 from hanlin.words import say
@@ -35,7 +38,7 @@ TEACHING = say(
 )
 
 # As they are met, not as they are declared below.
-_ORDER = ("serve", "chat", "models", "pull", "doctor", "config", "keys")
+_ORDER = ("serve", "chat", "models", "pull", "doctor", "config", "keys", "workspaces", "usage", "prices")
 
 
 class Root(Menu):
@@ -247,6 +250,9 @@ app.command(
 )(configuration.config)
 
 app.add_typer(keys)
+app.add_typer(workspaces)
+app.command(cls=Page, help=USAGE_HELP, epilog=USAGE_EXAMPLES)(usage)
+app.command(cls=Page, help=PRICES_HELP, epilog=PRICES_EXAMPLES)(prices)
 
 
 def main() -> None:

@@ -105,7 +105,7 @@ class ChatEngine:
         return not request.stream and self.manner.profile.whole and is_plain(request, self.manner.profile)
 
     def whole(self, request: ChatRequest) -> Coroutine[Any, Any, ChatResult] | None:
-        """Return what waits for the answer as a whole, its usage in it, where it `gives_whole`. Raises as `generate`."""
+        """Return what waits for the answer as a whole, with its usage, where it `gives_whole`. Raises as `generate`."""
         return self._whole(request) if self.gives_whole(request) else None
 
     async def _whole(self, request: ChatRequest) -> ChatResult:

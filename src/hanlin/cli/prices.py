@@ -1,0 +1,139 @@
+"""`hanlin prices`: what the list charges for a name, in the version that calls are charged by now."""
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import RenderableType
+from rich.table import Table
+
+from hanlin.catalogue import Catalogue, Model, PriceTier, load
+from hanlin.cli import show
+from hanlin.cli.help import examples
+from hanlin.cli.model_views import short_count
+from hanlin.cli.models import known
+from hanlin.cli.options import JsonOption
+from hanlin.cli.show import Failed
+from hanlin.cli.tables import Column, Fitting, table
+from hanlin.metering.prices import LIST_CURRENCY, PriceList
+from hanlin.words import say
+
+PRICES_HELP = say(
+    "Show the list prices of names, for a million tokens.\n\n"
+    "A whole request is charged at one tier, by the length of its prompt. A stand-in's call costs nothing; its list "
+    "price stands beside it in `hanlin usage`. The version names the list in every row of the ledger.",
+    "显示各名称的官方价格（每百万 token）。\n\n"
+    "每次请求按输入长度整体归入一档计费。由本机小模型代答的调用费用为零，其官方价在 `hanlin usage` 中并列显示。"
+    "账目的每一行都记有价目表版本。",
+)
+PRICES_EXAMPLES = examples("hanlin prices qwen-plus qwen3-max", "hanlin prices 'qwen3-*'", "hanlin prices --json")
+
+_WILD = "*?["
+
+_COLUMNS: tuple[tuple[str, tuple[str, str]], ...] = (
+    ("input", ("in", "输入")),
+    ("output", ("out", "输出")),
+    ("output_thinking", ("thinking", "思考")),
+    ("cached_input", ("cached", "缓存")),
+    ("cache_create", ("create", "建缓存")),
+    ("cache_hit", ("hit", "命中")),
+    ("batch_input", ("batch in", "批量入")),
+    ("batch_output", ("batch out", "批量出")),
+    ("input_audio", ("audio in", "音频入")),
+    ("input_vision", ("vision in", "视觉入")),
+    ("output_multimodal_in", ("media out", "多模态出")),
+    ("output_audio", ("audio out", "音频出")),
+)
+"""The kinds of tokens that have a price, most usual first."""
+
+_FEW = 4  # the kinds that a narrow screen has room for
+
+
+def prices(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar=say("NAME", "名称"),
+            help=say("Names, aliases or patterns (qwen3-*) [all].", "名称、别名或通配（qwen3-*）[全部]。"),
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    catalogue = load()
+    version = PriceList.of(catalogue).version
+    found = chosen(names or (), catalogue)
+    if as_json:
+        rows = [{"name": name, "tiers": msgspec.to_builtins(model.prices)} for name, model in found.items()]
+        show.data({"version": version, "currency": LIST_CURRENCY, "per_tokens": 1_000_000, "prices": rows})
+        return
+    listed = {name: model.prices for name, model in found.items() if model.prices}
+    if listed:
+        show.page(view(listed))
+    if names and (unpriced := [name for name, model in found.items() if not model.prices]):
+        missing = ", ".join(unpriced)
+        show.remark(say(f"Without a list price: {missing}.", f"无官方价格：{missing}。"))
+    show.remark(
+        say(
+            f"¥ per million tokens; list {version}. --json has every kind of tokens.",
+            f"元/百万 token；价目表 {version}。--json 含所有计费项。",
+        )
+    )
+
+
+def chosen(words: Sequence[str], catalogue: Catalogue) -> dict[str, Model]:
+    """Return the models that are asked for, by the names that they are asked by; all without a word. Raises Failed."""
+    if not words:
+        return dict(catalogue.models)
+    found: dict[str, Model] = {}
+    for word in words:
+        if any(sign in word for sign in _WILD):
+            matching = {name: model for name, model in catalogue.models.items() if fnmatchcase(name, word)}
+            if not matching:
+                raise Failed(
+                    say(
+                        f"{word!r} matches no name: `hanlin models` lists all",
+                        f"{word!r} 不匹配任何名称：`hanlin models` 列出全部",
+                    )
+                )
+            found.update(matching)
+        else:
+            found[word] = known(word, catalogue)
+    return found
+
+
+def view(listed: dict[str, tuple[PriceTier, ...]]) -> RenderableType:
+    """Return a line for each tier; kinds of tokens that no line has a price for are left out."""
+    kinds = [
+        (field, words)
+        for field, words in _COLUMNS
+        if any(getattr(tier, field) is not None for tiers in listed.values() for tier in tiers)
+    ]
+    counts = range(len(kinds), min(_FEW, len(kinds)) - 1, -1)
+    return Fitting(*(_form(listed, kinds[:count]) for count in counts))
+
+
+def _form(listed: dict[str, tuple[PriceTier, ...]], kinds: Sequence[tuple[str, tuple[str, str]]]) -> Table:
+    columns = [
+        Column(say("name", "名称")),
+        Column(say("prompt", "输入长度"), whole=True),
+        *(Column(say(*words), right=True) for _, words in kinds),
+    ]
+    return table(columns, _rows(listed, [field for field, _ in kinds]))
+
+
+def _rows(listed: dict[str, tuple[PriceTier, ...]], fields: Sequence[str]) -> Iterator[list[str]]:
+    for name, tiers in listed.items():
+        for place, tier in enumerate(tiers):
+            values = (getattr(tier, field) for field in fields)
+            yield [
+                name if place == 0 else "",
+                _upto(tier),
+                *("–" if value is None else f"{value:g}" for value in values),
+            ]
+
+
+def _upto(tier: PriceTier) -> str:
+    upto = f"≤ {short_count(tier.up_to_tokens)}" if tier.up_to_tokens else say("any", "不限")
+    return upto if tier.period is None else f"{upto} {tier.period}"

@@ -1,0 +1,211 @@
+"""What keys and workspaces are held to, as options of a command: one table for the parser, the help pages and us.
+
+The parser leaves every value as text, so that `none` can take a limit away and a wrong one is told what to write.
+"""
+
+import inspect
+import ipaddress
+import typing
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import typer
+
+from hanlin.cli import money, times
+from hanlin.cli.show import Misused
+from hanlin.store.rows import Budget, Limits, Period, Role
+from hanlin.words import say
+
+SURFACES = ("chat", "text_completion", "embeddings")
+"""The words of the routes that generate; a ledger's rows have them, too."""
+
+_NOTHING = "none"
+_PERIODS = typing.get_args(Period)
+_ROLES = tuple(filter(None, typing.get_args(Role)))
+_MOST = 2**63 - 1  # the most that databases count to
+
+Given = Mapping[str, Any]
+"""The values of the options that were given, by the names of their terms."""
+
+
+class Term(NamedTuple):
+    """One option. `read` raises ValueError that says what to write; `nothing` is what `none` stands for, if it does."""
+
+    metavar: str
+    sentence: str
+    read: Callable[[str], Any]
+    several: bool = False
+    nothing: Any = ...
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= _MOST):
+        raise ValueError(say("write a whole number, 0 or more, or none", "请写不小于 0 的整数，或 none"))
+    return int(text)
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(say(f"there are {', '.join(words)}", f"可选值为 {'、'.join(words)}"))
+        return text
+
+    return read
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        try:
+            meant = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(
+                say("write an address or a network such as 10.0.0.0/8", "请写地址或网段，例如 10.0.0.0/8")
+            ) from error
+        raise ValueError(
+            say(f"is an address within a network; the network is {meant}", f"是网段内的地址；该网段为 {meant}")
+        ) from error
+
+
+def _expiry(text: str) -> datetime:
+    now = datetime.now(UTC)
+    at = times.moment(text, now, "from now")
+    if at <= now:
+        raise ValueError(say("is over already; give a later time", "已经过去；请给出更晚的时间"))
+    return at
+
+
+def _text(text: str) -> str:
+    return text
+
+
+TERMS: Mapping[str, Term] = {
+    "name": Term("NAME", say("What it is for, to tell them apart.", "用途，便于区分。"), _text),
+    "workspace": Term("W", say("Who pays: a workspace's name or id [default].", "计费的业务空间 [default]。"), _text),
+    "model": Term(
+        "PATTERN", say("Only names like this (qwen3-*) [any].", "仅限此类名称（qwen3-*）[不限]。"), _text, True, ()
+    ),
+    "surface": Term(
+        "WORD",
+        say(f"Only {', '.join(SURFACES)} [any].", f"仅限 {'、'.join(SURFACES)} [不限]。"),
+        _one_of(*SURFACES),
+        True,
+        (),
+    ),
+    "address": Term("CIDR", say("Only from this network [any].", "仅限来自此网段 [不限]。"), _network, True, ()),
+    "rpm": Term("N", say("Requests a minute.", "每分钟请求数。"), _count, nothing=None),
+    "tpm": Term("N", say("Tokens a minute.", "每分钟 token 数。"), _count, nothing=None),
+    "concurrency": Term("N", say("Calls at once.", "并发数。"), _count, nothing=None),
+    "budget": Term(
+        "AMOUNT",
+        say("What it may cost: 10, 2.50 CNY, USD 3.", "费用上限：10、2.50 CNY、USD 3。"),
+        money.amount,
+        nothing=None,
+    ),
+    "budget_period": Term(
+        "P", say(f"{', '.join(_PERIODS)} (UTC) [month].", f"{'、'.join(_PERIODS)}（UTC）[month]。"), _one_of(*_PERIODS)
+    ),
+    "expires": Term(
+        "DATE",
+        say("2026-12-31 (0:00 UTC), an ISO time, 30d, 12h.", "2026-12-31（UTC 零点）、ISO 时间、30d、12h。"),
+        _expiry,
+        nothing=None,
+    ),
+    "role": Term(
+        "ROLE",
+        say(f"In the admin API: {', '.join(_ROLES)} [none].", f"管理 API 角色：{'、'.join(_ROLES)} [none]。"),
+        _one_of(*_ROLES),
+        nothing="",
+    ),
+}
+
+LIMITS = ("rpm", "tpm", "concurrency", "budget", "budget_period")
+
+Command = Callable[..., None]
+
+
+def with_terms(*names: str) -> Callable[[Command], Command]:
+    """Give a command the options of these terms; what was given reaches it as one value, `given`."""
+
+    def decorate(command: Command) -> Command:
+        own = [one for name, one in inspect.signature(command).parameters.items() if name != "given"]
+        extra = [_parameter(name, TERMS[name]) for name in names]
+
+        def run(**arguments: Any) -> None:
+            texts = {name: arguments.pop(name) for name in names}
+            command(**arguments, given={name: read(name, text) for name, text in texts.items() if text is not None})
+
+        run.__name__ = command.__name__
+        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*extra, *own)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
+
+
+def read(name: str, text: str | list[str]) -> Any:
+    """Return the value of a term; a tuple for one that may be repeated. Raises Misused."""
+    term = TERMS[name]
+    if term.nothing is not ... and text in (_NOTHING, [_NOTHING]):
+        return term.nothing
+    if isinstance(text, list):
+        return tuple(dict.fromkeys(_read(name, each) for each in text))
+    return _read(name, text)
+
+
+def limits_of(given: Given, old: Limits) -> Limits:
+    """Return limits with what was given in place of the old. Raises Misused for a period without a budget.
+
+    A budget keeps the period and the currency that it had, where no other is named.
+    """
+    counts = {name: given[name] for name in ("rpm", "tpm", "concurrency") if name in given}
+    budget = old.budget
+    if "budget" in given:
+        budget = _budget(given["budget"], old.budget)
+    if "budget_period" in given:
+        if budget is None:
+            raise Misused(
+                say("--budget-period: there is no budget; give --budget", "--budget-period：没有预算；请给出 --budget")
+            )
+        budget = msgspec.structs.replace(budget, period=given["budget_period"])
+    return msgspec.structs.replace(old, **counts, budget=budget)
+
+
+def in_short(limits: Limits) -> list[str]:
+    """Return each limit as a few characters: `60 rpm`, `¥10/month`."""
+    counts = (
+        (limits.rpm, "rpm"),
+        (limits.tpm, "tpm"),
+        (limits.concurrency, say("at once", "并发")),
+    )
+    found = [f"{count:,} {unit}" for count, unit in counts if count is not None]
+    return found if limits.budget is None else [*found, money.of_budget(limits.budget)]
+
+
+def _budget(amount: tuple[int, str] | None, old: Budget | None) -> Budget | None:
+    if amount is None:
+        return None
+    nanos, currency = amount
+    usual = Budget(nanos) if old is None else old
+    return msgspec.structs.replace(usual, nanos=nanos, currency=currency or usual.currency)
+
+
+def _read(name: str, text: str) -> Any:
+    try:
+        return TERMS[name].read(text)
+    except ValueError as error:
+        raise Misused(say(f"--{_flag(name)} {text!r}: {error}", f"--{_flag(name)} {text!r}：{error}")) from error
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _parameter(name: str, term: Term) -> inspect.Parameter:
+    option = typer.Option(f"--{_flag(name)}", metavar=term.metavar, help=term.sentence, show_default=False)
+    annotation = Annotated[list[str] | None, option] if term.several else Annotated[str | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
