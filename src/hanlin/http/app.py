@@ -181,7 +181,6 @@ async def _billed(
         prompt_tokens=prompt_tokens,
         most=most,
     )
-    exchange.before_end = exchange.settle
     exchange.extra_headers.update(bill.headers())
     return bill
 

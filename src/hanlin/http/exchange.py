@@ -48,7 +48,6 @@ class Exchange:
     __slots__ = (
         "_channel",
         "account",
-        "before_end",
         "began",
         "began_unix_s",
         "created",
@@ -78,7 +77,6 @@ class Exchange:
         self.ends_s: dict[str, float] = {}  # when its phases ended, in seconds since it began
         self.problem: HanlinError | None = None
         self.account: Account | None = None  # of requests that are counted
-        self.before_end: Callable[[], None] | None = None  # called before the last bytes leave
         self.task: asyncio.Task[object] | None = None  # that handles it
         self._channel = channel
 
@@ -147,8 +145,7 @@ class Exchange:
 
     def finish(self, data: bytes = b"") -> None:
         """Send the last piece of the body and its end."""
-        if self.before_end is not None:
-            self.before_end()
+        self.settle()
         self._channel.end(data)
 
     async def start(self, status: int, content_type: str) -> None:
@@ -171,13 +168,12 @@ class Exchange:
     async def answer(self, status: int, body: bytes, content_type: str = JSON) -> None:
         """Send a whole response."""
         self.begin(status, content_type, len(body))
-        if self.before_end is not None:
-            self.before_end()
+        self.settle()
         self._channel.end(body)
 
     def settle(self) -> None:
-        """Write the bill of the call, once."""
-        if self.account is not None:
+        """Write the bill of the call, if it has one, once: before its last bytes leave."""
+        if self.account is not None and self.account.bill is not None:
             if "end" not in self.ends_s:
                 self.ends_s["end"] = time.monotonic() - self.began
             left = self._channel.gone and not self._channel.ended

@@ -57,7 +57,7 @@ class Bounds:
 
     segment_bytes: int = 4 * MIB
     total_bytes: int = 1024 * MIB
-    kept_rows: int = 10_000
+    kept_rows: int = 2_000
     held_rows: int = 20_000
 
 

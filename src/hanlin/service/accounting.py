@@ -70,7 +70,16 @@ class Accounting:
         await self._look()
         self._tasks.append(asyncio.create_task(self._keep_looking()))
         if self._writer is not None:
+            await self._catch_up(self._writer)
             self._tasks.append(asyncio.create_task(self._writer.run()))
+
+    async def _catch_up(self, writer: LedgerWriter) -> None:
+        """Have what an earlier process left in the database before budgets are read from it, if it takes that now."""
+        with contextlib.suppress(TimeoutError, OSError):  # the writer goes on with it, and says what is wrong
+            writer.take_over()
+            async with asyncio.timeout(_LAST_ROWS_S):
+                while not await writer.step():
+                    pass
 
     async def close(self) -> None:
         """Put what is left into the database, as far as that takes it now; the journal keeps the rest."""
@@ -200,8 +209,6 @@ class Accounting:
     async def _spent(self, subject: Subject, since: datetime | None) -> int:
         budget = subject.limits.budget
         assert budget is not None
-        if self._writer is not None:
-            await self._writer.step()  # rows of this process that are not in the database yet count as well
         if subject.kind == "key":
             return await self._store.ledger.spent(key_id=subject.id, currency=budget.currency, since=since)
         return await self._store.ledger.spent(workspace_id=subject.id, currency=budget.currency, since=since)
