@@ -14,6 +14,7 @@ from hanlin.http.accounts import Account
 from hanlin.http.channel import Channel, Gone
 from hanlin.http.heads import head
 from hanlin.service.records import CallRecord
+from hanlin.types import Body
 
 Result = TypeVar("Result")
 
@@ -109,7 +110,7 @@ class Exchange:
         scheme, _, key = (self.header("authorization") or "").partition(" ")
         return key.strip() or None if scheme.lower() == "bearer" else None
 
-    async def body(self, limit_bytes: int) -> bytes | bytearray:
+    async def body(self, limit_bytes: int) -> Body:
         """Return the request's body, once. Raises BodyTooLarge as soon as it is, and Gone when the client leaves."""
         return await self.channel.body(limit_bytes)
 
