@@ -158,8 +158,9 @@ async def _chat(app: App, exchange: Exchange) -> None:
     subjects = accounting.subjects(key)
     most = most_of(plan.request, plan.model, plan.answering) if subjects else None
     reservation = None if most is None else await accounting.reserve(subjects, most)
-    bill = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation)
-    account.call, call.came = call, bill.delivered
+    account.call = call
+    if reservation is not None or accounting.keeps_rows:
+        call.came = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation).delivered
     ends_s["plan"] = monotonic() - began
     exchange.statement = partial(_call_statement, call)
     if request.stream:

@@ -91,6 +91,11 @@ class Accounting:
             await self._writer.close(_LAST_ROWS_S)
             self._journal.close()
 
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether calls leave rows; where none do, one that holds nothing needs no bill."""
+        return self._journal is not None
+
     def ledger_state(self) -> LedgerState | None:
         """Return how the way into the ledger stands, None where there is none."""
         return None if self._writer is None else self._writer.state()

@@ -5,7 +5,7 @@ meanwhile, while the database waits. And building statements from expressions co
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from typing import Any
 
@@ -57,7 +57,8 @@ def _for_driver(rows: Sequence[Sequence[Any]], processors: Mapping[int, Callable
     return values
 
 
-def _processors(dialect: Dialect, table: Table, names: Sequence[str]) -> dict[int, Callable[[Any], Any]]:
+@lru_cache(maxsize=32)
+def _processors(dialect: Dialect, table: Table, names: tuple[str, ...]) -> Mapping[int, Callable[[Any], Any]]:
     """Return what turns the values of some columns into the driver's, by the place of the column.
 
     Drivers take bools and floats as they are: what SQLAlchemy has for them only looks whether they are such.
