@@ -38,7 +38,12 @@ async def serve_crew(home: Home, settings: Settings, held: HomeLock, file: Path,
     url, path = url_of(settings, port), start.socket(home, "workers")
     crew = Crew(settings.workers, _orders(home, settings, path, address, port), studio.accounting.take_over)
     coordinator = Coordinator(studio, counter, settings.workers, crew.states, _page_of(studio))
-    following = reloader(home, studio, file, read)
+
+    def tell(text: str) -> None:
+        coordinator.push()  # before anybody can read that it is in force
+        show.note(text)
+
+    following = reloader(home, studio, file, read, tell)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, following.ask)
     watching: list[asyncio.Task[None]] = []
 

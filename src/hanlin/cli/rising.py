@@ -24,14 +24,16 @@ LAST_WORDS_S = 2.0
 """How long calls that are cut may take to say so."""
 
 
-def reloader(home: Home, studio: Studio, file: Path, read: Callable[[], Settings]) -> Reloader:
-    """Return what follows the settings file."""
+def reloader(
+    home: Home, studio: Studio, file: Path, read: Callable[[], Settings], tell: Callable[[str], None] = show.note
+) -> Reloader:
+    """Return what follows the settings file; what becomes of it is told."""
     return Reloader(
         studio,
         file,
         read=read,
         build=lambda new, before: start.fleet(home, new, studio.own_catalogue, show.note, before),
-        tell=show.note,
+        tell=tell,
     )
 
 

@@ -144,7 +144,7 @@ class Crew:
         log.info("worker %d: started, pid %d", worker.number, process.pid)
         try:
             assert process.stdin is not None
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, RuntimeError):  # it has ended already; its end is told below
                 process.stdin.write(msgspec.json.encode(self._orders(worker.number)) + b"\n")
                 await process.stdin.drain()
             code = await process.wait()
