@@ -312,6 +312,17 @@ def _convert(name: str, value: Any, source: str) -> Any:
         ) from error
 
 
+def told(settings: Settings) -> dict[str, Any]:
+    """Return settings as values that can be sent to another process of the service, secrets revealed: by a pipe."""
+    values = {name: getattr(settings, name) for name in FIELDS}
+    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in values.items()}
+
+
+def heard(values: Mapping[str, Any]) -> Settings:
+    """Return the settings that were `told`."""
+    return msgspec.convert(values, Settings, dec_hook=lambda kind, value: kind(value))
+
+
 def is_secret(name: str) -> bool:
     """Say whether a setting's value must be masked when shown."""
     return _TYPES[name] is Secret
@@ -338,7 +349,9 @@ __all__ = [
     "Secret",
     "Settings",
     "default_home",
+    "heard",
     "is_secret",
     "load",
+    "told",
     "type_name",
 ]

@@ -20,7 +20,7 @@ from hanlin.service.crew.coordinator import Coordinator
 from hanlin.service.crew.counting import Counter
 from hanlin.service.crew.processes import Crew, Orders
 from hanlin.service.studio import Studio
-from hanlin.settings import FIELDS, Settings, is_secret
+from hanlin.settings import Settings, told
 from hanlin.words import say
 
 _COUNTED_S = 0.5
@@ -80,8 +80,6 @@ async def serve_crew(home: Home, settings: Settings, held: HomeLock, file: Path,
 
 
 def _orders(home: Home, settings: Settings, path: Path, address: str, port: int) -> Callable[[int], Orders]:
-    shown = {name: getattr(settings, name) for name in FIELDS if not is_secret(name)}
-
     def orders(worker: int) -> Orders:
         return Orders(
             worker=worker,
@@ -91,7 +89,7 @@ def _orders(home: Home, settings: Settings, path: Path, address: str, port: int)
             socket=str(path),
             host=address,
             port=port,
-            settings=shown,
+            settings=told(settings),
         )
 
     return orders

@@ -46,7 +46,7 @@ from hanlin.service.crew.messages import (
 from hanlin.service.crew.processes import Orders
 from hanlin.service.crew.roster import Adopter
 from hanlin.service.probing import Prober
-from hanlin.settings import Settings
+from hanlin.settings import Settings, heard
 
 log = logging.getLogger("hanlin.service")
 
@@ -61,12 +61,12 @@ def main() -> None:
         os._exit(0)
     for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends them to everybody: the main process decides
         signal.signal(number, signal.SIG_IGN)
-    settings = msgspec.convert(orders.settings, Settings)
+    settings = heard(orders.settings)
     logs.set_up(settings.log_format, settings.log_level)
     try:
         uvloop.run(_work(orders, settings))
     except (StartupError, OSError) as problem:
-        log.error("worker %d: %s", orders.worker, problem)
+        log.error("worker %d: %s", orders.worker, str(problem) or type(problem).__name__)
         sys.exit(1)
 
 

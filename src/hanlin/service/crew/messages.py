@@ -282,11 +282,11 @@ class OwnVectors(msgspec.Struct, frozen=True):
 class Roster(Message, frozen=True):
     """Everything that answers: servers elsewhere as rows, and what the main process runs.
 
-    `managed` are the profiles of engines that rows name.
+    `wanted` is None before the settings have been read, `managed` are the profiles of engines that rows name.
     """
 
     version: int
-    wanted: Wanted
+    wanted: Wanted | None
     managed: dict[str, EngineProfile]
     chats: tuple[OwnChat, ...]
     vectors: tuple[OwnVectors, ...]

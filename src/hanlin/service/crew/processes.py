@@ -32,7 +32,7 @@ _FALSE_STARTS = 3
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker is told at its start, as a line of JSON: who it is, where the others are, where to listen.
 
-    `settings` are those of the main process, without secrets.
+    `settings` are those of the main process, secrets as plain text.
     """
 
     worker: int

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -26,7 +26,7 @@ from hanlin.service.crew.messages import (
 from hanlin.service.crew.places import SharedCapacity
 from hanlin.service.deployments import Deployment
 from hanlin.service.embedding_planning import EmbeddingDeployment
-from hanlin.service.fleet import Member, Wanted, assemble, retire
+from hanlin.service.fleet import Fleet, Member, Wanted, assemble, retire
 from hanlin.service.studio import Studio
 from hanlin.settings import DeploymentRow, Settings
 
@@ -43,7 +43,7 @@ def roster(studio: Studio, version: int = 0) -> Roster:
     fleet = studio.fleet
     return Roster(
         version,
-        Wanted(tuple(member.row for member in fleet.members), fleet.routes, fleet.guests),
+        fleet.wanted,
         {member.row.name: member.deployment.profile for member in fleet.members if member.row.engine},
         tuple(_own_chat(one) for one in studio.deployments if one.embedded),
         tuple(_own_vectors(one) for one in studio.embedding_deployments if one.embedded),
@@ -134,23 +134,11 @@ class Adopter:
     def roster(self, roster: Roster) -> None:
         """Serve by another roster from now on; calls that run go on where they are."""
         studio = self._studio
-        rows = roster.wanted.rows
-        shared = {row.name for row in rows if row.engine or has_few_slots(row, self._workers)}
-        divided = tuple(row if row.name in shared else self._divided(row) for row in rows)
-        wanted = dataclasses.replace(roster.wanted, rows=divided)
         try:
-            fleet = assemble(
-                wanted,
-                self._settings,
-                studio.own_catalogue,
-                lambda row: self._managed(row, roster.managed[row.name]),
-                studio.fleet,
-            )
+            fleet = Fleet() if roster.wanted is None else self._assembled(roster.wanted, roster.managed)
         except StartupError as problem:  # the main process has made the same of it: only their environments can differ
             log.error("what the main process serves cannot be served here: %s", problem)
             return
-        members = [self._with_shared_places(one) if one.row.name in shared else one for one in fleet.members]
-        fleet = dataclasses.replace(fleet, members=tuple(members))
         for gone in studio.adopt(fleet):
             task = asyncio.create_task(retire(gone, studio.settings.call_limit_s))
             self._leaving.add(task)
@@ -187,6 +175,21 @@ class Adopter:
         for capacity in capacities:
             if isinstance(capacity, SharedCapacity):
                 capacity.told()
+
+    def _assembled(self, wanted: Wanted, managed: Mapping[str, EngineProfile]) -> Fleet:
+        """Return the fleet of a version of the settings, with this worker's part of the places. Raises StartupError."""
+        studio = self._studio
+        shared = {row.name for row in wanted.rows if row.engine or has_few_slots(row, self._workers)}
+        rows = tuple(row if row.name in shared else self._divided(row) for row in wanted.rows)
+        fleet = assemble(
+            dataclasses.replace(wanted, rows=rows),
+            self._settings,
+            studio.own_catalogue,
+            lambda row: self._managed(row, managed[row.name]),
+            studio.fleet,
+        )
+        members = [self._with_shared_places(one) if one.row.name in shared else one for one in fleet.members]
+        return dataclasses.replace(fleet, members=tuple(members))
 
     def _divided(self, row: DeploymentRow) -> DeploymentRow:
         """Return a row with this worker's part of the places."""
