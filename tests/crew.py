@@ -66,11 +66,12 @@ class Main:
         self._workers = itertools.count(1)
         self._channels: dict[Line, Channel] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._pushes = coordinator.push
 
-    async def join(self, listener: Listener | None = None) -> Line:
+    async def join(self, listener: Listener | None = None, *, beat_s: float = 1.0) -> Line:
         channel = await connect(self.socket)
         channel.send(encode_first(Hello(next(self._workers), 0)))
-        line = Line(channel)
+        line = Line(channel, beat_s=beat_s)
         self._channels[line] = channel
         self._tasks.append(asyncio.create_task(line.run(listener or Listener())))
         return line
@@ -78,6 +79,13 @@ class Main:
     def hangs_up(self, line: Line) -> None:
         """End a line as the death of its worker does."""
         self._channels[line].close()
+
+    def stands_still(self) -> None:
+        """Say nothing any more by itself."""
+        self._pushes, self.coordinator.push = self.coordinator.push, lambda **_: None  # type: ignore[method-assign]
+
+    def goes_on(self) -> None:
+        self.coordinator.push = self._pushes  # type: ignore[method-assign]
 
     async def close(self) -> None:
         for line in self._channels:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -24,6 +24,7 @@ from hanlin.errors import (
 from hanlin.routing.capacity import Capacity
 from hanlin.service.crew.engines import Remote, RemoteEmbedder, RemoteEngine
 from hanlin.service.crew.failures import error_of, failure_of
+from hanlin.service.crew.line import Line
 from hanlin.service.crew.messages import Chat, Failed, Shown, decode_first, decode_said, encode, encode_first
 from hanlin.service.crew.places import SharedCapacity
 from hanlin.service.crew.roster import share
@@ -89,8 +90,9 @@ def deployment(engine: Any, slots: int = 2, queue_limit: int = 2) -> Deployment:
     )
 
 
-def remote(main: Main, name: str = "own") -> RemoteEngine:
-    return RemoteEngine(Remote(main.socket, name, lambda: None), PROFILE)
+def remote(main: Main, name: str = "own", line: Line | None = None) -> RemoteEngine:
+    alive = cast(Line, SimpleNamespace(is_silent=False, calls=set()))
+    return RemoteEngine(Remote(line or alive, main.socket, name, lambda: None), PROFILE)
 
 
 async def events(engine: RemoteEngine, request: ChatRequest = QUESTION) -> list[Event]:
@@ -325,7 +327,7 @@ async def test_an_engine_that_gives_no_whole_answers_any_more_is_put_together() 
 async def test_vectors_come_to_the_last_digit() -> None:
     """An index that was built by one process is asked by another."""
 
-    class Embedder:
+    class Embedder(ScriptedEngine):
         async def embed(self, request: EmbeddingRequest, limit_tokens: int | None) -> EmbeddingResult:
             assert limit_tokens == 512
             return EmbeddingResult(tuple([0.1, 1 / 3] for _ in request.texts), Usage(7))
@@ -333,10 +335,31 @@ async def test_vectors_come_to_the_last_digit() -> None:
     vectors = SimpleNamespace(name="own", engine=Embedder(), capacity=Capacity(1, 1), embedded=True)
     stage = Stage(embedding_deployments=[EmbeddingDeployment(**vars(vectors), title="", fingerprint="")])
     async with main_process(stage) as main:
-        embedder = RemoteEmbedder(Remote(main.socket, "own", lambda: None))
+        embedder = RemoteEmbedder(Remote(await main.join(), main.socket, "own", lambda: None))
         result = await embedder.embed(EmbeddingRequest("m", ("a", "b")), 512)
 
     assert result == EmbeddingResult(([0.1, 1 / 3], [0.1, 1 / 3]), Usage(7))
+
+
+async def test_calls_of_a_main_process_that_stands_still_are_given_up() -> None:
+    """It may stand for ever: callers are told, as they are when an engine falls silent."""
+    engine = ScriptedEngine([[Event(text="一")], HANG])
+    async with main_process(Stage([deployment(engine, slots=1)])) as main:
+        line = await main.join(beat_s=0.2)
+        main.stands_still()
+        await until(lambda: line.is_silent, "its silence is noticed")
+        with pytest.raises(EngineUnavailable):
+            await events(remote(main, line=line))
+        with pytest.raises(EngineUnavailable):
+            await places(line).acquire("a")
+
+        main.goes_on()
+        await until(lambda: not line.is_silent, "its voice is heard again")
+        bursts = remote(main, line=line).generate(QUESTION)
+        await anext(bursts)
+        main.stands_still()
+        with pytest.raises(EngineFailed):
+            await anext(bursts)
 
 
 # --- places

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -31,6 +32,12 @@ DEAR_TOKENS = 4_000
 DEAR = Rule(
     contains="dear", text="好", usage={"prompt_tokens": 1, "completion_tokens": DEAR_TOKENS, "total_tokens": 4_001}
 )
+SLOW_AND_DEAR = Rule(
+    contains="slow and costly",
+    chunks=tuple("一二三四五六七八九十"),
+    chunk_delay_s=0.05,
+    usage={"prompt_tokens": 1, "completion_tokens": DEAR_TOKENS, "total_tokens": 4_001},
+)
 DEAR_NANOS = 800 + DEAR_TOKENS * 2_000  # of qwen-plus, in the catalogue
 HELD_NANOS = DEAR_NANOS + 100 * 800  # a prompt is estimated before it is counted
 QUICK = Rule(text="好")
@@ -40,7 +47,7 @@ Frames = list[str]
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[FakeEngine]:
-    with FakeEngine([LONG, HANGS, DEAR, QUICK]) as engine:
+    with FakeEngine([LONG, HANGS, SLOW_AND_DEAR, DEAR, QUICK]) as engine:
         yield engine
 
 
@@ -315,6 +322,69 @@ async def test_a_killed_process_is_replaced_and_takes_nothing_with_it(engine: Fa
             assert outcomes == {Outcome.INTERRUPTED: cut, Outcome.ANSWERED: STREAMS - cut}
             async with streams(client, STREAMS):
                 assert await status(client) == 429
+
+
+async def test_a_budget_neither_grows_nor_shrinks_because_processes_die(engine: FakeEngine, tmp_path: Path) -> None:
+    """What calls held of it when they were killed is replaced by what their rows say, to the nano."""
+    budget = 3 * NANOS
+    with Service(tmp_path / "home", config=config(engine)) as service:
+        key, row = await made(service, budget=Budget(budget, "CNY", "total"))
+        async with caller(service, key) as client:
+            over = asyncio.Event()
+
+            async def calls() -> None:
+                while not over.is_set():
+                    with contextlib.suppress(httpx2.HTTPError):
+                        await status(client, "slow and costly")
+                    await asyncio.sleep(0.1)
+
+            calling = [asyncio.create_task(calls()) for _ in range(40)]
+            for worker in (1, 2, 3, 4):
+                await asyncio.sleep(1.0)
+                psutil.Process((await asyncio.to_thread(pids_when_all_serve, service))[worker]).kill()
+            over.set()
+            await asyncio.gather(*calling)
+            await asyncio.to_thread(pids_when_all_serve, service)
+
+            async def is_settled() -> bool:
+                counts = [await status(client, "dear") for _ in range(3)]
+                return counts == [429] * 3
+
+            async with asyncio.timeout(60):
+                while not await is_settled():
+                    pass
+            await asyncio.sleep(12)  # longer than a call without a row is waited for
+            while await status(client, "dear") == 200:
+                pass
+
+        spent = await spent_by(service, row)
+        rows = await rows_of(service, row, 1)
+        assert Outcome.INTERRUPTED in {one.outcome for one in rows}
+        assert budget - HELD_NANOS < spent <= budget
+
+
+def pids_when_all_serve(service: Service) -> dict[int, int]:
+    """Return the processes that answer, once all do."""
+
+    def found() -> dict[int, int] | None:
+        try:
+            there = pids(service)
+        except (httpx2.HTTPError, KeyError):
+            return None
+        return there if len(there) == WORKERS else None
+
+    return dict(wait_until(found, "all processes serve", 60))
+
+
+async def spent_by(service: Service, key: KeyRow) -> int:
+    """Return what a key's calls cost, once all of their rows are in the database."""
+    async with await open_store(Home(service.home).database) as store, asyncio.timeout(60):
+        before, now = -1, 0
+        while before != now:
+            before = now
+            await asyncio.sleep(2)
+            now = await store.ledger.spent(key_id=key.id)
+    return now
 
 
 async def test_streams_that_are_open_at_sigterm_end_whole_in_every_process(engine: FakeEngine, tmp_path: Path) -> None:

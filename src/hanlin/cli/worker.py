@@ -10,9 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import uvloop
@@ -33,6 +31,7 @@ from hanlin.service.crew.channel import connect
 from hanlin.service.crew.limits import CoordinatedStore
 from hanlin.service.crew.line import Away, Line
 from hanlin.service.crew.messages import (
+    Alive,
     Draining,
     Hello,
     Listening,
@@ -85,7 +84,8 @@ async def _work(orders: Orders, settings: Settings) -> None:
     listener = _Listener(app, line, adopter, told_to_end)
     server = Server(app, orders.host, orders.port, shared=True)
     channel.send(encode_first(Hello(orders.worker, os.getpid())))
-    tasks = [asyncio.create_task(line.run(listener))]
+    dying = asyncio.create_task(_die_after(line))
+    tasks = [asyncio.create_task(line.run(listener)), dying]
     try:
         async with asyncio.timeout(_FIRST_ROSTER_S):
             await adopter.adopted.wait()
@@ -94,10 +94,13 @@ async def _work(orders: Orders, settings: Settings) -> None:
         tasks.append(asyncio.create_task(Prober(studio).run()))
         gc.collect()
         gc.freeze()
-        await _first_of(told_to_end.wait(), line.over.wait())
+        await told_to_end.wait()
         studio.stopping = True
         line.tell(Draining(app.open_calls))
-        await _first_of(_drain(app, server, settings.shutdown_s), line.over.wait())
+        if await server.drain(settings.shutdown_s):
+            app.cut()
+            await server.drain(LAST_WORDS_S)
+        dying.cancel()
     finally:
         await server.stop()
         await listener.close()
@@ -110,21 +113,10 @@ async def _work(orders: Orders, settings: Settings) -> None:
             await asyncio.to_thread(tracer.close, LAST_WORDS_S)
 
 
-async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
-    """Wait for one of them, and end the others."""
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _drain(app: App, server: Server, limit_s: float) -> None:
-    if await server.drain(limit_s):
-        app.cut()
-        await server.drain(LAST_WORDS_S)
+async def _die_after(line: Line) -> None:
+    """End as a service of one process ends that is killed: what is under way is in the journal, as interrupted."""
+    await line.over.wait()
+    os._exit(1)
 
 
 class _Listener:
@@ -142,6 +134,7 @@ class _Listener:
 
     def pulse(self, pulse: Pulse) -> None:
         self._adopter.pulse(pulse)
+        self._line.tell(Alive())
 
     def page_wanted(self, number: int) -> None:
         task = asyncio.create_task(self._send_page(number))

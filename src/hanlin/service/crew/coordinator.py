@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import socket
@@ -20,6 +21,7 @@ from hanlin.service.crew.counting import Counter
 from hanlin.service.crew.failures import failure_of
 from hanlin.service.crew.messages import (
     Adopted,
+    Alive,
     Begin,
     Charge,
     Drain,
@@ -55,6 +57,8 @@ MAIN = "main"
 """What the main process is called among those who count."""
 
 _PUSH_EVERY_S = 0.1
+_LOOKS_A_BEAT = 10
+_STUCK_BEATS = 30
 _PAGE_S = 2.0
 _UNREAD_BYTES = 1024 * 1024
 """A worker that stands still is told nothing new while so much waits for it; once it goes on, it hears the latest."""
@@ -71,6 +75,7 @@ class _Desk:
         self.adopted = -1
         self.listens = False
         self.draining: int | None = None
+        self.unanswered = 0
         self.pages: dict[int, asyncio.Future[bytes]] = {}
         self._channel = channel
         self._told: dict[type[Heard], Heard] = {}
@@ -80,9 +85,9 @@ class _Desk:
     def tell(self, message: Heard) -> None:
         self._channel.send(encode(message))
 
-    def tell_news(self, news: Roster | Pulse) -> None:
-        """Say what the worker does not know yet."""
-        if self._told.get(type(news)) != news and self._channel.unsent_bytes < _UNREAD_BYTES:
+    def tell_news(self, news: Roster | Pulse, *, anyway: bool = False) -> None:
+        """Say what the worker does not know yet, or `anyway`."""
+        if (anyway or self._told.get(type(news)) != news) and self._channel.unsent_bytes < _UNREAD_BYTES:
             self._told[type(news)] = news
             self.tell(news)
 
@@ -165,6 +170,11 @@ class Coordinator:
         """Whether a worker, or one before it in its place, has ever taken calls."""
         return worker in self._served
 
+    def is_stuck(self, worker: int) -> bool:
+        """Whether a worker has given no sign of life for half a minute. What counts are signs that it was asked for."""
+        desk = self._desks.get(worker)
+        return desk is not None and desk.unanswered >= _STUCK_BEATS
+
     def listens(self, worker: int) -> bool:
         """Whether a worker takes calls."""
         desk = self._desks.get(worker)
@@ -202,8 +212,8 @@ class Coordinator:
                     await self.changed.wait()
         return sum(desk.draining or 0 for desk in self._desks.values())
 
-    def push(self) -> None:
-        """Tell the workers what has changed."""
+    def push(self, *, beat: bool = False) -> None:
+        """Tell the workers what has changed; with a `beat` also what has not."""
         studio = self._studio
         now = roster.roster(studio, self._roster.version)
         if now != self._roster:
@@ -214,7 +224,8 @@ class Coordinator:
         starting = studio.starting if self._is_up else studio.starting or say("starting", "正在启动")
         pulse = roster.pulse(studio, self._processes(), starting)
         for desk in self._desks.values():
-            desk.tell_news(pulse)
+            desk.unanswered += beat
+            desk.tell_news(pulse, anyway=beat)
 
     def _all_have_adopted(self) -> bool:
         version = self._roster.version
@@ -226,8 +237,8 @@ class Coordinator:
         return self._numbers
 
     async def _keep_telling(self) -> None:
-        while True:
-            self.push()
+        for look in itertools.count():
+            self.push(beat=look % _LOOKS_A_BEAT == 0)
             await self._counter.tidy(all_read=not self._studio.accounting.has_left)
             await asyncio.sleep(_PUSH_EVERY_S)
 
@@ -263,6 +274,7 @@ class Coordinator:
         self.changed.set()
         try:
             while (data := await channel.receive()) is not None:
+                desk.unanswered = 0
                 await self._hear(desk, decode_told(data))
         finally:
             if self._desks.get(hello.worker) is desk:
@@ -289,8 +301,10 @@ class Coordinator:
             case _:
                 self._note(desk, told)
 
-    def _note(self, desk: _Desk, told: Adopted | Listening | Draining | PagesAsked | Page) -> None:
+    def _note(self, desk: _Desk, told: Adopted | Listening | Alive | Draining | PagesAsked | Page) -> None:
         match told:
+            case Alive():
+                return
             case Adopted():
                 desk.adopted = told.version
                 self.push()

@@ -1,6 +1,7 @@
 """Engines in the main process, as its workers see them: each call is a connection, and hanging up ends it there."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hanlin.engines.profiles import EngineProfile
 from hanlin.errors import EngineFailed
 from hanlin.service.crew.channel import Channel, connect
 from hanlin.service.crew.failures import error_of
+from hanlin.service.crew.line import Line
 from hanlin.service.crew.messages import (
     Answer,
     Chat,
@@ -36,10 +38,14 @@ from hanlin.words import say
 
 
 class Remote:
-    """Where an engine of the main process is: the socket, its deployment's name, and how it was shown last."""
+    """Where an engine of the main process is: the socket, its deployment's name, and how it was shown last.
 
-    def __init__(self, socket: Path, name: str, shown: Callable[[], Shown | None]) -> None:
+    `line` knows whether the main process lives.
+    """
+
+    def __init__(self, line: Line, socket: Path, name: str, shown: Callable[[], Shown | None]) -> None:
         self.name = name
+        self._line = line
         self._socket = socket
         self._shown = shown
 
@@ -55,22 +61,27 @@ class Remote:
         shown = self._shown()
         return Counters() if shown is None else Counters(shown.restarts, shown.connections)
 
-    async def begin(self, call: EngineCall) -> Channel:
-        """Return a connection on which the answer to a call will come. Raises EngineUnavailable."""
+    @asynccontextmanager
+    async def called(self, call: EngineCall) -> AsyncIterator[Channel]:
+        """Yield a connection on which the answer to a call comes. Raises EngineUnavailable."""
+        if self._line.is_silent:
+            raise main_is_away()
         try:
             channel = await connect(self._socket)
         except OSError as error:
             raise main_is_away() from error
-        channel.send(encode_first(call))
-        return channel
+        self._line.calls.add(channel)
+        try:
+            channel.send(encode_first(call))
+            yield channel
+        finally:
+            self._line.calls.discard(channel)
+            channel.close()
 
     async def ask(self, call: EngineCall) -> Said:
         """Return the one answer to a call. Raises what the engine raises."""
-        channel = await self.begin(call)
-        try:
+        async with self.called(call) as channel:
             return await heard(channel)
-        finally:
-            channel.close()
 
 
 async def heard(channel: Channel) -> Said:
@@ -109,16 +120,13 @@ class RemoteEngine:
         return self._events(Fill(self._remote.name, request))
 
     async def _events(self, call: EngineCall) -> Events:
-        channel = await self._remote.begin(call)
-        try:
+        async with self._remote.called(call) as channel:
             while not isinstance(said := await heard(channel), Over):
                 if isinstance(said, Pieces):
                     yield Texts(said.texts)
                 else:
                     assert isinstance(said, Steps)
                     yield said.events
-        finally:
-            channel.close()
 
     async def count(self, request: ChatRequest) -> int | None:
         said = await self._remote.ask(Count(self._remote.name, _bare(request)))

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -27,6 +28,9 @@ from hanlin.service.crew.messages import (
 )
 
 _GRACE_S = 0.01
+_SILENT_BEATS = 10
+
+log = logging.getLogger("hanlin.service")
 
 Question = Take | Place | PagesAsked
 _ANSWERS = (Allowed, Denied, Untold, Placed, Refused, Pages)
@@ -48,13 +52,18 @@ class Listener(Protocol):
 class Line:
     """The questions that are open, and the one who listens. `over` is set when the main process has hung up.
 
-    `is_away`: a question had no answer in its time, and nothing has been heard since.
+    `is_away`: a question had no answer in its time, and nothing has been heard since. `is_silent`: not even a sign of
+    life has come for long; then questions without a limit, and the `calls` of engines there, are given up.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, *, beat_s: float = 1.0) -> None:
         self.is_away = False
+        self.is_silent = False
         self.over = asyncio.Event()
+        self.calls: set[Channel] = set()
         self._channel = channel
+        self._beat_s = beat_s
+        self._unheard = 0
         self._numbers = itertools.count(1)
         self._open: dict[int, asyncio.Future[Answered]] = {}
 
@@ -71,7 +80,7 @@ class Line:
 
         Whoever leaves by that, or is cancelled, may have been answered all the same: the main process cannot know.
         """
-        if self.over.is_set():
+        if self.over.is_set() or self.is_silent:
             raise Away
         answer: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
         self._open[question.number] = answer
@@ -96,9 +105,11 @@ class Line:
             PageWanted: lambda wanted: listener.page_wanted(wanted.number),
             Drain: lambda _: listener.drain(),
         }
+        watching = asyncio.create_task(self._watch())
         try:
             while (data := await self._channel.receive()) is not None:
-                self.is_away = False
+                self.is_away = self.is_silent = False
+                self._unheard = 0
                 heard = decode_heard(data)
                 if not isinstance(heard, _ANSWERS):
                     says[type(heard)](heard)
@@ -106,7 +117,23 @@ class Line:
                     answer.set_result(heard)
         finally:
             self.over.set()
-            for answer in self._open.values():
-                if not answer.done():
-                    answer.set_exception(Away())
+            watching.cancel()
+            self._give_up()
             self._channel.close()
+
+    async def _watch(self) -> None:
+        """Notice that the main process stands still. Looks are counted: this process may have stood still itself."""
+        while True:
+            await asyncio.sleep(self._beat_s)
+            self._unheard += 1
+            if self._unheard >= _SILENT_BEATS and not self.is_silent:
+                log.error("the main process gives no sign of life")
+                self.is_away = self.is_silent = True
+                self._give_up()
+
+    def _give_up(self) -> None:
+        for answer in self._open.values():
+            if not answer.done():
+                answer.set_exception(Away())
+        for channel in self.calls:
+            channel.close()

@@ -185,6 +185,10 @@ class Listening(Message, frozen=True):
     """Calls are taken from now on."""
 
 
+class Alive(Message, frozen=True):
+    """The answer to every `Pulse`."""
+
+
 class Draining(Message, frozen=True):
     """No more calls are taken; so many are finished."""
 
@@ -204,7 +208,7 @@ class Page(Message, frozen=True):
     page: bytes
 
 
-Told = Take | Settle | Begin | Charge | Place | Leave | Adopted | Listening | Draining | PagesAsked | Page
+Told = Take | Settle | Begin | Charge | Place | Leave | Adopted | Listening | Alive | Draining | PagesAsked | Page
 
 
 # --- what the main process says on a worker's line
@@ -317,7 +321,10 @@ class ProcessState(msgspec.Struct, frozen=True):
 
 
 class Pulse(Message, frozen=True):
-    """How everything in the main process is at this moment. `shown` has names as `chat/NAME` and `vectors/NAME`."""
+    """How everything in the main process is at this moment: told when it changes, and every second as a sign of life.
+
+    `shown` has names as `chat/NAME` and `vectors/NAME`.
+    """
 
     starting: str | None
     vectors_coming: str

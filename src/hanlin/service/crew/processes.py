@@ -27,6 +27,7 @@ _HEALTHY_S = 30.0
 """Who has taken calls for so long is not counted with those that die again and again."""
 
 _FALSE_STARTS = 3
+_LOOK_S = 1.0
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +120,7 @@ class Crew:
         failures = 0
         while not self._ending:
             began = time.monotonic()
-            why = await self._live(worker)
+            why = await self._live(worker, coordinator)
             if self._ending:
                 return
             self._dead()
@@ -136,7 +137,7 @@ class Crew:
             await asyncio.sleep(pause_s)
             worker.restarts += 1
 
-    async def _live(self, worker: _Worker) -> str:
+    async def _live(self, worker: _Worker, coordinator: Coordinator) -> str:
         """Run one process from its start to its end, and say why it ended."""
         process = worker.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", _MODULE, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
@@ -147,11 +148,15 @@ class Crew:
             with contextlib.suppress(OSError, RuntimeError):  # it has ended already; its end is told below
                 process.stdin.write(msgspec.json.encode(self._orders(worker.number)) + b"\n")
                 await process.stdin.drain()
-            code = await process.wait()
+            ending = asyncio.create_task(process.wait())
+            while not (await asyncio.wait((ending,), timeout=_LOOK_S))[0]:
+                if coordinator.is_stuck(worker.number):
+                    log.error("worker %d gives no sign of life: it is killed", worker.number)
+                    _kill(process)
+            code = ending.result()
         except asyncio.CancelledError:
-            if not self._ending:
-                _kill(process)
-                await process.wait()
+            _kill(process)  # only one that was started while the crew was ended is still there
+            await process.wait()
             raise
         finally:
             if process.stdin is not None and process.returncode is not None:

@@ -237,7 +237,7 @@ class Adopter:
         )
 
     def _remote(self, surface: Surface, name: str) -> Remote:
-        return Remote(self._socket, name, lambda: self._shown.get(_ref(surface, name)))
+        return Remote(self._line, self._socket, name, lambda: self._shown.get(_ref(surface, name)))
 
     def _places(self, surface: Surface, name: str) -> SharedCapacity:
         return SharedCapacity(
