@@ -74,6 +74,7 @@ def free_address(host: str, port: int) -> tuple[str, int]:
 def reserved(host: str, port: int) -> socket.socket:
     """Return a socket that keeps an address for the processes that share it, until it is closed. It does not listen.
 
+    Before the first of them listens, a program that insists can still have it; their start then fails, and says so.
     Raises StartupError when somebody else has the address, or the system lets no two processes listen on one.
     """
     if not hasattr(socket, "SO_REUSEPORT"):
