@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import signal
+import stat
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -208,6 +209,8 @@ async def test_health_names_the_processes_and_the_home_the_main_one(service: Ser
     assert announced.pid == service.pid
     assert {child.pid for child in psutil.Process(service.pid).children()} >= set(found.values())
     assert "4 worker processes" in service.output()
+    socket = service.home / "run" / "workers.sock"
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
 
 
 # --- limits ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import uvloop
 from hanlin import logs
 from hanlin.cli.rising import LAST_WORDS_S
 from hanlin.engines.keeper import when_the_parent_dies
-from hanlin.errors import StartupError
+from hanlin.errors import HanlinError, StartupError
 from hanlin.home import Home
 from hanlin.http.app import App
 from hanlin.http.gathering import Pages as PagesOfOthers
@@ -64,7 +64,7 @@ def main() -> None:
     logs.set_up(settings.log_format, settings.log_level)
     try:
         uvloop.run(_work(orders, settings))
-    except (StartupError, OSError) as problem:
+    except (StartupError, HanlinError, OSError) as problem:
         log.error("worker %d: %s", orders.worker, str(problem) or type(problem).__name__)
         sys.exit(1)
 
