@@ -89,6 +89,7 @@ Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Share = Annotated[float, Meta(ge=0, le=100)]
 Bytes = Annotated[int, Meta(ge=1024)]
+Processes = Annotated[int, Meta(ge=1, le=64)]
 
 
 def setting(default: Any, en: str, zh: str) -> Any:
@@ -102,6 +103,11 @@ class Settings:
 
     host: str = setting("127.0.0.1", "Address to listen on.", "监听地址。")
     port: Port = setting(8080, "Port to listen on.", "监听端口。")
+    workers: Processes = setting(
+        1,
+        "Processes that answer calls; more than one share the port, the engines, the limits and the ledger.",
+        "应答调用的进程数；多个进程共享端口、引擎、限额与账目。",
+    )
     api_key: Secret = setting(
         Secret(""), "Taken as the first key when none exists yet.", "尚无密钥时，作为第一个密钥。"
     )
@@ -306,6 +312,17 @@ def _convert(name: str, value: Any, source: str) -> Any:
         ) from error
 
 
+def told(settings: Settings) -> dict[str, Any]:
+    """Return settings as values that can be sent to another process of the service, secrets revealed: by a pipe."""
+    values = {name: getattr(settings, name) for name in FIELDS}
+    return {name: value.reveal() if isinstance(value, Secret) else value for name, value in values.items()}
+
+
+def heard(values: Mapping[str, Any]) -> Settings:
+    """Return the settings that were `told`."""
+    return msgspec.convert(values, Settings, dec_hook=lambda kind, value: kind(value))
+
+
 def is_secret(name: str) -> bool:
     """Say whether a setting's value must be masked when shown."""
     return _TYPES[name] is Secret
@@ -332,7 +349,9 @@ __all__ = [
     "Secret",
     "Settings",
     "default_home",
+    "heard",
     "is_secret",
     "load",
+    "told",
     "type_name",
 ]

@@ -22,13 +22,13 @@ class Served(StrEnum):
     UNAVAILABLE = "unavailable"  # nothing here can honour this name
 
 
-class TextPart(msgspec.Struct, frozen=True, gc=False):
+class TextPart(msgspec.Struct, frozen=True, gc=False, tag="text"):
     """A piece of a message's text; a caller may send one string or several parts."""
 
     text: str
 
 
-class MediaPart(msgspec.Struct, frozen=True):
+class MediaPart(msgspec.Struct, frozen=True, tag="media"):
     """A piece of a message that is not text: `kind` is image, video or audio; `raw` is the part as it was sent."""
 
     kind: str

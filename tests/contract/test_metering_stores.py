@@ -1,4 +1,4 @@
-"""What keeps limits keeps them alike: the memory of one process, and Redis for many. Time is an argument to both."""
+"""What keeps limits keeps them alike: one process' memory, the main process of several, Redis. Time is an argument."""
 
 import asyncio
 import contextlib
@@ -19,11 +19,14 @@ from hanlin.metering.memory import MemoryStore
 from hanlin.metering.periods import NO_SPAN, span
 from hanlin.metering.redis import RedisStore
 from hanlin.metering.reserving import LimitStore, Meter, Reservation
+from hanlin.service.crew.counting import Counter
+from hanlin.service.crew.limits import CoordinatedStore
 from hanlin.store.rows import Budget, Limits
+from tests.crew import main_process
 from tests.metering import RedisServer, need_redis, states, take
 from tests.values import Clock
 
-Kind = Literal["memory", "redis"]
+Kind = Literal["memory", "coordinator", "redis"]
 Open = Callable[..., "contextlib.AbstractAsyncContextManager[LimitStore]"]
 
 DAY_S = 86_400.0
@@ -40,9 +43,11 @@ def redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "coordinator", "redis"])
 def open_store(request: pytest.FixtureRequest) -> Open:
-    """Return what opens an empty store on a clock. Each test runs on both."""
+    """Return what opens an empty store on a clock. Each test runs on all of them."""
+    if request.param == "coordinator":
+        return asked_of_the_main_process
     url = request.getfixturevalue("redis").url if request.param == "redis" else ""
     return lambda clock, pace=BY_MINUTE: opened(url, clock, pace)
 
@@ -58,6 +63,12 @@ async def opened(
         yield store
     finally:
         await store.close()
+
+
+@contextlib.asynccontextmanager
+async def asked_of_the_main_process(clock: Clock, pace: Pace = BY_MINUTE) -> AsyncIterator[LimitStore]:
+    async with main_process(counter=Counter(MemoryStore(pace, clock, clock))) as main:
+        yield CoordinatedStore(await main.join(), pace, limit_s=PATIENT_S)
 
 
 def key(**limits: Any) -> Subject:

@@ -16,7 +16,7 @@ from hanlin.errors import StartupError
 from hanlin.http.connection import Handler
 from hanlin.http.exchange import Exchange
 from hanlin.http.limits import Limits
-from hanlin.http.server import Server, free_address
+from hanlin.http.server import Server, free_address, reserved
 from tests.http_echo import Echo, request, until
 from tests.http_peer import read
 
@@ -362,3 +362,50 @@ def test_the_limit_of_open_files_leaves_room_for_connections() -> None:
             assert soft == hard or soft >= 8192
 
     on_uvloop(test)
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+def test_servers_that_share_a_port_both_take_connections_and_who_keeps_it_takes_none() -> None:
+    """The kernel spreads them; the main process holds the port while workers come and go."""
+
+    async def test() -> None:
+        host, port = free_address("127.0.0.1", 0)
+        echoes = [Echo(), Echo()]
+        with reserved(host, port):
+            servers = [Server(Service(echo), host, port, shared=True) for echo in echoes]
+            for server in servers:
+                await server.start()
+            for _ in range(64):
+                reader, writer = await asyncio.open_connection(host, port)
+                writer.write(request("/a", "connection: close"))
+                assert (await reader.read()).endswith(b"GET /a")
+                writer.close()
+            with pytest.raises(StartupError, match="--port N"):
+                free_address(host, port)
+            for server in servers:
+                await server.stop()
+        assert sum(len(echo.asked) for echo in echoes) == 64
+        assert all(echo.asked for echo in echoes)
+
+    on_uvloop(test)
+
+
+def test_a_port_that_is_not_shared_is_nobody_elses() -> None:
+    """Also not of a service whose processes share theirs."""
+
+    async def test() -> None:
+        async with serving(Echo()) as server:
+            with pytest.raises(StartupError, match="--port N"):
+                reserved("127.0.0.1", server.port)
+
+    on_uvloop(test)
+
+
+def test_where_a_port_cannot_be_shared_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every system can; one process does there."""
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+
+    with pytest.raises(StartupError, match="set workers = 1"):
+        reserved("127.0.0.1", 0)

@@ -135,6 +135,40 @@ async def test_a_key_that_was_revoked_elsewhere_stops_working_soon(
         await keyring.authenticate(KEY, HEADER)
 
 
+async def test_a_key_that_rested_is_not_believed_while_it_is_looked_up(
+    keyring: Keyring, shelf: Shelf, clock: Clock
+) -> None:
+    """It may have been revoked an hour ago: all of a burst of calls wait for the answer, not only the first."""
+    await keyring.authenticate(KEY, HEADER)
+    shelf.rows.clear()
+    shelf.answers.clear()
+    clock.now += 3600
+
+    asking = [asyncio.create_task(keyring.authenticate(KEY, HEADER)) for _ in range(3)]
+    await settled()
+
+    assert keyring.known(HEADER) is None
+    shelf.answers.set()
+    found = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(one) for one in found] == [InvalidApiKey] * 3
+
+
+async def test_a_key_in_use_is_believed_for_as_long_as_the_database_hangs(
+    keyring: Keyring, shelf: Shelf, clock: Clock
+) -> None:
+    """Its renewal began in time, and calls must not wait for a database."""
+    row = await keyring.authenticate(KEY, HEADER)
+    shelf.answers.clear()
+    clock.now += RENEWED_S
+    assert keyring.known(HEADER) == row
+
+    clock.now += 60
+
+    assert keyring.known(HEADER) == row
+    shelf.answers.set()
+    await settled()
+
+
 def test_soon_is_a_second() -> None:
     """Longer, and a revoked key would be a danger; shorter, and it would save nothing."""
     assert BELIEVED_S == 1.0

@@ -461,3 +461,47 @@ async def test_files_that_cannot_be_read_are_set_aside_and_do_not_stop_the_rest(
 
     assert list(database.rows) == ["call-0"]
     assert sorted(os.listdir(tmp_path)) == [f"{name}.000000.damaged", f"{name}.000007.damaged", "lock"]
+
+
+async def test_whoever_takes_over_is_told_of_every_row_as_it_is_read(tmp_path: Path, database: Database) -> None:
+    """The main process settles by them what a dead worker's calls held, whether the database answers or not."""
+    dead = open_journal(tmp_path)
+    for row in rows(2):
+        dead.ended(row)
+    dead.began(Start(row=rows(1, 2)[0], reserved_tokens=99)).delivered(7)
+    die(dead)
+    found: list[tuple[str, Outcome]] = []
+    database.before = fail
+    writer = LedgerWriter(
+        open_journal(tmp_path), database, HASTY, found=lambda row: found.append((row.id, row.outcome))
+    )
+
+    writer.take_over()
+    assert writer.has_left
+    await steps(writer, 4)
+
+    answered, interrupted = Outcome.ANSWERED, Outcome.INTERRUPTED
+    assert found == [("call-0", answered), ("call-1", answered), ("call-2", interrupted)]
+    database.before = lambda rows: None
+    await steps(writer, 12)
+    assert not writer.has_left
+    assert sorted(database.rows) == ids(3)
+
+
+async def test_a_worker_leaves_what_dead_ones_left_to_the_main_process(tmp_path: Path, database: Database) -> None:
+    """It would move the rows as well, but nobody would hear of them who holds something for their calls."""
+    dead = open_journal(tmp_path)
+    dead.ended(ROW)
+    die(dead)
+    own = open_journal(tmp_path)
+    writer = LedgerWriter(own, database, takes_over=False)
+    running = asyncio.create_task(writer.run())
+
+    own.ended(rows(1, 1)[0])
+    async with asyncio.timeout(LIMIT_S):
+        await database.has_rows.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert list(database.rows) == ["call-1"]
+    assert not writer.has_left

@@ -3,11 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from hanlin import settings
 from hanlin.errors import StartupError
-from hanlin.settings import FIELDS, DeploymentRow, RouteRow, Secret, Settings, default_home, is_secret, load, type_name
+from hanlin.settings import (
+    FIELDS,
+    DeploymentRow,
+    RouteRow,
+    Secret,
+    Settings,
+    default_home,
+    heard,
+    is_secret,
+    load,
+    told,
+    type_name,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -290,3 +303,24 @@ def test_what_kubernetes_injects_is_no_setting() -> None:
     }
 
     assert load(environment=environment).settings.port == 8080
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+def test_settings_reach_another_process_of_the_service_as_they_are() -> None:
+    """A worker reads no file: half of a service must not run by other settings than the other half."""
+    settings = Settings(
+        api_key=Secret("sk-secret"),
+        workers=4,
+        stall_s=1.5,
+        weights=("a", "b"),
+        deployment=(DeploymentRow(name="gpu", url="http://gpu/v1", names={"a": "b"}, serves=("qwen*",)),),
+        route=(RouteRow(names=("qwen*",), deployments=("gpu",), weights=(1,), choose="weighted"),),
+    )
+
+    came = heard(msgspec.json.decode(msgspec.json.encode(told(settings))))
+
+    assert came == settings
+    assert came.api_key.reveal() == "sk-secret"
+    assert "sk-secret" not in repr(came)

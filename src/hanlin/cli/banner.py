@@ -47,9 +47,11 @@ def meaning(served: Served) -> str:
     }[served]
 
 
-def show_banner(console: Console, url: str, key: FirstKey | None, cards: Sequence[Card], took_s: float) -> None:
+def show_banner(
+    console: Console, url: str, key: FirstKey | None, cards: Sequence[Card], took_s: float, *, workers: int = 1
+) -> None:
     """Print the whole statement. What is there to be copied is never wrapped, cut or framed."""
-    console.print(_statement(url, key, cards, took_s))
+    console.print(_statement(url, key, cards, took_s, workers))
     if key is not None and key.shown:
         console.print(say("\nYour key, shown this once:", "\n你的密钥，仅显示这一次："))
         console.print(f"[bold green]export DASHSCOPE_API_KEY={key.shown.reveal()}[/]", soft_wrap=True)
@@ -59,12 +61,14 @@ def show_banner(console: Console, url: str, key: FirstKey | None, cards: Sequenc
     console.print()
 
 
-def _statement(url: str, key: FirstKey | None, cards: Sequence[Card], took_s: float) -> Panel:
+def _statement(url: str, key: FirstKey | None, cards: Sequence[Card], took_s: float, workers: int) -> Panel:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
     facts.add_row(say("base URL", "基础地址"), f"[bold cyan]{url}[/]")
     facts.add_row(say("key", "密钥"), _key(key))
+    if workers > 1:
+        facts.add_row(say("served by", "应答进程"), say(f"{workers} worker processes", f"{workers} 个工作进程"))
     by = sorted({card.serving.deployment.fingerprint for card in cards if card.serving.deployment})
     facts.add_row(say("answered by", "实际应答"), escape(", ".join(by)))
     if fallbacks := sorted(_fallbacks(cards)):

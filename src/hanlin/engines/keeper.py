@@ -27,7 +27,7 @@ _PAUSE_S = 0.02
 def main() -> None:
     orders = json.loads(sys.stdin.readline())
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)  # they are waited for, and none is missed
-    _when_the_parent_dies(signal.SIGTERM)
+    when_the_parent_dies(signal.SIGTERM)
     if os.getppid() != orders["parent_pid"]:
         os._exit(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold the weights
@@ -40,7 +40,7 @@ def main() -> None:
     _end_alike(status)
 
 
-def _when_the_parent_dies(wanted: signal.Signals) -> None:
+def when_the_parent_dies(wanted: signal.Signals) -> None:
     """Have the kernel send a signal then, however the parent dies, and also while this process is stopped."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, wanted)
@@ -48,7 +48,7 @@ def _when_the_parent_dies(wanted: signal.Signals) -> None:
 
 def _become(command: list[str]) -> None:
     """Turn this process into the command. Its worker processes watch it themselves; it must not outlive its keeper."""
-    _when_the_parent_dies(signal.SIGKILL)
+    when_the_parent_dies(signal.SIGKILL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     try:

@@ -16,6 +16,7 @@ from hanlin.dialects.compatible.errors import error, error_frame
 from hanlin.errors import EngineUnavailable, HanlinError, InternalError, MethodNotAllowed, PathNotFound
 from hanlin.http.accounts import Account
 from hanlin.http.exchange import Exchange, Gone, log
+from hanlin.http.gathering import Others, packed, page_of_all
 from hanlin.http.heads import line, lines
 from hanlin.http.metrics import DeploymentState, Metrics
 from hanlin.http.streaming import Frames, StreamedAnswer
@@ -25,6 +26,7 @@ from hanlin.metering.reserving import Reservation
 from hanlin.service import chat, completion, embedding
 from hanlin.service.accounting import Bill, most_of, most_of_text
 from hanlin.service.attempts import Call
+from hanlin.service.crew.engines import RemoteEngine
 from hanlin.service.deployments import Deployment
 from hanlin.service.embedding_planning import EmbeddingDeployment
 from hanlin.service.studio import Card, Studio
@@ -44,13 +46,17 @@ Handler = Callable[["App", Exchange], Awaitable[None]]
 
 
 class App:
-    """Answers every request. One object a process; `studio` is what it stands in front of, `tracer` takes its calls."""
+    """Answers every request. One object a process; `studio` is what it stands in front of, `tracer` takes its calls.
 
-    def __init__(self, studio: Studio, tracer: Tracer | None = None) -> None:
+    `others` is where the metrics of a service's other processes come from, where it has several.
+    """
+
+    def __init__(self, studio: Studio, tracer: Tracer | None = None, others: Others | None = None) -> None:
         self.studio = studio
+        self.others = others
         self.metrics = Metrics(
             lambda name: studio.catalogue.find(name) is not None,
-            lambda: [_gauges(studio, deployment) for deployment in studio.deployments],
+            lambda: [gauges(studio, one) for one in studio.deployments if not isinstance(one.engine, RemoteEngine)],
             lambda: self.open_calls,
             studio.accounting.ledger_state,
         )
@@ -157,7 +163,7 @@ async def _chat(app: App, exchange: Exchange) -> None:
     plan = call.plan
     subjects = accounting.subjects(key)
     most = most_of(plan.request, plan.model, plan.answering) if subjects else None
-    reservation = None if most is None else await accounting.reserve(subjects, most)
+    reservation = None if most is None else await accounting.reserve(subjects, most, exchange.id)
     account.call = call
     if reservation is not None or accounting.keeps_rows:
         call.came = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation).delivered
@@ -240,7 +246,7 @@ async def _completions(app: App, exchange: Exchange) -> None:
     output_tokens = request.sampling.max_tokens or plan.model.output_limit_tokens() or _LONG_ANSWER_TOKENS
     subjects = studio.accounting.subjects(key)
     most = most_of_text(texts, output_tokens, plan.answering)
-    reservation = await studio.accounting.reserve(subjects, most) if subjects else None
+    reservation = await studio.accounting.reserve(subjects, most, exchange.id) if subjects else None
     _billed(studio, exchange, key, plan.answering, texts_tokens(texts), reservation)
     exchange.statement = partial(_statement, plan.answering)
     about: dict[str, Any] = {"id": f"cmpl-{exchange.id}", "created": exchange.created}
@@ -264,7 +270,7 @@ async def _embeddings(app: App, exchange: Exchange) -> None:
     account.answering = plan.answering
     subjects = studio.accounting.subjects(key)
     most = most_of_text(request.texts, 0, plan.answering)
-    reservation = await studio.accounting.reserve(subjects, most) if subjects else None
+    reservation = await studio.accounting.reserve(subjects, most, exchange.id) if subjects else None
     _billed(studio, exchange, key, plan.answering, texts_tokens(request.texts), reservation)
     exchange.statement = partial(_statement, plan.answering)
     result = await exchange.unless_gone(embedding.embed(plan, studio.settings.unstreamed_limit_s))
@@ -353,11 +359,13 @@ def _month(as_of: str) -> int:
 
 async def _health(app: App, exchange: Exchange) -> None:
     studio = app.studio
-    body = {
+    body: dict[str, Any] = {
         "status": "ok" if studio.why_not_ready() is None else "degraded",
         "deployments": [_chat_state(studio, deployment) for deployment in studio.deployments],
         "embeddings": [_state(deployment) for deployment in studio.embedding_deployments],
     }
+    if studio.processes:
+        body["workers"] = studio.processes
     await exchange.answer(200, msgspec.json.encode(body))
 
 
@@ -384,18 +392,25 @@ def _state(deployment: Deployment | EmbeddingDeployment) -> dict[str, Any]:
 
 async def _metrics(app: App, exchange: Exchange) -> None:
     app.metrics.read()
-    page, content_type = await asyncio.to_thread(app.metrics.page, exchange.header("accept") or "")
+    accept = exchange.header("accept") or ""
+    if app.others is None:
+        page, content_type = await asyncio.to_thread(app.metrics.page, accept)
+    else:
+        others, here, registry = await app.others.pages(), app.others.here, app.metrics.registry
+        page, content_type = await asyncio.to_thread(lambda: page_of_all({**others, here: packed(registry)}, accept))
     await exchange.answer(200, page, content_type)
 
 
-def _gauges(studio: Studio, deployment: Deployment) -> DeploymentState:
+def gauges(studio: Studio, deployment: Deployment) -> DeploymentState:
+    """Return how a deployment is, as the metrics of this process say it."""
     counters = deployment.engine.counters()
+    running, waiting, slots = deployment.capacity.here()
     return DeploymentState(
         deployment.name,
         studio.state(deployment).word,
-        running=deployment.capacity.running,
-        waiting=deployment.capacity.waiting,
-        slots=deployment.capacity.slots,
+        running=running,
+        waiting=waiting,
+        slots=slots,
         outstanding_tokens=deployment.standing.outstanding_tokens,
         restarts=counters.restarts,
         connections=counters.connections,

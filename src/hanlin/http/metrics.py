@@ -264,8 +264,7 @@ class Metrics:
 
         It may be made in another thread; with hundreds of kinds of calls it takes tens of milliseconds.
         """
-        # The library would read versions out of the header, and fails at those that are no numbers.
-        encode, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS in accept else "")
+        encode, content_type = choose_encoder(openmetrics_if_named(accept))
         return encode(self.registry), content_type
 
     def collect(self) -> Iterator[Metric]:
@@ -283,6 +282,11 @@ class Metrics:
         if (ledger := self._ledger()) is not None:
             yield from _of_ledger(ledger)
         yield from _of_deployments(self._deployments())
+
+
+def openmetrics_if_named(accept: str) -> str:
+    """Return what the library is to make of an Accept header: it would read versions out of it, and fail at some."""
+    return _OPENMETRICS if _OPENMETRICS in accept else ""
 
 
 def _of_ledger(ledger: LedgerState) -> Iterator[Metric]:
@@ -313,4 +317,4 @@ def _of_deployments(states: Sequence[DeploymentState]) -> Iterator[Metric]:
         yield gauge
 
 
-__all__ = ["LABEL_SETS", "STATES", "DeploymentState", "Metrics"]
+__all__ = ["LABEL_SETS", "STATES", "DeploymentState", "Metrics", "openmetrics_if_named"]

@@ -71,6 +71,25 @@ def free_address(host: str, port: int) -> tuple[str, int]:
         raise _unusable(host, port, error) from error
 
 
+def reserved(host: str, port: int) -> socket.socket:
+    """Return a socket that keeps an address for the processes that share it, until it is closed. It does not listen.
+
+    Before the first of them listens, a program that insists can still have it; their start then fails, and says so.
+    Raises StartupError when somebody else has the address, or the system lets no two processes listen on one.
+    """
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise StartupError(
+            say(
+                "this system lets only one process listen on a port (no SO_REUSEPORT): set workers = 1",
+                "本系统的一个端口只能由一个进程监听（不支持 SO_REUSEPORT）：请设置 workers = 1",
+            )
+        )
+    try:
+        return _bound(host, port, shared=True)
+    except OSError as error:
+        raise _unusable(host, port, error) from error
+
+
 def _unusable(host: str, port: int, error: OSError) -> StartupError:
     return StartupError(
         say(
@@ -92,13 +111,16 @@ class Server:
         *,
         limits: Limits | None = None,
         connections: int = _CONNECTIONS,
+        shared: bool = False,
     ) -> None:
+        """`shared`: other processes of this user listen on the same port."""
         self.app = app
         self.limits = limits or Limits()
         self.draining = False
         self._host = host
         self._port = port
         self._most = connections
+        self._shared = shared
         self._connections: set[Connection] = set()
         self._listening: asyncio.Server | None = None
         self._look_timer: asyncio.TimerHandle | None = None
@@ -121,7 +143,7 @@ class Server:
         self._most = min(self._most, max(_files() - _OTHER_FILES, 16))
         loop = asyncio.get_running_loop()
         try:
-            listening = _bound(self._host, self._port)
+            listening = _bound(self._host, self._port, shared=self._shared)
         except OSError as error:
             raise _unusable(self._host, self._port, error) from error
         self._listening = await loop.create_server(lambda: Connection(self), sock=listening, backlog=_BACKLOG)
@@ -191,12 +213,14 @@ class Server:
             self._look_later()
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
     family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         for level, option, value in _OPTIONS:
             bound.setsockopt(level, option, value)
+        if shared:  # the kernel gives each connection to one of those that listen
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:  # `::` means every address, those of IPv4 too
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         bound.bind(where)

@@ -30,7 +30,7 @@ from typing import Literal
 
 from hanlin.home import cannot_use
 from hanlin.metering.journal_calls import Calls, Nowhere, Slot, Start, Words
-from hanlin.metering.journal_left import Cut, Left, alone, hold, let_go, take_over
+from hanlin.metering.journal_left import Cut, Found, Left, alone, hold, let_go, take_over
 from hanlin.metering.journal_segments import Segment, Taken, Waiting, Write, line_of
 from hanlin.store.rows import LedgerRow
 
@@ -241,9 +241,9 @@ class Journal:
                 self._synced_bytes = segment.size_bytes
         return descriptors
 
-    def take_over(self, cut: Cut | None = None) -> list[Left]:
+    def take_over(self, cut: Cut | None = None, found: Found | None = None) -> list[Left]:
         """Return what dead processes left in the folder; it is this process's from now on. Raises OSError."""
-        return take_over(self._folder, self._name, cut)
+        return take_over(self._folder, self._name, cut, found)
 
     def set_aside(self, row: LedgerRow) -> None:
         """Keep a row that the database does not take where people can find it."""

@@ -27,6 +27,9 @@ _OURS = re.compile(r"([0-9a-f]+-[0-9a-f]+)\.(?:lock|(\d+)\.(rows|calls))")
 Cut = Callable[[Start, LedgerRow], None]
 """Told of a call that a process died under, and of its row."""
 
+Found = Callable[[LedgerRow], None]
+"""Told of every row that is read of what a dead process left, those of calls that it died under included."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -65,16 +68,16 @@ def let_go(folder: Path, name: str, descriptor: int, *, remove: bool) -> None:
     os.close(descriptor)
 
 
-def take_over(folder: Path, own: str, cut: Cut | None = None) -> "list[Left]":
+def take_over(folder: Path, own: str, cut: Cut | None = None, found: Found | None = None) -> "list[Left]":
     """Lock and return what dead processes left, oldest first. `own` is the name of the one that asks.
 
-    `cut` is told of each call that was under way once its row is settled. Raises OSError when the folder cannot be
-    read.
+    `cut` is told of each call that was under way once its row is settled, `found` of every row once it is read. Raises
+    OSError when the folder cannot be read.
     """
     with alone(folder):
-        names = {found[1] for path in folder.iterdir() if (found := _OURS.fullmatch(path.name))}
+        names = {match[1] for path in folder.iterdir() if (match := _OURS.fullmatch(path.name))}
         held = [(name, hold(folder, name)) for name in sorted(names - {own})]
-    return [Left(folder, name, descriptor, cut) for name, descriptor in held if descriptor is not None]
+    return [Left(folder, name, descriptor, cut, found) for name, descriptor in held if descriptor is not None]
 
 
 class Left:
@@ -83,13 +86,16 @@ class Left:
     Dying over it is harmless: the next one takes everything over again, and rows are known by their ids.
     """
 
-    def __init__(self, folder: Path, name: str, descriptor: int, cut: Cut | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str, descriptor: int, cut: Cut | None = None, found: Found | None = None
+    ) -> None:
         self._folder = folder
         self._cut = cut
+        self._found = found
         self._name = name
         self._descriptor = descriptor
-        files = [(path, found) for path in folder.iterdir() if (found := _OURS.fullmatch(path.name))]
-        ours = sorted((path, found[3]) for path, found in files if found[1] == name)
+        files = [(path, match) for path in folder.iterdir() if (match := _OURS.fullmatch(path.name))]
+        ours = sorted((path, match[3]) for path, match in files if match[1] == name)
         self._boards = [path for path, kind in ours if kind == "calls"]
         self.segments = [Segment(path) for path, kind in ours if kind == "rows"]
         self._interrupted: set[str] | None = None
@@ -120,6 +126,13 @@ class Left:
 
     def take(self, limit: int) -> list[Taken]:
         """Hand out the next rows, `limit` at most; none when all are out."""
+        taken = self._take(limit)
+        if self._found is not None:
+            for row, _ in taken:
+                self._found(row)
+        return taken
+
+    def _take(self, limit: int) -> list[Taken]:
         for segment in self.segments:
             if taken := segment.take(limit):
                 for row, _ in taken:

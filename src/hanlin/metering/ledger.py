@@ -19,7 +19,7 @@ import msgspec
 
 from hanlin.errors import StoreFailed
 from hanlin.metering.journal import Journal
-from hanlin.metering.journal_left import Cut, Left
+from hanlin.metering.journal_left import Cut, Found, Left
 from hanlin.metering.journal_segments import Taken, Waiting
 from hanlin.store.rows import LedgerRow
 
@@ -81,7 +81,8 @@ class LedgerWriter:
 
     `run` it while calls are served, then `close` it, and the journal after that. `cut` is told of each call that a
     process died under when its row is in the database, so that what was reserved for it can be let go; it may be told
-    twice, and must not raise.
+    twice, and must not raise. So must `found`, which is told of every row of dead processes as soon as it is read.
+    Of several writers on one folder one `takes_over`: it is the one who knows what to make of dead processes.
     """
 
     def __init__(
@@ -91,12 +92,16 @@ class LedgerWriter:
         patience: Patience = Patience(),
         *,
         cut: Cut | None = None,
+        found: Found | None = None,
+        takes_over: bool = True,
         now: Callable[[], datetime] = _now,
     ) -> None:
         self._journal = journal
         self._sink = sink
         self._patience = patience
         self._cut = cut
+        self._found = found
+        self._takes_over = takes_over
         self._now = now
         self._left: list[Left] = []
         self._taken: deque[Taken] = deque()
@@ -112,7 +117,8 @@ class LedgerWriter:
     async def run(self) -> None:
         """Move rows as they come, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_always(self._take_over, _TAKE_OVER_EVERY_S))
+            if self._takes_over:
+                tasks.create_task(_always(self._take_over, _TAKE_OVER_EVERY_S))
             tasks.create_task(_always(self._move, 0.0))
             tasks.create_task(_always(self._tend, _LOOK_EVERY_S))
             tasks.create_task(_always(self.force, _SYNC_EVERY_S))
@@ -151,7 +157,12 @@ class LedgerWriter:
 
     def take_over(self) -> None:
         """Take over what dead processes left: it is moved after this process's own rows. Raises OSError."""
-        self._left += self._journal.take_over(self._cut)
+        self._left += self._journal.take_over(self._cut, self._found)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether something of what was taken over is not in the database yet."""
+        return bool(self._left)
 
     def tend(self) -> None:
         """Remove files whose rows are all in the database, and let the journal try again what failed."""

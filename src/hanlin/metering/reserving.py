@@ -36,14 +36,16 @@ class Reservation:
     """What a call holds of its subjects' limits, from `Meter.reserve` to `Meter.settle`.
 
     `subjects` are only those with limits, with the `spans` of their budgets; `held` is all that was demanded for it,
-    `admitted` the latest decision. `id` and `elsewhere` belong to the store that holds it.
+    `admitted` the latest decision. `call` is the id of the call's row, "" when it has none. `id` and `elsewhere` belong
+    to the store that holds it.
     """
 
-    __slots__ = ("admitted", "elsewhere", "held", "id", "settled", "spans", "subjects")
+    __slots__ = ("admitted", "call", "elsewhere", "held", "id", "settled", "spans", "subjects")
 
-    def __init__(self, subjects: Sequence[Subject] = (), spans: Sequence[Span] = ()) -> None:
+    def __init__(self, subjects: Sequence[Subject] = (), spans: Sequence[Span] = (), call: str = "") -> None:
         self.subjects = subjects
         self.spans = spans
+        self.call = call
         self.held = NOTHING
         self.admitted: Admitted | None = None
         self.settled = False
@@ -119,9 +121,9 @@ class Meter:
         self._looking_up: dict[tuple[str, str], asyncio.Task[bool]] = {}
 
     async def reserve(
-        self, subjects: Sequence[Subject], tokens: int, nanos: int = 0, *, currency: str = "CNY"
+        self, subjects: Sequence[Subject], tokens: int, nanos: int = 0, *, currency: str = "CNY", call: str = ""
     ) -> Reservation:
-        """Hold one call, so many tokens and so much money of every subject, or of none.
+        """Hold one call, so many tokens and so much money of every subject, or of none. `call` is its row's id.
 
         Raises QuotaExceeded where a limit forbids it, LimitsUnavailable where nobody can say, UnsupportedHere where the
         money is of another currency than a budget. Whoever gets a reservation owes a `settle`.
@@ -129,7 +131,7 @@ class Meter:
         limited = [subject for subject in subjects if subject.is_limited]
         if not limited:
             return Reservation()
-        reservation = Reservation(limited, [self._span(one) if one.has_budget else NO_SPAN for one in limited])
+        reservation = Reservation(limited, [self._span(one) if one.has_budget else NO_SPAN for one in limited], call)
         await self._take(reservation, Demand(1, tokens, nanos), currency)
         return reservation
 

@@ -40,6 +40,10 @@ class Capacity:
         self._full_since = 0.0
         self._pause_s: float | None = None
 
+    def here(self) -> tuple[int, int, int]:
+        """Return how many calls of this process run and wait, and how many of the places are this process'."""
+        return self.running, self.waiting, self.slots
+
     def place(self, who: str = "") -> "Place":
         """Hold one place for the length of an `async with`. Raises as `acquire` does."""
         return Place(self, who)

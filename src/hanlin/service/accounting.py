@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
@@ -19,11 +20,12 @@ from hanlin.errors import AccessDenied, HanlinError, ModelAccessDenied
 from hanlin.metering.estimate import Estimate, estimate, texts_tokens
 from hanlin.metering.journal import Journal, Mark
 from hanlin.metering.journal_calls import Start
+from hanlin.metering.journal_left import Found
 from hanlin.metering.ledger import LedgerState, LedgerWriter
 from hanlin.metering.limits import Subject
 from hanlin.metering.memory import MemoryStore
 from hanlin.metering.prices import Cost, Counted, PriceList, checked_usage
-from hanlin.metering.reserving import NOTHING, Meter, Reservation
+from hanlin.metering.reserving import NOTHING, LimitStore, Meter, Reservation
 from hanlin.store.database import Store
 from hanlin.store.rows import UNLIMITED, KeyRow, LedgerRow, Limits, Outcome
 from hanlin.types import Answering, ChatRequest, Served, Usage
@@ -50,19 +52,42 @@ class _Million(msgspec.Struct, frozen=True, gc=False):
     list_answer_nanos: int
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """How a process shares limits and ledger with the others of its service; by default it has none beside it.
+
+    `limits` is where limits are kept, None for its own memory. The one that `takes_over` moves what dead processes
+    left, and is told of each row of theirs that is `found`.
+    """
+
+    limits: LimitStore | None = None
+    takes_over: bool = True
+    found: Found | None = None
+
+
+ALONE = Sharing()
+
+
 class Accounting:
     """Admits calls and keeps their bills. Without a journal nothing is kept: for services that only tests run."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, journal: Journal | None = None) -> None:
+    def __init__(
+        self, store: Store, catalogue: Catalogue, journal: Journal | None = None, sharing: Sharing = ALONE
+    ) -> None:
         self._store = store
         self._journal = journal
-        self._writer = None if journal is None else LedgerWriter(journal, store.ledger)
+        self._takes_over = sharing.takes_over
+        self._writer = (
+            None
+            if journal is None
+            else LedgerWriter(journal, store.ledger, found=sharing.found, takes_over=sharing.takes_over)
+        )
         self._workspaces: Mapping[str, Limits] = {}
         self._subjects: dict[str, tuple[KeyRow, Limits, tuple[Subject, ...]]] = {}
         self._millions: dict[tuple[str, str, Served], _Million] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.prices = PriceList.of(catalogue)
-        self.meter = Meter(MemoryStore(), self._spent)
+        self.meter = Meter(sharing.limits or MemoryStore(), self._spent)
 
     async def start(self) -> None:
         """Read what is kept, take over what an earlier process left, and go on in the background."""
@@ -70,7 +95,8 @@ class Accounting:
         await self._look()
         self._tasks.append(asyncio.create_task(self._keep_looking()))
         if self._writer is not None:
-            await self._catch_up(self._writer)
+            if self._takes_over:
+                await self._catch_up(self._writer)
             self._tasks.append(asyncio.create_task(self._writer.run()))
 
     async def _catch_up(self, writer: LedgerWriter) -> None:
@@ -96,6 +122,17 @@ class Accounting:
         """Whether calls leave rows; where none do, one that holds nothing needs no bill."""
         return self._journal is not None
 
+    def take_over(self) -> None:
+        """Take over what a process left that has just died, without waiting for the next time."""
+        if self._writer is not None:
+            with contextlib.suppress(OSError):  # the writer tries again, and says what is wrong
+                self._writer.take_over()
+
+    @property
+    def has_left(self) -> bool:
+        """Whether something of what dead processes left is not in the database yet."""
+        return self._writer is not None and self._writer.has_left
+
     def ledger_state(self) -> LedgerState | None:
         """Return how the way into the ledger stands, None where there is none."""
         return None if self._writer is None else self._writer.state()
@@ -116,13 +153,12 @@ class Accounting:
         if key.addresses and not _is_within(peer(), key.addresses):
             raise AccessDenied(say(f"This key may not call from {peer()}", f"该密钥不可从 {peer()} 调用"))
 
-    async def reserve(self, subjects: Sequence[Subject], most: "Most") -> Reservation:
-        """Hold what a call may use of the limits of its `subjects`. Raises QuotaExceeded and LimitsUnavailable.
-
-        Whoever has a reservation owes it a bill.
+    async def reserve(self, subjects: Sequence[Subject], most: "Most", id: str) -> Reservation:
+        """Hold what the call of an id may use of the limits of its `subjects`. Raises QuotaExceeded and
+        LimitsUnavailable. Whoever has a reservation owes it a bill.
         """
         tokens, cost = most(self.prices)
-        return await self.meter.reserve(subjects, tokens, cost.nanos, currency=cost.currency)
+        return await self.meter.reserve(subjects, tokens, cost.nanos, currency=cost.currency, call=id)
 
     def begin(
         self,
@@ -342,4 +378,4 @@ def _is_within(peer: str, networks: Sequence[str]) -> bool:
     return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
-__all__ = ["Accounting", "Bill", "most_of", "most_of_text"]
+__all__ = ["Accounting", "Bill", "Sharing", "most_of", "most_of_text"]

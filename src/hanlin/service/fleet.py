@@ -54,11 +54,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Fleet:
-    """What a version of the settings asks for. `guests` are names that it serves and the catalogue does not know."""
+    """What a version of the settings asks for. `guests` are names that it serves and the catalogue does not know.
+
+    `wanted` is what it was assembled from.
+    """
 
     members: tuple[Member, ...] = ()
     routes: tuple[RouteRow, ...] = ()
     guests: tuple[str, ...] = ()
+    wanted: "Wanted | None" = None
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:
@@ -149,7 +153,7 @@ def assemble(
             vectors = None if row.engine else _vectors(row, key, settings, catalogue)
             found = Member(row, key, _deployment(row, engine, profile, settings, catalogue), vectors)
         members[row.name] = found
-    return Fleet(tuple(members[row.name] for row in asked.rows), asked.routes, asked.guests)
+    return Fleet(tuple(members[row.name] for row in asked.rows), asked.routes, asked.guests, asked)
 
 
 def _identity(row: DeploymentRow, key: str) -> tuple[bytes, str]:

@@ -30,13 +30,17 @@ _HEADER_BYTES = 1024
 
 
 class _Known:
-    """A key as the database last had it, asked at `asked_at`."""
+    """A key as the database last had it, asked at `asked_at`.
 
-    __slots__ = ("asked_at", "row")
+    `trusted`: the look-up that is under way began while it was believed, or takes too long to be waited for.
+    """
+
+    __slots__ = ("asked_at", "row", "trusted")
 
     def __init__(self, row: KeyRow, asked_at: float) -> None:
         self.row = row
         self.asked_at = asked_at
+        self.trusted = False
 
 
 class Keyring:
@@ -57,8 +61,9 @@ class Keyring:
             return None
         age_s = self._clock() - known.asked_at
         if age_s >= RENEWED_S:
-            if age_s >= BELIEVED_S and known.row.hash not in self._asking:
+            if age_s >= BELIEVED_S and not known.trusted:
                 return None
+            known.trusted = True
             self._ask(known.row.hash)
         return known.row
 
@@ -105,6 +110,7 @@ class Keyring:
                 return await asyncio.shield(self._ask(hashed))
         except (TimeoutError, StoreFailed):
             log.warning("the database does not answer: key %s goes on as it was last known", known.row.id)
+            known.trusted = hashed in self._asking
             return known.row if known.row.works(datetime.now(UTC)) else None
 
     def _ask(self, hashed: str) -> "asyncio.Task[KeyRow | None]":
@@ -121,7 +127,9 @@ class Keyring:
             row = await self._keys.find(hashed)
         finally:
             del self._asking[hashed]
-        known = self._known.get(hashed)
+            known = self._known.get(hashed)
+            if known is not None:
+                known.trusted = False
         if row is None:  # an unknown one is not remembered: it may be made at any moment
             if known is not None:
                 self._forget(hashed, known)

@@ -33,6 +33,7 @@ from hanlin.keys import adopted, hash_key, hint, new_key
 from hanlin.metering.journal import open_journal
 from hanlin.routing.capacity import Capacity
 from hanlin.service import weights as choosing
+from hanlin.service.accounting import ALONE, Sharing
 from hanlin.service.deployments import Deployment
 from hanlin.service.fleet import Fleet, assemble, learned
 from hanlin.service.studio import Studio
@@ -55,13 +56,13 @@ class FirstKey:
     shown: Secret
 
 
-async def open_studio(home: Home, settings: Settings) -> Studio:
+async def open_studio(home: Home, settings: Settings, sharing: Sharing = ALONE) -> Studio:
     """Open what is kept in a home and return the service, still without deployments. Raises StartupError."""
     secret = server_secret(home)
     catalogue = load()
     store = await open_store(home.database)
     journal = open_journal(home.journal) if settings.ledger else None
-    studio = Studio(settings, catalogue, store, secret, journal)
+    studio = Studio(settings, catalogue, store, secret, journal, sharing)
     await studio.accounting.start()
     return studio
 

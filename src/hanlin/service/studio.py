@@ -10,9 +10,10 @@ from hanlin.catalogue.models import Catalogue, Model
 from hanlin.errors import EngineUnavailable, ModelNotFound
 from hanlin.metering.journal import Journal
 from hanlin.service import completion, embedding_planning
-from hanlin.service.accounting import Accounting
+from hanlin.service.accounting import ALONE, Accounting, Sharing
 from hanlin.service.attempts import Call, Router
 from hanlin.service.completion import CompletionPlan
+from hanlin.service.crew.messages import ProcessState
 from hanlin.service.deployments import Deployment, Serving, serving
 from hanlin.service.embedding_planning import EmbeddingDeployment, EmbeddingPlan, EmbeddingServing
 from hanlin.service.fleet import Fleet
@@ -51,10 +52,17 @@ class Studio:
 
     `starting` says what is still to be done before calls can be answered; None once that is over. `vectors_coming` says
     the same of the embedding weights, which come after everything else; "" when they are here or not wanted.
+    `processes` are the workers of a service that has several.
     """
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, store: Store, secret: bytes, journal: Journal | None = None
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        store: Store,
+        secret: bytes,
+        journal: Journal | None = None,
+        sharing: Sharing = ALONE,
     ) -> None:
         self.settings = settings
         self.catalogue = catalogue
@@ -68,9 +76,10 @@ class Studio:
         self.vectors_coming = ""
         self.starting: str | None = say("starting", "正在启动")
         self.stopping = False
+        self.processes: tuple[ProcessState, ...] = ()
         self.store = store
         self.keyring = Keyring(store.keys, secret)
-        self.accounting = Accounting(store, catalogue, journal)
+        self.accounting = Accounting(store, catalogue, journal, sharing)
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:
