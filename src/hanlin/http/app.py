@@ -17,7 +17,7 @@ from hanlin.errors import EngineUnavailable, HanlinError, InternalError, MethodN
 from hanlin.http.accounts import Account
 from hanlin.http.exchange import Exchange, Gone, log
 from hanlin.http.heads import line, lines
-from hanlin.http.metrics import DeploymentState, Metrics
+from hanlin.http.metrics import Accounts, DeploymentState, Metrics
 from hanlin.http.streaming import Frames, StreamedAnswer
 from hanlin.http.traces import Tracer
 from hanlin.metering.estimate import texts_tokens
@@ -51,7 +51,7 @@ class App:
             lambda name: studio.catalogue.find(name) is not None,
             lambda: [_gauges(studio, deployment) for deployment in studio.deployments],
             lambda: self.open_calls,
-            studio.accounting.ledger_state,
+            lambda: _accounts(studio),
         )
         self.reader = openai_chat.Reader()
         self._tracer = tracer
@@ -372,6 +372,12 @@ async def _metrics(app: App, exchange: Exchange) -> None:
     app.metrics.read()
     page, content_type = await asyncio.to_thread(app.metrics.page, exchange.header("accept") or "")
     await exchange.answer(200, page, content_type)
+
+
+def _accounts(studio: Studio) -> Accounts:
+    accounting = studio.accounting
+    standing, retention = accounting.meter.standing(), studio.retention.state()
+    return Accounts(accounting.ledger_state(), standing, retention, studio.store.failures)
 
 
 def _gauges(studio: Studio, deployment: Deployment) -> DeploymentState:

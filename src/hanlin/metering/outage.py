@@ -49,12 +49,14 @@ class SharedStore:
         self._seen: OrderedDict[_Counter, int] = OrderedDict()
         self._spent: dict[_Counter, tuple[Subject, Span, int]] = {}
         self._share: _Share | None = None
+        self._alone = 0
         redis.on_back = self._over
 
     async def take(self, reservation: Reservation, demand: Demand) -> Verdict:
         try:
             verdict = await self._redis.take(reservation, demand)
         except LimitsUnavailable:
+            self._alone += 1
             if self._policy == "closed":
                 raise
             return await self._current_share().take(reservation, demand)
@@ -84,7 +86,9 @@ class SharedStore:
     def standing(self) -> Standing:
         here = 0 if self._share is None else self._share.subjects
         standing = self._redis.standing()
-        return msgspec.structs.replace(standing, subjects=here, owed=standing.owed + len(self._spent))
+        return msgspec.structs.replace(
+            standing, subjects=here, owed=standing.owed + len(self._spent), alone=self._alone
+        )
 
     async def close(self) -> None:
         await self._redis.close()

@@ -66,6 +66,12 @@ class RedisStore:
     def is_away(self) -> bool:
         return self._line.away_since is not None
 
+    async def greet(self) -> bool:
+        """Say whether Redis answers, asked something that changes nothing."""
+        question = _Greeting(["renew", self._now(), self._lease_s])
+        self._line.send(question)
+        return await in_time(question.heard, 2 * self._limit_s) and question.heard.result()
+
     async def take(self, reservation: Reservation, demand: Demand) -> Verdict:
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._renew())
@@ -205,6 +211,25 @@ class RedisStore:
 
     def _now(self) -> str | float:
         return "" if self._clock is None else self._clock()
+
+
+class _Greeting(Question):
+    """Tells whether anybody is there."""
+
+    __slots__ = ("heard",)
+
+    def __init__(self, args: Sequence[str | int | float]) -> None:
+        super().__init__((), args)
+        self.heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def answered(self, _reply: Any) -> None:
+        self.heard.set_result(True)
+
+    def lost(self, _why: Away) -> None:
+        self.heard.set_result(False)
+
+    def unsent(self, _why: Away) -> None:
+        self.heard.set_result(False)
 
 
 class _Decision(Question):

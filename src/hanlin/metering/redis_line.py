@@ -258,5 +258,13 @@ def connect(url: str, limit_s: float) -> "AbstractConnection":
         )
         connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
         return connection
-    except ValueError as error:
-        raise StartupError(say(f"the address of Redis: {error}", f"Redis 地址有误：{error}")) from error
+    except (ValueError, TypeError):
+        # What the library says repeats parts of the address, and of a password in it that was not encoded.
+        raise StartupError(
+            say(
+                "the address of Redis is not one. Give redis://USER:PASSWORD@HOST:PORT/NUMBER (rediss:// with TLS); in "
+                "a password, characters such as / @ # are written as %2F %40 %23",
+                "Redis 地址无效。格式为 redis://用户:密码@主机:端口/编号（TLS 用 rediss://）；"
+                "密码中的 / @ # 等字符须写作 %2F %40 %23",
+            )
+        ) from None

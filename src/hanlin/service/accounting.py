@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from hanlin.catalogue.models import Catalogue, Model
-from hanlin.errors import AccessDenied, HanlinError, ModelAccessDenied
+from hanlin.errors import AccessDenied, HanlinError, ModelAccessDenied, StoreFailed, UnknownKey
 from hanlin.metering.estimate import Estimate, estimate, texts_tokens
 from hanlin.metering.journal import Journal, Mark
 from hanlin.metering.journal_calls import Start
@@ -23,7 +23,7 @@ from hanlin.metering.ledger import LedgerState, LedgerWriter
 from hanlin.metering.limits import Subject
 from hanlin.metering.memory import MemoryStore
 from hanlin.metering.prices import Cost, Counted, PriceList, checked_usage
-from hanlin.metering.reserving import Meter, Reservation
+from hanlin.metering.reserving import LimitStore, Meter, Reservation
 from hanlin.store.database import Store
 from hanlin.store.rows import UNLIMITED, KeyRow, LedgerRow, Limits, Outcome
 from hanlin.types import Answering, ChatRequest, Served, Usage
@@ -51,18 +51,21 @@ class _Million(msgspec.Struct, frozen=True, gc=False):
 
 
 class Accounting:
-    """Admits calls and keeps their bills. Without a journal nothing is kept: for services that only tests run."""
+    """Admits calls and keeps their bills. Without a journal nothing is kept; without `limits` memory keeps them."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, journal: Journal | None = None) -> None:
+    def __init__(
+        self, store: Store, catalogue: Catalogue, journal: Journal | None = None, limits: LimitStore | None = None
+    ) -> None:
         self._store = store
         self._journal = journal
-        self._writer = None if journal is None else LedgerWriter(journal, store.ledger)
+        self._writer = None if journal is None else LedgerWriter(journal, store.ledger, cut=self._was_cut)
+        self._cut: list[LedgerRow] = []
         self._workspaces: Mapping[str, Limits] = {}
         self._subjects: dict[str, tuple[KeyRow, Limits, tuple[Subject, ...]]] = {}
         self._millions: dict[tuple[str, str, Served], _Million] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.prices = PriceList.of(catalogue)
-        self.meter = Meter(MemoryStore(), self._spent)
+        self.meter = Meter(limits or MemoryStore(), self._spent)
 
     async def start(self) -> None:
         """Read what is kept, take over what an earlier process left, and go on in the background."""
@@ -71,6 +74,8 @@ class Accounting:
         self._tasks.append(asyncio.create_task(self._keep_looking()))
         if self._writer is not None:
             await self._catch_up(self._writer)
+            with contextlib.suppress(StoreFailed):  # in a second again
+                await self._charge_cut()
             self._tasks.append(asyncio.create_task(self._writer.run()))
 
     async def _catch_up(self, writer: LedgerWriter) -> None:
@@ -90,6 +95,10 @@ class Accounting:
         if self._writer is not None and self._journal is not None:
             await self._writer.close(_LAST_ROWS_S)
             self._journal.close()
+
+    def is_behind(self) -> bool:
+        """Say whether rows of an earlier process may be on their way into the database."""
+        return self._writer is not None and self._writer.is_behind
 
     def ledger_state(self) -> LedgerState | None:
         """Return how the way into the ledger stands, None where there is none."""
@@ -218,6 +227,19 @@ class Accounting:
             await asyncio.sleep(_LOOK_S)
             with contextlib.suppress(HanlinError):  # the store has logged it; what was known last goes on to count
                 await self._look()
+                await self._charge_cut()
+
+    def _was_cut(self, _start: Start, row: LedgerRow) -> None:
+        self._cut.append(row)
+
+    async def _charge_cut(self) -> None:
+        """Count what calls cost that a process died under: whoever keeps the limits has heard nothing of their end."""
+        while self._cut:
+            row = self._cut[0]
+            with contextlib.suppress(UnknownKey):
+                subjects = self._subjects_of(await self._store.keys.get(row.key_id))
+                await self.meter.charge(row.id, subjects, row.cost_nanos, row.began_at.timestamp())
+            del self._cut[0]
 
     async def _look(self) -> None:
         limits = {workspace.id: workspace.limits for workspace in await self._store.workspaces.all()}

@@ -27,17 +27,18 @@ from hanlin.engines.llama import Machine, orders
 from hanlin.engines.managed import ManagedEngine, engine_profile
 from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.engines.weights import Means
-from hanlin.errors import StartupError
-from hanlin.home import Home, server_secret
+from hanlin.errors import DuplicateKey, StartupError
+from hanlin.home import Home
 from hanlin.keys import adopted, hash_key, hint, new_key
 from hanlin.metering.journal import open_journal
 from hanlin.routing.capacity import Capacity
 from hanlin.service import weights as choosing
+from hanlin.service.backends import open_database, open_limits, secret_of
 from hanlin.service.deployments import Deployment
 from hanlin.service.fleet import Fleet, assemble, learned
 from hanlin.service.studio import Studio
 from hanlin.settings import DeploymentRow, Secret, Settings
-from hanlin.store.database import Store, open_store
+from hanlin.store.database import Store
 from hanlin.words import say
 
 # The system's limit for the path of a Unix socket is 108 bytes with its end.
@@ -57,11 +58,12 @@ class FirstKey:
 
 async def open_studio(home: Home, settings: Settings) -> Studio:
     """Open what is kept in a home and return the service, still without deployments. Raises StartupError."""
-    secret = server_secret(home)
+    secret = secret_of(home, settings)
     catalogue = load()
-    store = await open_store(home.database)
+    limits = await open_limits(settings, secret)
+    store = await open_database(home, settings, secret)
     journal = open_journal(home.journal) if settings.ledger else None
-    studio = Studio(settings, catalogue, store, secret, journal)
+    studio = Studio(settings, catalogue, store, secret, journal, limits)
     await studio.accounting.start()
     return studio
 
@@ -85,7 +87,10 @@ async def first_key(
     else:
         key, source = new_key(), "made"
         shown = Secret(key)
-    await store.keys.add("first", hash_key(secret, key), hint(key))
+    try:
+        await store.keys.add("first", hash_key(secret, key), hint(key))
+    except DuplicateKey:  # another service that shares the database has just taken it
+        return None
     return FirstKey(hint(key), source, shown)
 
 

@@ -9,6 +9,7 @@ import msgspec
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.errors import EngineUnavailable, ModelNotFound
 from hanlin.metering.journal import Journal
+from hanlin.metering.reserving import LimitStore
 from hanlin.service import completion, embedding_planning
 from hanlin.service.accounting import Accounting
 from hanlin.service.attempts import Call, Router
@@ -19,6 +20,7 @@ from hanlin.service.fleet import Fleet
 from hanlin.service.guests import with_guests
 from hanlin.service.keyring import Keyring
 from hanlin.service.planning import Asked, asked, remembered
+from hanlin.service.retention import Retention
 from hanlin.settings import Settings
 from hanlin.store.database import Store
 from hanlin.types import ChatRequest, CompletionRequest, EmbeddingRequest, Form
@@ -54,7 +56,13 @@ class Studio:
     """
 
     def __init__(
-        self, settings: Settings, catalogue: Catalogue, store: Store, secret: bytes, journal: Journal | None = None
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        store: Store,
+        secret: bytes,
+        journal: Journal | None = None,
+        limits: LimitStore | None = None,
     ) -> None:
         self.settings = settings
         self.catalogue = catalogue
@@ -70,7 +78,8 @@ class Studio:
         self.stopping = False
         self.store = store
         self.keyring = Keyring(store.keys, secret)
-        self.accounting = Accounting(store, catalogue, journal)
+        self.accounting = Accounting(store, catalogue, journal, limits)
+        self.retention = Retention(store, settings.ledger_keep_days, self.accounting.is_behind)
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from hanlin.store import bulk, columns
-from hanlin.store.engine import reading, writing
+from hanlin.store.engine import BULK_S, LONG_S, reading, writing
 from hanlin.store.rollups import DIMENSIONS, SUMS, changes
 from hanlin.store.rows import EVERYTHING, Dimension, Filters, LedgerRow, Mark, Outcome, Page, Total
 from hanlin.store.sums import added_up, conditions, spent_queries, totals_queries
@@ -50,7 +50,7 @@ class Ledger:
         new = 0
         for start in range(0, len(rows), _BATCH):
             batch = _one_each(rows[start : start + _BATCH])
-            async with writing(self._engine) as connection:
+            async with writing(self._engine, BULK_S) as connection:
                 new += await _append(connection, batch)
         return new
 
@@ -71,7 +71,7 @@ class Ledger:
                 or_(ledger.c.began_at < before.began_at, ledger.c.id < before.id),
             )
         query = query.order_by(ledger.c.began_at.desc(), ledger.c.id.desc()).limit(limit + 1)
-        async with reading(self._engine) as connection:
+        async with reading(self._engine, LONG_S) as connection:
             found = [columns.call(row) for row in (await connection.execute(query)).mappings()]
         rows = tuple(found[:limit])
         return Page(rows, Mark(rows[-1].began_at, rows[-1].id) if len(found) > limit else None)
@@ -85,7 +85,7 @@ class Ledger:
         if unknown := set(by) - set(get_args(Dimension)):
             raise ValueError(f"{', '.join(sorted(unknown))}: not a dimension")
         apart = [name for name in DIMENSIONS if name in by or name == "currency"]
-        async with reading(self._engine) as connection:
+        async with reading(self._engine, LONG_S) as connection:
             queries = totals_queries(filters, apart)
             found = [row for query in queries for row in (await connection.execute(query)).mappings()]
         return added_up(found, apart)
@@ -121,7 +121,7 @@ class Ledger:
         gone = 0
         while True:
             began = time.perf_counter()
-            async with writing(self._engine) as connection:
+            async with writing(self._engine, BULK_S) as connection:
                 chosen = (await connection.scalars(old)).all()
                 if not chosen:
                     return
