@@ -317,10 +317,9 @@ def _of_accounts(accounts: Accounts) -> Iterator[Metric]:
     yield CounterMetricFamily("hanlin_ledger_purged_rows", "Rows deleted because of their age.", retention.purged_rows)
     yield CounterMetricFamily("hanlin_ledger_purge_failures", "Purges that the database broke.", retention.failures)
     yield GaugeMetricFamily("hanlin_ledger_keep_days", "Days that rows are kept; 0: for ever.", retention.keep_days)
-    if retention.done_at is not None:
-        yield GaugeMetricFamily(
-            "hanlin_ledger_purged_timestamp_seconds", "When the last purge was over.", retention.done_at
-        )
+    yield GaugeMetricFamily(
+        "hanlin_ledger_purged_timestamp_seconds", "When the last purge was over; 0: none was.", retention.done_at or 0.0
+    )
     yield CounterMetricFamily(
         "hanlin_database_failures", "Times that the database did not do what it was asked.", accounts.database_failures
     )
