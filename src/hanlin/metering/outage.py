@@ -56,10 +56,12 @@ class SharedStore:
         try:
             verdict = await self._redis.take(reservation, demand)
         except LimitsUnavailable:
-            self._alone += 1
             if self._policy == "closed":
+                self._alone += 1
                 raise
-            return await self._current_share().take(reservation, demand)
+            verdict = await self._current_share().take(reservation, demand)
+            self._alone += not isinstance(verdict, Unknown)
+            return verdict
         if not isinstance(verdict, Unknown):
             self._remember(reservation, verdict)
         return verdict

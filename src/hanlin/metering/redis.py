@@ -31,6 +31,9 @@ LEASE_S = 60.0
 
 _RENEWED_AT_ONCE = 100
 
+_LOOK_S = 5.0
+"""How often Redis hears of this process at least: gauges are to tell that it is away before a call finds out."""
+
 
 class RedisStore:
     """A `LimitStore` on a Redis. Raises LimitsUnavailable from `take`, within `limit_s`, when that does not answer.
@@ -67,14 +70,14 @@ class RedisStore:
         return self._line.away_since is not None
 
     async def greet(self) -> bool:
-        """Say whether Redis answers, asked something that changes nothing."""
+        """Say whether Redis answers, asked something that changes nothing; it is asked again from now on."""
+        self._keep_asking()
         question = _Greeting(["renew", self._now(), self._lease_s])
         self._line.send(question)
         return await in_time(question.heard, 2 * self._limit_s) and question.heard.result()
 
     async def take(self, reservation: Reservation, demand: Demand) -> Verdict:
-        if self._renewing is None:
-            self._renewing = asyncio.create_task(self._renew())
+        self._keep_asking()
         is_first = not reservation.id
         name = reservation.id or self.new_id()
         question = _Decision(self, name, reservation, demand, is_first=is_first)
@@ -177,14 +180,21 @@ class RedisStore:
             self._line.send(owed)
         self.on_back()
 
+    def _keep_asking(self) -> None:
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew())
+
     async def _renew(self) -> None:
         """Lengthen the leases of calls that run long. What Redis does not hear now, it hears in a third of a lease."""
-        loop = asyncio.get_running_loop()
+        loop, third_s = asyncio.get_running_loop(), self._lease_s / 3
+        renewed_at = loop.time()
         while True:
-            await asyncio.sleep(self._lease_s / 3)
-            old = loop.time() - self._lease_s / 3
-            due = [name for name, (_, leased_at) in self._leased.items() if leased_at <= old]
-            for first in range(0, len(due), _RENEWED_AT_ONCE):
+            await asyncio.sleep(min(third_s, _LOOK_S))
+            due: list[str] = []
+            if loop.time() - renewed_at >= third_s:
+                renewed_at = loop.time()
+                due = [name for name, (_, leased_at) in self._leased.items() if leased_at <= renewed_at - third_s]
+            for first in range(0, len(due) or 1, _RENEWED_AT_ONCE):
                 self._line.send(self._renewal(due[first : first + _RENEWED_AT_ONCE]))
 
     def _renewal(self, names: Sequence[str]) -> Question:
