@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, IsolationLevel
 from sqlalchemy.exc import DBAPIError, IntegrityError, MissingGreenlet
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -55,10 +55,17 @@ _log = logging.getLogger(__name__)
 
 
 class Manners:
-    """How one database is treated, and how often it failed. `turn` is what writers of this process wait for."""
+    """How one database is treated, and how often it failed.
 
-    def __init__(self, turn: AbstractAsyncContextManager[Any], *, has_deadlines: bool) -> None:
+    `turn` is what writers of this process wait for, `snapshot` the isolation in which several statements read one state
+    (None: any does).
+    """
+
+    def __init__(
+        self, turn: AbstractAsyncContextManager[Any], *, has_deadlines: bool, snapshot: IsolationLevel | None = None
+    ) -> None:
         self.turn = turn
+        self.snapshot = snapshot
         self.failures = 0
         self._has_deadlines = has_deadlines
         self._said = ""
@@ -123,7 +130,7 @@ def connect_server(url: URL) -> AsyncEngine:
         pool_pre_ping=True,  # a server may restart between two calls
         pool_size=_CONNECTIONS,
         max_overflow=_CONNECTIONS,
-        execution_options={_MANNERS: Manners(nullcontext(), has_deadlines=True)},
+        execution_options={_MANNERS: Manners(nullcontext(), has_deadlines=True, snapshot="REPEATABLE READ")},
         # What ends a transaction is outside of its deadline, and has this one.
         connect_args={"connection_class": kind, "timeout": ANSWER_S, "command_timeout": MIGRATION_S},
     )
@@ -165,7 +172,7 @@ async def reading(engine: AsyncEngine, limit_s: float = ANSWER_S) -> AsyncIterat
     its = manners(engine)
     try:
         async with its.deadline(limit_s), engine.connect() as connection:
-            yield connection
+            yield await connection.execution_options(isolation_level=its.snapshot) if its.snapshot else connection
     except FAILURES as error:
         raise its.failed(error) from error
 

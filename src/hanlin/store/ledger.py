@@ -79,8 +79,9 @@ class Ledger:
     async def totals(self, by: Collection[Dimension] = (), filters: Filters = EVERYTHING) -> tuple[Total, ...]:
         """Return what calls came to, told apart by some dimensions and always by currency, in their order.
 
-        Whole days come from the daily sums. What is left at the two ends of a time, and everything when an outcome is
-        asked for, comes from the rows, as far as retention has left them. Raises ValueError for another dimension.
+        Whole days come from the daily sums. What is more or less than them at the two ends of a time, and everything
+        when an outcome is asked for, comes from the rows, as far as retention has left them. Raises ValueError for
+        another dimension.
         """
         if unknown := set(by) - set(get_args(Dimension)):
             raise ValueError(f"{', '.join(sorted(unknown))}: not a dimension")
