@@ -71,14 +71,16 @@ async def test_services_that_start_at_once_make_one_database_and_one_first_key(
 async def test_a_key_that_the_command_makes_works_everywhere_and_its_end_counts_everywhere(
     shared: Cluster, services: list[Service], client: httpx2.AsyncClient, tmp_path: Path
 ) -> None:
-    """The command needs what a service needs: where the database is, and the secret."""
+    """The command needs what a service needs, from the environment or a file: where the database is, and the secret."""
     environment = shared.environment()
     made = hanlin(tmp_path, "keys", "create", "--name", "everywhere", "--json", **environment)
     assert made.returncode == 0, made.stderr
     key, key_id = (json.loads(made.stdout)[name] for name in ("key", "id"))
     assert [(await post(client, service, key)).status_code for service in services] == [200] * SERVICES
 
-    assert hanlin(tmp_path, "keys", "revoke", key_id, **environment).returncode == 0
+    toml = tmp_path / "elsewhere.toml"
+    toml.write_text(f'database = "{shared.database}"\nsecret = "{environment["HANLIN_SECRET"]}"\n')
+    assert hanlin(tmp_path, "keys", "revoke", key_id, HANLIN_CONFIG=str(toml)).returncode == 0
 
     async def refused() -> bool:
         return all([(await post(client, service, key)).status_code == 401 for service in services])

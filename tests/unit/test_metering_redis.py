@@ -64,7 +64,7 @@ def store_on(
     monkeypatch: pytest.MonkeyPatch, answer: Callable[[Command], Any], limit_s: float = 20.0
 ) -> tuple[RedisStore, Connection]:
     connection = Connection(answer)
-    monkeypatch.setattr(redis_module, "connect", lambda _url, _limit_s: connection)
+    monkeypatch.setattr(redis_module, "connect", lambda _url: connection)
     return RedisStore("redis://fake", limit_s=limit_s), connection
 
 

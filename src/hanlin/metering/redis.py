@@ -58,7 +58,7 @@ class RedisStore:
         self._prefix = prefix
         self._clock = clock
         self.on_back: Callable[[], None] = lambda: None
-        self._line = RedisLine(connect(url, limit_s), SCRIPT, limit_s, self._back)
+        self._line = RedisLine(connect(url), SCRIPT, limit_s, self._back)
         self._name = secrets.token_hex(6)
         self._numbers = itertools.count()
         self._leased: dict[str, tuple[Reservation, float]] = {}
