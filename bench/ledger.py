@@ -28,7 +28,7 @@ from bench.common import quantile
 from hanlin.store.database import Store, open_store
 from hanlin.store.rows import Dimension, Filters, LedgerRow, Mark, Outcome
 from hanlin.types import Usage
-from tests.contract.conftest import POSTGRES_LACKS, POSTGRES_PROGRAMS, Postgres
+from tests.postgres import POSTGRES_LACKS, POSTGRES_PROGRAMS, Postgres
 
 END = datetime(2026, 11, 26, 15, 0, tzinfo=UTC)
 DAYS = 30
@@ -238,7 +238,7 @@ def main() -> None:
             console.print(f"[yellow]Not measured: PostgreSQL. Missing here: {' and '.join(POSTGRES_LACKS)}.[/yellow]")
             return
         server = Postgres(POSTGRES_PROGRAMS)
-        stack.callback(server.stop)
+        stack.callback(server.remove)
         name = "PostgreSQL (fsync off)"
         show(console, asyncio.run(measure(server.database(), name, asked.rows, ordered=asked.ordered)), asked.rows, ids)
 

@@ -152,9 +152,9 @@ def server_secret(home: Home) -> bytes:
         raise StartupError(
             say(
                 f"{file}: has {len(secret)} bytes instead of {SECRET_BYTES}. Restore it from a backup; or delete it, "
-                "and make new keys with `hanlin keys create` (the old ones stop working)",
+                "revoke all keys with `hanlin keys revoke ID`, and make new ones with `hanlin keys create`",
                 f"{file}：长度为 {len(secret)} 字节，应为 {SECRET_BYTES} 字节。请从备份恢复；或将其删除，"
-                "再用 `hanlin keys create` 创建新密钥（旧密钥将失效）",
+                "用 `hanlin keys revoke 编号` 吊销全部密钥，再用 `hanlin keys create` 创建新密钥",
             )
         )
     return secret

@@ -52,6 +52,11 @@ def hash_key(secret: bytes, key: str) -> str:
     return hmac.new(secret, key.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
+def fingerprint(secret: bytes) -> str:
+    """Return what tells a server's secret from others, 16 hex digits, and nothing of it."""
+    return hmac.new(secret, b"hanlin: which secret", hashlib.sha256).hexdigest()[:16]
+
+
 def hint(key: str) -> str:
     """Return the last four characters, by which people tell keys apart; none of a key too short to spare them."""
     return key[-_HINT_CHARACTERS:] if len(key) >= _HINTED_FROM_CHARACTERS else ""

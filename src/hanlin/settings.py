@@ -6,6 +6,7 @@ does not fit, or a key that nobody knows, stops the start with its place and wha
 
 import dataclasses
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -130,6 +131,50 @@ class Settings:
         True,
         "Keep a row of every call, with what it used and cost; budgets need it.",
         "为每次调用保留一条账目（用量与费用）；预算功能依赖于此。",
+    )
+    ledger_keep_days: Count = setting(
+        0,
+        "For how many days rows of calls are kept, those of today left out; daily sums stay. 0: for ever.",
+        "每次调用的账目保留多少天（不含当天）；每日合计一直保留。0 表示永久保留。",
+    )
+    database: Secret = setting(
+        Secret(""),
+        "Address of a PostgreSQL database that several services share, postgresql://USER:PASSWORD@HOST/DATABASE; "
+        "empty: a file of the home.",
+        "多个服务共用的 PostgreSQL 数据库地址，如 postgresql://用户:密码@主机/数据库；留空则使用主目录中的文件。",
+    )
+    secret: Secret = setting(
+        Secret(""),
+        "What keys are hashed with, 64 hex digits, the same for all services on one database; empty: the home's file "
+        "`secret`.",
+        "计算密钥哈希所用的机密，64 位十六进制数，共用数据库的服务须相同；留空则用主目录中的 `secret` 文件。",
+    )
+    redis: Secret = setting(
+        Secret(""),
+        "Address of a Redis that keeps the limits of several services, redis://USER:PASSWORD@HOST:PORT/NUMBER; empty: "
+        "memory.",
+        "为多个服务共同保存限额的 Redis 地址，如 redis://用户:密码@主机:端口/编号；留空则保存在内存中。",
+    )
+    redis_policy: typing.Literal["closed", "open"] = setting(
+        "closed",
+        "What limited calls get while Redis is away. closed: 503; open: this service's share of every limit.",
+        "Redis 不可用时如何处理受限的调用。closed：返回 503；open：在本服务分得的份额内继续。",
+    )
+    redis_services: Annotated[int, Meta(ge=1)] = setting(
+        1,
+        "How many services share Redis; while it is away, an open one takes such a part of every limit.",
+        "共用 Redis 的服务数；Redis 不可用且策略为 open 时，每项限额按此数均分。",
+    )
+    limit_pace: typing.Literal["minute", "second"] = setting(
+        "minute",
+        "What of a minute's calls and tokens may be used at once. minute: all; second: a sixtieth, as the vendor has "
+        "it.",
+        "每分钟的调用数与 token 数，一次最多可用多少。minute：全部；second：六十分之一，与官方一致。",
+    )
+    limit_burst: Count = setting(
+        0,
+        "How many times the even rate of a limit of calls may come within one second; 0: any number.",
+        "一秒内允许的调用数，以限额平均速率的倍数计；0 表示不限。",
     )
     identity: bool = setting(
         True,
@@ -269,12 +314,13 @@ def _from_file(file: Path) -> Iterable[tuple[str, Any]]:
         yield name, value
 
 
+_SERVICE = re.compile(r"HANLIN_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_\w+)")
 _NOT_SETTINGS = {"HANLIN_HOME", "HANLIN_LANG", "HANLIN_CONFIG"}
 
 
 def _of_kubernetes(variable: str, value: str) -> bool:
-    """Recognise what Kubernetes puts into every container beside a Service that is called hanlin."""
-    return variable.startswith(("HANLIN_SERVICE_", "HANLIN_PORT_")) or (variable == "HANLIN_PORT" and "://" in value)
+    """Recognise what Kubernetes puts into every container beside Services such as hanlin and hanlin-redis."""
+    return _SERVICE.fullmatch(variable) is not None or (variable.endswith("_PORT") and "://" in value)
 
 
 def _from_environment(environment: Mapping[str, str]) -> Iterable[tuple[str, Any]]:

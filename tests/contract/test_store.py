@@ -439,8 +439,9 @@ async def test_a_database_that_breaks_while_open_is_a_typed_failure_with_its_rea
             await store.keys.find("hash-a")
         with pytest.raises(StoreFailed):
             await store.keys.add("laptop", "hash-a", "")
+        assert store.failures == 2
 
-    assert caplog.messages == ["database: no such table: keys"] * 2
+    assert caplog.messages == ["database: no such table: keys"]
 
 
 async def test_a_server_that_cannot_be_reached_stops_the_start_without_showing_the_password(tmp_path: Path) -> None:
@@ -455,6 +456,9 @@ async def test_a_server_that_cannot_be_reached_stops_the_start_without_showing_t
     ("where", "words"),
     [
         ("geheim", "is not a URL. Give postgresql://USER:PASSWORD@HOST/DATABASE"),
+        ("postgresql://hanlin:ge@heim:geheim@localhost/hanlin", "is not a URL"),
+        ("postgresql://hanlin@localhost:geheim/hanlin", "is not a URL"),
+        ("postgresql://localhost/hanlin?password=geheim", "postgresql://localhost/hanlin: 'password' is not an option"),
         ("mysql://hanlin:geheim@localhost/hanlin", "mysql://hanlin:***@localhost/hanlin: not a database that is supp"),
     ],
 )

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from hanlin.errors import StartupError
 from hanlin.store.database import migrate, open_store
-from hanlin.store.engine import changing, connect_file, connect_server
+from hanlin.store.engine import MIGRATION_S, changing, connect_file, connect_server
 from hanlin.store.migrate import MIGRATIONS, Contents, Steps, revisions, run, steps_to
 from hanlin.store.rows import Budget, KeyRow, LedgerRow, Limits
 from hanlin.store.tables import UtcTime
@@ -50,7 +50,7 @@ async def of_release_one(new_database: NewDatabase) -> Path | str:
     where = new_database()
     await migrate(where, "0001_keys")
     engine = connect(where)
-    async with changing(engine) as connection:
+    async with changing(engine, MIGRATION_S) as connection:
         await connection.execute(KEYS_OF_RELEASE_ONE.insert(), OLD_KEYS)
     await engine.dispose()
     return where
@@ -177,7 +177,7 @@ async def test_every_step_has_a_way_back(of_release_one: Path | str) -> None:
         pass
     engine = connect(of_release_one)
 
-    async with changing(engine) as connection:
+    async with changing(engine, MIGRATION_S) as connection:
         await connection.run_sync(run, MIGRATIONS, Steps(back=revisions(MIGRATIONS)[::-1]))
     await engine.dispose()
     left = await picture(of_release_one)

@@ -240,6 +240,7 @@ def test_every_change_is_in_the_audit_log_in_the_command_lines_name(tmp_path: Pa
     log = changes(tmp_path)
 
     assert [(one.who, one.what) for one in log[::-1]] == [
+        ("", "secret.take"),
         ("cli", "keys.add"),
         ("cli", "keys.change"),
         ("cli", "keys.rotate"),

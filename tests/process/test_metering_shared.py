@@ -20,6 +20,7 @@ from hanlin.metering.redis import LIMIT_S, RedisStore
 from hanlin.metering.reserving import Meter, Reservation
 from hanlin.store.rows import NANOS, Budget, Limits
 from tests.metering import RedisServer, need_redis, states
+from tests.slow_way import SlowWay
 
 PROCESSES = 4
 BUSY_S = 3.0  # how much later than it should a busy machine may notice something
@@ -125,47 +126,6 @@ async def outcomes(meter: Meter, subject: Subject, calls: int, nanos: int = 0) -
     assert time.monotonic() - began < LIMIT_S + BUSY_S
     assert all(isinstance(result, Reservation | HanlinError) for result in results), results
     return sorted(type(result).__name__ for result in results)
-
-
-class SlowWay:
-    """A way to a port on which everything takes its time."""
-
-    def __init__(self, port: int) -> None:
-        self.delay_s = 0.0
-        self._port = port
-        self._pipes: list[asyncio.Task[None]] = []
-        self._writers: list[asyncio.StreamWriter] = []
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def __aenter__(self) -> "SlowWay":
-        self._server = await asyncio.start_server(self._open, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for pipe in self._pipes:
-            pipe.cancel()
-        await asyncio.gather(*self._pipes, return_exceptions=True)
-        for writer in self._writers:
-            writer.close()
-        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
-
-    async def _open(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection("127.0.0.1", self._port)
-        self._writers += [writer, there[1]]
-        self._pipes += [
-            asyncio.create_task(self._pipe(reader, there[1])),
-            asyncio.create_task(self._pipe(there[0], writer)),
-        ]
-
-    async def _pipe(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        while data := await source.read(65536):
-            await asyncio.sleep(self.delay_s)
-            target.write(data)
-        target.close()
 
 
 # --- Redis is away ---------------------------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ from hanlin.settings import FIELDS, load
 TOML = """
 slots = 2
 api_key = "sk-secret-in-the-file"
+database = "postgresql://hanlin:sk-secret-of-the-database@db/hanlin"
+redis = "redis://:sk-secret-of-redis@cache"
+secret = "sk-secret-of-keys"
 [[deployment]]
 name = "ollama"
 url = "http://127.0.0.1:11434/v1"
@@ -57,6 +60,7 @@ def test_secrets_are_masked_wherever_they_come_from(file: Path) -> None:
     from_file, from_environment = rows(file), rows(file, HANLIN_API_KEY="sk-secret-in-the-environment")
 
     assert from_file["api_key"]["value"] == from_environment["api_key"]["value"] == "••••"
+    assert [from_file[name]["value"] for name in ("database", "redis", "secret")] == ["••••"] * 3
     assert "sk-secret" not in str(from_file) + str(from_environment) + shown(file)
 
 

@@ -241,6 +241,34 @@ async def test_known_keys_work_while_the_database_does_not(
     await keyring.close()
 
 
+async def test_a_database_that_refuses_is_not_asked_by_every_call(
+    keyring: Keyring, shelf: Shelf, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thousand calls a second would be a thousand connections that fail, and as many lines in the log."""
+    row = await keyring.authenticate(KEY, HEADER)
+    shelf.fails = True
+    clock.now += 60
+
+    assert await keyring.authenticate(KEY, HEADER) == row
+    asked = shelf.asked
+    for _ in range(50):
+        assert keyring.known(HEADER) == row
+        assert await keyring.authenticate(KEY, HEADER) == row
+    assert shelf.asked == asked
+
+    clock.now += BELIEVED_S
+    assert keyring.known(HEADER) is None
+    assert await keyring.authenticate(KEY, HEADER) == row
+    assert shelf.asked == asked + 1
+    assert len([line for line in caplog.messages if "goes on" in line]) == 1
+
+    shelf.fails = False
+    shelf.rows.clear()
+    clock.now += BELIEVED_S
+    with pytest.raises(InvalidApiKey):
+        await keyring.authenticate(KEY, HEADER)
+
+
 async def test_keys_do_not_fill_the_memory(shelf: Shelf, clock: Clock) -> None:
     """Those that work are remembered, never more of them than there is room for; guesses are not."""
     keyring = Keyring(shelf, SECRET, clock)  # type: ignore[arg-type]

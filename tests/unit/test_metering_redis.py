@@ -64,7 +64,7 @@ def store_on(
     monkeypatch: pytest.MonkeyPatch, answer: Callable[[Command], Any], limit_s: float = 20.0
 ) -> tuple[RedisStore, Connection]:
     connection = Connection(answer)
-    monkeypatch.setattr(redis_module, "connect", lambda _url, _limit_s: connection)
+    monkeypatch.setattr(redis_module, "connect", lambda _url: connection)
     return RedisStore("redis://fake", limit_s=limit_s), connection
 
 
@@ -85,6 +85,33 @@ async def test_what_is_asked_at_the_same_time_goes_together(monkeypatch: pytest.
 
     assert all(isinstance(verdict, Admitted) for verdict in verdicts)
     assert rounds == [1, 100]  # the script, and everybody
+    await store.close()
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+async def test_a_start_finds_out_whether_redis_is_there(monkeypatch: pytest.MonkeyPatch, is_here: bool) -> None:
+    """Without changing anything, and without a call that has to wait for it."""
+    store, connection = store_on(monkeypatch, well if is_here else lambda _command: OSError("refused"))
+
+    assert await store.greet() is is_here
+
+    assert store.is_away is not is_here
+    assert {command[3] for command in connection.heard if command[0] == "EVALSHA"} <= {"renew"}
+    await store.close()
+
+
+async def test_a_redis_that_goes_away_is_missed_although_nobody_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gauges tell of it before a caller does."""
+    monkeypatch.setattr(redis_module, "_LOOK_S", 0.001)
+    here = [True]
+    store, _ = store_on(monkeypatch, lambda command: well(command) if here[0] else OSError("refused"))
+    assert await store.greet()
+
+    here[0] = False
+
+    async with asyncio.timeout(20):
+        while not store.is_away:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.001)
     await store.close()
 
 

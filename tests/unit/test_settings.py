@@ -246,7 +246,7 @@ def test_settings_can_be_printed_without_giving_the_key_away() -> None:
 
     assert found.api_key.reveal() == "sk-1"
     assert "sk-1" not in f"{found} {found!r}"
-    assert [name for name in FIELDS if is_secret(name)] == ["api_key"]
+    assert [name for name in FIELDS if is_secret(name)] == ["api_key", "database", "secret", "redis"]
 
 
 # --- the table itself ------------------------------------------------------------------------------------------------
@@ -294,12 +294,16 @@ def test_the_home_is_where_the_variable_says_or_in_the_users_folder(monkeypatch:
 
 
 def test_what_kubernetes_injects_is_no_setting() -> None:
-    """A Service that is called hanlin puts these into every container beside it."""
+    """Services that are called hanlin and hanlin-redis put these into every container beside them."""
     environment = {
         "HANLIN_SERVICE_HOST": "10.0.0.1",
         "HANLIN_SERVICE_PORT": "8080",
         "HANLIN_PORT": "tcp://10.0.0.1:8080",
         "HANLIN_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "HANLIN_SERVICE_PORT_HTTP": "8080",
+        "HANLIN_REDIS_SERVICE_HOST": "10.0.0.2",
+        "HANLIN_REDIS_PORT": "tcp://10.0.0.2:6379",
+        "HANLIN_REDIS_PORT_6379_TCP": "tcp://10.0.0.2:6379",
     }
 
     assert load(environment=environment).settings.port == 8080

@@ -132,6 +132,20 @@ def test_what_is_left_at_both_ends_is_counted_from_rows() -> None:
     )
 
 
+def test_a_day_of_which_most_is_asked_for_counts_as_whole_less_its_rest() -> None:
+    """Never more than half a day's rows are read at an end; of today's, none are left that begin later."""
+    found = span(at("2026-11-01 09:00"), at("2026-11-03 15:00"))
+
+    assert found == Span(
+        (
+            Part(at("2026-11-01 00:00"), at("2026-11-01 09:00"), -1),
+            Part(at("2026-11-03 15:00"), at("2026-11-04 00:00"), -1),
+        ),
+        first=date(2026, 11, 1),
+        last=date(2026, 11, 3),
+    )
+
+
 @pytest.mark.parametrize(
     ("since", "until", "parts"),
     [
@@ -167,17 +181,19 @@ def test_every_moment_of_a_time_is_counted_once_and_no_other(
 
     day = moment.astimezone(UTC).date()
     by_day = found.whole and (found.first is None or found.first <= day) and (found.last is None or day <= found.last)
-    by_rows = sum(part.since <= moment < part.until for part in found.parts)
+    by_rows = sum(part.sign for part in found.parts if part.since <= moment < part.until)
     asked = (since is None or since <= moment) and (until is None or moment < until)
     assert by_day + by_rows == asked
 
 
 @given(since=st.none() | times, until=st.none() | times)
 def test_what_is_counted_from_rows_lies_within_single_days(since: datetime | None, until: datetime | None) -> None:
-    """At most two days' rows are read, however long the time is."""
-    parts = span(since, until).parts
+    """At most two half days' rows are read, however long the time is."""
+    found = span(since, until)
+    parts = found.parts
 
     assert len(parts) <= 2
+    assert not found.whole or all(part.until - part.since <= timedelta(hours=12) for part in parts)
     for part in parts:
         last = part.until.astimezone(UTC) - timedelta(microseconds=1)
         assert part.since.astimezone(UTC).date() == last.date()

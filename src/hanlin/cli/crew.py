@@ -10,12 +10,14 @@ from pathlib import Path
 from hanlin.cli import show
 from hanlin.cli.rising import LAST_WORDS_S, Start, reloader, rise, until_told, url_of
 from hanlin.home import Home, HomeLock
-from hanlin.http.app import gauges
+from hanlin.http.app import accounts_of, gauges
 from hanlin.http.gathering import packed
 from hanlin.http.metrics import DeploymentState, Metrics
 from hanlin.http.server import free_address, reserved
+from hanlin.metering.memory import MemoryStore
 from hanlin.service import start
-from hanlin.service.accounting import Sharing
+from hanlin.service.accounting import ALONE, Sharing
+from hanlin.service.backends import pace_of
 from hanlin.service.crew.coordinator import Coordinator
 from hanlin.service.crew.counting import Counter
 from hanlin.service.crew.processes import Crew, Orders
@@ -31,8 +33,10 @@ _ENDING_S = 15.0
 async def serve_crew(home: Home, settings: Settings, held: HomeLock, file: Path, read: Callable[[], Settings]) -> None:
     """Serve with several workers until a signal ends it. Raises StartupError and WeightsError."""
     began = time.monotonic()
-    counter = Counter()
-    studio = await start.open_studio(home, settings, Sharing(counter.store, found=counter.found))
+    counter = Counter(MemoryStore(pace_of(settings)))
+    # A Redis counts for all of them, and is asked by each.
+    sharing = ALONE if settings.redis.reveal() else Sharing(counter.store, found=counter.found)
+    studio = await start.open_studio(home, settings, sharing)
     key = await start.first_key(studio.store, studio.keyring.secret, settings)
     address, port = free_address(settings.host, settings.port)
     url, path = url_of(settings, port), start.socket(home, "workers")
@@ -48,7 +52,7 @@ async def serve_crew(home: Home, settings: Settings, held: HomeLock, file: Path,
     watching: list[asyncio.Task[None]] = []
 
     def watch() -> None:
-        watching.append(asyncio.create_task(following.run()))
+        watching.extend(map(asyncio.create_task, (following.run(), studio.retention.run())))
 
     async def announce() -> None:
         await crew.listening(coordinator)
@@ -118,7 +122,7 @@ def _page_of(studio: Studio) -> Callable[[], Awaitable[bytes]]:
         rows = {member.row.name for member in studio.fleet.members if not member.row.engine}
         return [gauges(studio, one) for one in studio.deployments if one.name not in rows]
 
-    metrics = Metrics(lambda _: False, own, ledger=studio.accounting.ledger_state)
+    metrics = Metrics(lambda _: False, own, accounts=lambda: accounts_of(studio))
 
     async def page() -> bytes:
         return await asyncio.to_thread(packed, metrics.registry)

@@ -30,14 +30,14 @@ from hanlin.cli.prose import Prose
 from hanlin.cli.pull import is_whole
 from hanlin.engines.weights import find, installed, memory_needed
 from hanlin.errors import HanlinError, StartupError
-from hanlin.home import Home, Running, prepare, running, server_secret
+from hanlin.home import Home, Running, prepare, running
 from hanlin.http.server import free_address
 from hanlin.keys import hash_key
 from hanlin.service import embedding_start, neighbours, start
+from hanlin.service.backends import database_of, open_database, secret_of
 from hanlin.service.diagnosis import Facts, Finding, KeyState, Level, WeightsState, diagnose, worst
 from hanlin.service.weights import Choice
 from hanlin.settings import Secret, Settings
-from hanlin.store.database import open_store
 from hanlin.words import say
 
 _ENGINE_S = 60.0
@@ -145,7 +145,7 @@ def gather(home: Home, config: Path | None) -> Facts:
         engine_problem=engine_problem,
         weights=weights,
         weights_problem=weights_problem,
-        keys=KeyState() if home_problem else _keys(home),
+        keys=KeyState() if home_problem else _keys(home, settings),
         running=service,
         neighbours=asyncio.run(neighbours.find()),
     )
@@ -252,29 +252,32 @@ def _cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
-def _keys(home: Home) -> KeyState:
+def _keys(home: Home, settings: Settings) -> KeyState:
     try:
         variable, key = key_in(None)
-        if not home.database.exists():
+        where = database_of(home, settings)
+        if isinstance(where, Path) and not where.exists():
             return KeyState(variable=variable)
-        if not home.secret_file.exists():
+        if not settings.secret.reveal() and not home.secret_file.exists():
             return KeyState(problem=_secret_lost(home))
-        return asyncio.run(_stored_keys(home, variable, key))
+        return asyncio.run(_stored_keys(home, settings, variable, key))
     except (StartupError, HanlinError) as problem:
         return KeyState(problem=str(problem))
 
 
 def _secret_lost(home: Home) -> str:
     return say(
-        f"{home.secret_file} is missing, and without it no stored key works. Restore it from a backup, "
-        "or start anew: `hanlin keys create`",
-        f"缺少 {home.secret_file}，没有它，已保存的密钥均无法使用。请从备份恢复，或重新创建密钥：`hanlin keys create`",
+        f"{home.secret_file} is missing, and without it no stored key works. Restore it from a backup; "
+        "or revoke them all with `hanlin keys revoke ID`, and make new ones",
+        f"缺少 {home.secret_file}，没有它，已保存的密钥均无法使用。请从备份恢复；"
+        "或用 `hanlin keys revoke 编号` 吊销全部密钥后重新创建",
     )
 
 
-async def _stored_keys(home: Home, variable: str, key: Secret) -> KeyState:
-    hashed = hash_key(server_secret(home), key.reveal())
-    async with await open_store(home.database) as store:
+async def _stored_keys(home: Home, settings: Settings, variable: str, key: Secret) -> KeyState:
+    secret = secret_of(home, settings)
+    hashed = hash_key(secret, key.reveal())
+    async with await open_database(home, settings, secret) as store:
         rows = await store.keys.all()
         known = await store.keys.find(hashed) is not None
     working = sum(row.revoked_at is None for row in rows)

@@ -17,10 +17,10 @@ from hanlin.cli import show, times
 from hanlin.cli.help import Menu, Page, examples
 from hanlin.cli.options import HomeOption, JsonOption, effective, home_of
 from hanlin.cli.show import Failed, Misused
-from hanlin.cli.stored import WHO, in_store, looked_up, workspace_of
+from hanlin.cli.stored import WHO, in_store, looked_up, with_secret, workspace_of
 from hanlin.cli.tables import Column, Fitting, table
 from hanlin.cli.terms import LIMITS, Given, in_short, limits_of, with_terms
-from hanlin.home import Home, prepare, server_secret
+from hanlin.home import Home, prepare
 from hanlin.keys import hash_key, hint, new_key
 from hanlin.store.database import Store
 from hanlin.store.rows import UNLIMITED, KeyRow, Limits
@@ -45,10 +45,10 @@ keys = typer.Typer(
     cls=Menu,
     no_args_is_help=True,
     help=say(
-        "Make, list, change, rotate and revoke keys.\n\nWorks on the home's database, whether the service runs or not; "
+        "Make, list, change, rotate and revoke keys.\n\nWorks on the service's database, whether it runs or not; "
         "a running one takes notice within a second. Only hashes are kept: a key is shown when it is made and never "
         "again.",
-        "创建、列出、修改、轮换与吊销密钥。\n\n直接操作主目录的数据库，无论服务是否运行；运行中的服务会在一秒内生效。"
+        "创建、列出、修改、轮换与吊销密钥。\n\n直接操作服务的数据库，无论服务是否运行；运行中的服务会在一秒内生效。"
         "仅保存哈希：密钥只在创建时显示一次。",
     ),
     epilog=examples(
@@ -87,12 +87,12 @@ def create(home: HomeOption = None, as_json: JsonOption = False, *, given: Given
     fields = {"name": "", **_fields(given, UNLIMITED)}
     key = new_key()
     prepare(place)
-    hashed = hash_key(server_secret(place), key)
 
-    async def act(store: Store) -> KeyRow:
+    async def act(store: Store, secret: bytes) -> KeyRow:
+        hashed = hash_key(secret, key)
         return await store.keys.add(key_hash=hashed, hint=hint(key), who=WHO, **fields, **await _payer(store, given))
 
-    row = in_store(place, act)
+    row = with_secret(place, act)
     if as_json:
         show.data({**described(row), "key": key})
         return
@@ -206,13 +206,12 @@ def rotate(
     place = home_of(home)
     key = new_key()
     prepare(place)
-    hashed = hash_key(server_secret(place), key)
 
-    async def act(store: Store) -> tuple[KeyRow, KeyRow]:
-        new = await store.keys.rotate(key_id, hashed, hint(key), lasting, who=WHO)
+    async def act(store: Store, secret: bytes) -> tuple[KeyRow, KeyRow]:
+        new = await store.keys.rotate(key_id, hash_key(secret, key), hint(key), lasting, who=WHO)
         return new, await store.keys.get(key_id)
 
-    row, old = in_store(place, act)
+    row, old = with_secret(place, act)
     if as_json:
         show.data({**described(row), "key": key, "replaced": described(old)})
         return

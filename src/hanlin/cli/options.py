@@ -1,6 +1,7 @@
 """Options that several commands share; those of `serve` come from the table in `settings`."""
 
 import inspect
+import os
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,8 @@ def home_of(given: Path | None) -> Home:
 
 def config_file(home: Home, given: Path | None) -> Path | None:
     """Return the settings file that counts: the one that was named, or the home's where there is one."""
-    return given or (home.config_file if home.config_file.is_file() else None)
+    named = given or (Path(os.environ["HANLIN_CONFIG"]) if os.environ.get("HANLIN_CONFIG") else None)
+    return named or (home.config_file if home.config_file.is_file() else None)
 
 
 def effective(home: Home, config: Path | None) -> Effective:
@@ -62,8 +64,8 @@ def effective(home: Home, config: Path | None) -> Effective:
     return load(config_file(home, config))
 
 
-# A key on the command line can be read by every user of the machine; tables belong into the file.
-_NOT_FLAGS = {"api_key", *settings.TABLES}
+# A secret on the command line can be read by every user of the machine; tables belong into the file.
+_NOT_FLAGS = {*filter(settings.is_secret, settings.FIELDS), *settings.TABLES}
 
 Command = Callable[..., None]
 

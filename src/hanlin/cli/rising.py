@@ -21,8 +21,9 @@ from hanlin.settings import Settings
 from hanlin.words import say
 
 LAST_WORDS_S = 2.0
-_OBJECTS_BETWEEN_COLLECTIONS = 10_000
 """How long calls that are cut may take to say so."""
+
+_OBJECTS_BETWEEN_COLLECTIONS = 10_000
 
 
 def reloader(

@@ -51,7 +51,8 @@ async def _serve(home: Home, settings: Settings, held: HomeLock, file: Path, rea
     watching: list[asyncio.Task[None]] = []
 
     def watch() -> None:
-        watching.extend((asyncio.create_task(following.run()), asyncio.create_task(Prober(studio).run())))
+        watched = (following.run(), Prober(studio).run(), studio.retention.run())
+        watching.extend(map(asyncio.create_task, watched))
 
     try:
         await server.start()

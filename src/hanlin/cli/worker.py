@@ -26,6 +26,7 @@ from hanlin.http.server import Server
 from hanlin.http.traces import make_tracer
 from hanlin.service import start
 from hanlin.service.accounting import Sharing
+from hanlin.service.backends import pace_of
 from hanlin.service.crew.channel import connect
 from hanlin.service.crew.limits import CoordinatedStore
 from hanlin.service.crew.line import Away, Line
@@ -74,9 +75,8 @@ async def _work(orders: Orders, settings: Settings) -> None:
     socket = Path(orders.socket)
     channel = await connect(socket)
     line = Line(channel)
-    studio = await start.open_studio(
-        Home(Path(orders.home)), settings, Sharing(CoordinatedStore(line), takes_over=False)
-    )
+    limits = None if settings.redis.reveal() else CoordinatedStore(line, pace_of(settings))
+    studio = await start.open_studio(Home(Path(orders.home)), settings, Sharing(limits, takes_over=False))
     tracer = make_tracer()
     app = App(studio, tracer, _Others(line, str(orders.worker)))
     adopter = Adopter(studio, line, socket, orders.worker, orders.workers)

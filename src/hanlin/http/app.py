@@ -18,7 +18,7 @@ from hanlin.http.accounts import Account
 from hanlin.http.exchange import Exchange, Gone, log
 from hanlin.http.gathering import Others, packed, page_of_all
 from hanlin.http.heads import line, lines
-from hanlin.http.metrics import DeploymentState, Metrics
+from hanlin.http.metrics import Accounts, DeploymentState, Metrics
 from hanlin.http.streaming import Frames, StreamedAnswer
 from hanlin.http.traces import Tracer
 from hanlin.metering.estimate import texts_tokens
@@ -58,7 +58,7 @@ class App:
             lambda name: studio.catalogue.find(name) is not None,
             lambda: [gauges(studio, one) for one in studio.deployments if not isinstance(one.engine, RemoteEngine)],
             lambda: self.open_calls,
-            studio.accounting.ledger_state,
+            lambda: accounts_of(studio),
         )
         self.reader = openai_chat.Reader()
         self._tracer = tracer
@@ -399,6 +399,13 @@ async def _metrics(app: App, exchange: Exchange) -> None:
         others, here, registry = await app.others.pages(), app.others.here, app.metrics.registry
         page, content_type = await asyncio.to_thread(lambda: page_of_all({**others, here: packed(registry)}, accept))
     await exchange.answer(200, page, content_type)
+
+
+def accounts_of(studio: Studio) -> Accounts:
+    """Return how what is kept of calls stands, as the metrics of this process say it."""
+    accounting = studio.accounting
+    standing, retention = accounting.meter.standing(), studio.retention.state()
+    return Accounts(accounting.ledger_state(), standing, retention, studio.store.failures)
 
 
 def gauges(studio: Studio, deployment: Deployment) -> DeploymentState:

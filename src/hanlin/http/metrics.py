@@ -8,6 +8,7 @@ A call is counted in plain lists and dictionaries, because it is counted thousan
 few seconds: a histogram of the client library would cost more than the rest of a short call's bookkeeping.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ from prometheus_client.utils import floatToGoString
 
 from hanlin import __version__
 from hanlin.metering.ledger import LedgerState
+from hanlin.metering.reserving import Standing
 from hanlin.service.records import CallRecord
+from hanlin.service.retention import RetentionState
 
 STATES = ("starting", "loading", "ready", "suspected", "resting", "probing", "draining", "exited", "other")
 """The words for how a deployment is; whatever else it is called counts as `other`."""
@@ -90,6 +93,27 @@ _LEDGER_COUNTERS = (
     ("lost_rows", "Rows that nothing could keep.", attrgetter("lost_rows")),
     ("refused_rows", "Rows that the database never took; they are in refused.rows.", attrgetter("refused_rows")),
 )
+
+
+_LIMITS_GAUGES = (
+    ("subjects", "Keys, workspaces and models whose use is kept in this process.", attrgetter("subjects")),
+    ("reservations", "Calls that hold something until they end.", attrgetter("reservations")),
+    ("owed", "Settlements that the store has yet to hear.", attrgetter("owed")),
+)
+_LIMITS_COUNTERS = (
+    ("outages", "Times that the store was away.", attrgetter("outages")),
+    ("alone", "Decisions that were made without the store, because it was away.", attrgetter("alone")),
+)
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """How what is kept of calls stands: the ledger's way, limits, retention, and how often the database failed."""
+
+    ledger: LedgerState | None
+    limits: Standing
+    retention: RetentionState
+    database_failures: int
 
 
 class _Histogram:
@@ -165,12 +189,12 @@ class Metrics:
         known: Callable[[str], bool],
         deployments: Callable[[], Sequence[DeploymentState]] = tuple,
         calls_open: Callable[[], int] = int,
-        ledger: Callable[[], LedgerState | None] = lambda: None,
+        accounts: Callable[[], Accounts | None] = lambda: None,
     ) -> None:
         self._known = known
         self._deployments = deployments
         self._calls_open = calls_open
-        self._ledger = ledger
+        self._accounts = accounts
         self._unread: list[CallRecord] = []
         self._series: dict[Labels, _Series] = {}
         self._queues: dict[str, _Histogram] = {}
@@ -279,14 +303,42 @@ class Metrics:
             attempts.add_metric(tried, count)
         yield attempts
         yield GaugeMetricFamily("hanlin_calls_open", "Requests that are open.", self._calls_open())
-        if (ledger := self._ledger()) is not None:
-            yield from _of_ledger(ledger)
+        if (accounts := self._accounts()) is not None:
+            yield from _of_accounts(accounts)
         yield from _of_deployments(self._deployments())
 
 
 def openmetrics_if_named(accept: str) -> str:
     """Return what the library is to make of an Accept header: it would read versions out of it, and fail at some."""
     return _OPENMETRICS if _OPENMETRICS in accept else ""
+
+
+def _of_accounts(accounts: Accounts) -> Iterator[Metric]:
+    if accounts.ledger is not None:
+        yield from _of_ledger(accounts.ledger)
+    yield from _of_limits(accounts.limits)
+    retention = accounts.retention
+    yield CounterMetricFamily("hanlin_ledger_purged_rows", "Rows deleted because of their age.", retention.purged_rows)
+    yield CounterMetricFamily("hanlin_ledger_purge_failures", "Purges that the database broke.", retention.failures)
+    yield GaugeMetricFamily("hanlin_ledger_keep_days", "Days that rows are kept; 0: for ever.", retention.keep_days)
+    yield GaugeMetricFamily(
+        "hanlin_ledger_purged_timestamp_seconds", "When the last purge was over; 0: none was.", retention.done_at or 0.0
+    )
+    yield CounterMetricFamily(
+        "hanlin_database_failures", "Times that the database did not do what it was asked.", accounts.database_failures
+    )
+
+
+def _of_limits(limits: Standing) -> Iterator[Metric]:
+    away_s = 0.0 if limits.away_since is None else max(time.time() - limits.away_since, 0.001)
+    yield GaugeMetricFamily(
+        "hanlin_limits_away_seconds", "How long the store of limits has been away; 0: it is here.", away_s
+    )
+    yield InfoMetricFamily("hanlin_limits", "Where limits are kept.", {"store": limits.kind})
+    for name, what, value in _LIMITS_GAUGES:
+        yield GaugeMetricFamily(f"hanlin_limits_{name}", what, value(limits))
+    for name, what, value in _LIMITS_COUNTERS:
+        yield CounterMetricFamily(f"hanlin_limits_{name}", what, value(limits))
 
 
 def _of_ledger(ledger: LedgerState) -> Iterator[Metric]:
@@ -317,4 +369,4 @@ def _of_deployments(states: Sequence[DeploymentState]) -> Iterator[Metric]:
         yield gauge
 
 
-__all__ = ["LABEL_SETS", "STATES", "DeploymentState", "Metrics", "openmetrics_if_named"]
+__all__ = ["LABEL_SETS", "STATES", "Accounts", "DeploymentState", "Metrics", "openmetrics_if_named"]

@@ -137,6 +137,11 @@ class LedgerWriter:
         self._left = []
         return all_in
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are rows that a dead process left, or that the database has refused so far."""
+        return bool(self._left or self._failures)
+
     def state(self) -> LedgerState:
         journal = self._journal
         left = self._left

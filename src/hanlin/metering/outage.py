@@ -49,6 +49,7 @@ class SharedStore:
         self._seen: OrderedDict[_Counter, int] = OrderedDict()
         self._spent: dict[_Counter, tuple[Subject, Span, int]] = {}
         self._share: _Share | None = None
+        self._alone = 0
         redis.on_back = self._over
 
     async def take(self, reservation: Reservation, demand: Demand) -> Verdict:
@@ -56,8 +57,11 @@ class SharedStore:
             verdict = await self._redis.take(reservation, demand)
         except LimitsUnavailable:
             if self._policy == "closed":
+                self._alone += 1
                 raise
-            return await self._current_share().take(reservation, demand)
+            verdict = await self._current_share().take(reservation, demand)
+            self._alone += not isinstance(verdict, Unknown)
+            return verdict
         if not isinstance(verdict, Unknown):
             self._remember(reservation, verdict)
         return verdict
@@ -84,7 +88,9 @@ class SharedStore:
     def standing(self) -> Standing:
         here = 0 if self._share is None else self._share.subjects
         standing = self._redis.standing()
-        return msgspec.structs.replace(standing, subjects=here, owed=standing.owed + len(self._spent))
+        return msgspec.structs.replace(
+            standing, subjects=here, owed=standing.owed + len(self._spent), alone=self._alone
+        )
 
     async def close(self) -> None:
         await self._redis.close()

@@ -31,6 +31,9 @@ LEASE_S = 60.0
 
 _RENEWED_AT_ONCE = 100
 
+_LOOK_S = 5.0
+"""How often Redis hears of this process at least: gauges are to tell that it is away before a call finds out."""
+
 
 class RedisStore:
     """A `LimitStore` on a Redis. Raises LimitsUnavailable from `take`, within `limit_s`, when that does not answer.
@@ -55,7 +58,7 @@ class RedisStore:
         self._prefix = prefix
         self._clock = clock
         self.on_back: Callable[[], None] = lambda: None
-        self._line = RedisLine(connect(url, limit_s), SCRIPT, limit_s, self._back)
+        self._line = RedisLine(connect(url), SCRIPT, limit_s, self._back)
         self._name = secrets.token_hex(6)
         self._numbers = itertools.count()
         self._leased: dict[str, tuple[Reservation, float]] = {}
@@ -66,9 +69,15 @@ class RedisStore:
     def is_away(self) -> bool:
         return self._line.away_since is not None
 
+    async def greet(self) -> bool:
+        """Say whether Redis answers, asked something that changes nothing; it is asked again from now on."""
+        self._keep_asking()
+        question = _Greeting(["renew", self._now(), self._lease_s])
+        self._line.send(question)
+        return await in_time(question.heard, 2 * self._limit_s) and question.heard.result()
+
     async def take(self, reservation: Reservation, demand: Demand) -> Verdict:
-        if self._renewing is None:
-            self._renewing = asyncio.create_task(self._renew())
+        self._keep_asking()
         is_first = not reservation.id
         name = reservation.id or self.new_id()
         question = _Decision(self, name, reservation, demand, is_first=is_first)
@@ -171,14 +180,21 @@ class RedisStore:
             self._line.send(owed)
         self.on_back()
 
+    def _keep_asking(self) -> None:
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew())
+
     async def _renew(self) -> None:
         """Lengthen the leases of calls that run long. What Redis does not hear now, it hears in a third of a lease."""
-        loop = asyncio.get_running_loop()
+        loop, third_s = asyncio.get_running_loop(), self._lease_s / 3
+        renewed_at = loop.time()
         while True:
-            await asyncio.sleep(self._lease_s / 3)
-            old = loop.time() - self._lease_s / 3
-            due = [name for name, (_, leased_at) in self._leased.items() if leased_at <= old]
-            for first in range(0, len(due), _RENEWED_AT_ONCE):
+            await asyncio.sleep(min(third_s, _LOOK_S))
+            due: list[str] = []
+            if loop.time() - renewed_at >= third_s:
+                renewed_at = loop.time()
+                due = [name for name, (_, leased_at) in self._leased.items() if leased_at <= renewed_at - third_s]
+            for first in range(0, len(due) or 1, _RENEWED_AT_ONCE):
                 self._line.send(self._renewal(due[first : first + _RENEWED_AT_ONCE]))
 
     def _renewal(self, names: Sequence[str]) -> Question:
@@ -205,6 +221,25 @@ class RedisStore:
 
     def _now(self) -> str | float:
         return "" if self._clock is None else self._clock()
+
+
+class _Greeting(Question):
+    """Tells whether anybody is there."""
+
+    __slots__ = ("heard",)
+
+    def __init__(self, args: Sequence[str | int | float]) -> None:
+        super().__init__((), args)
+        self.heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def answered(self, _reply: Any) -> None:
+        self.heard.set_result(True)
+
+    def lost(self, _why: Away) -> None:
+        self.heard.set_result(False)
+
+    def unsent(self, _why: Away) -> None:
+        self.heard.set_result(False)
 
 
 class _Decision(Question):

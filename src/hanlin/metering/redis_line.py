@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 _BATCH = 128
 _GRACE_S = 0.01
+_PROBE_S = 1.0
+"""How long a probe may take. Nobody waits for it, and it may have to connect, with TLS, over some distance."""
+
 _PAUSES_S = (0.2, 0.5, 1.0, 2.0)
 """How long the task waits before it probes for the first time, the second, and so on; then always as long as last."""
 
@@ -202,7 +205,7 @@ class RedisLine:
         for pause_s in itertools.chain(_PAUSES_S, itertools.repeat(_PAUSES_S[-1])):
             await asyncio.sleep(pause_s)
             try:
-                async with asyncio.timeout(self._limit_s):
+                async with asyncio.timeout(_PROBE_S):
                     self._digest = ""
                     await self._teach()
                 break
@@ -215,7 +218,7 @@ class RedisLine:
 
     def _named(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
-            return f"no answer within {self._limit_s * 1000:g} ms"
+            return "no answer in time"
         return f"{type(error).__name__}: {error}"
 
 
@@ -230,7 +233,7 @@ async def in_time(future: "asyncio.Future[Any]", limit_s: float) -> bool:
     return future.done()
 
 
-def connect(url: str, limit_s: float) -> "AbstractConnection":
+def connect(url: str) -> "AbstractConnection":
     """Return a connection that is opened when it is first used, and tries everything once.
 
     Raises StartupError where the `redis` package is missing, or the URL is none; its password is not shown.
@@ -252,11 +255,19 @@ def connect(url: str, limit_s: float) -> "AbstractConnection":
             protocol=2,
             decode_responses=True,
             socket_timeout=None,  # the conversation has one deadline, for all it says at once
-            socket_connect_timeout=limit_s,
+            socket_connect_timeout=_PROBE_S,
             # What was asked once may have been done: whether to ask again is not the library's decision.
             retry=Retry(NoBackoff(), 0),
         )
         connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
         return connection
-    except ValueError as error:
-        raise StartupError(say(f"the address of Redis: {error}", f"Redis 地址有误：{error}")) from error
+    except (ValueError, TypeError):
+        # What the library says repeats parts of the address, and of a password in it that was not encoded.
+        raise StartupError(
+            say(
+                "the address of Redis is not one. Give redis://USER:PASSWORD@HOST:PORT/NUMBER (rediss:// with TLS); in "
+                "a password, characters such as / @ # are written as %2F %40 %23",
+                "Redis 地址无效。格式为 redis://用户:密码@主机:端口/编号（TLS 用 rediss://）；"
+                "密码中的 / @ # 等字符须写作 %2F %40 %23",
+            )
+        ) from None

@@ -65,7 +65,7 @@ class Standing(msgspec.Struct, frozen=True):
     """How a store is, for gauges: where limits are kept, whether it is away, since when (UNIX time) and why.
 
     `subjects` are those kept in this process, `reservations` those that it holds, `owed` what it still has to tell the
-    store, `outages` how often the store was away.
+    store, `outages` how often the store was away, `alone` how many decisions were made without it.
     """
 
     kind: str
@@ -75,6 +75,7 @@ class Standing(msgspec.Struct, frozen=True):
     reservations: int = 0
     owed: int = 0
     outages: int = 0
+    alone: int = 0
 
 
 class LimitStore(Protocol):

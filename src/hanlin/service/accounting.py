@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from hanlin.catalogue.models import Catalogue, Model
-from hanlin.errors import AccessDenied, HanlinError, ModelAccessDenied
+from hanlin.errors import AccessDenied, HanlinError, ModelAccessDenied, StoreFailed, UnknownKey
 from hanlin.metering.estimate import Estimate, estimate, texts_tokens
 from hanlin.metering.journal import Journal, Mark
 from hanlin.metering.journal_calls import Start
@@ -80,8 +80,16 @@ class Accounting:
         self._writer = (
             None
             if journal is None
-            else LedgerWriter(journal, store.ledger, found=sharing.found, takes_over=sharing.takes_over)
+            else LedgerWriter(
+                journal,
+                store.ledger,
+                # Whoever is told of all rows settles what their calls held; else only money is missing.
+                cut=self._was_cut if sharing.found is None else None,
+                found=sharing.found,
+                takes_over=sharing.takes_over,
+            )
         )
+        self._cut: list[LedgerRow] = []
         self._workspaces: Mapping[str, Limits] = {}
         self._subjects: dict[str, tuple[KeyRow, Limits, tuple[Subject, ...]]] = {}
         self._millions: dict[tuple[str, str, Served], _Million] = {}
@@ -97,6 +105,8 @@ class Accounting:
         if self._writer is not None:
             if self._takes_over:
                 await self._catch_up(self._writer)
+                with contextlib.suppress(StoreFailed):  # in a second again
+                    await self._charge_cut()
             self._tasks.append(asyncio.create_task(self._writer.run()))
 
     async def _catch_up(self, writer: LedgerWriter) -> None:
@@ -132,6 +142,10 @@ class Accounting:
     def has_left(self) -> bool:
         """Whether something of what dead processes left is not in the database yet."""
         return self._writer is not None and self._writer.has_left
+
+    def is_behind(self) -> bool:
+        """Say whether rows of an earlier process may be on their way into the database."""
+        return self._writer is not None and self._writer.is_behind
 
     def ledger_state(self) -> LedgerState | None:
         """Return how the way into the ledger stands, None where there is none."""
@@ -254,6 +268,19 @@ class Accounting:
             await asyncio.sleep(_LOOK_S)
             with contextlib.suppress(HanlinError):  # the store has logged it; what was known last goes on to count
                 await self._look()
+                await self._charge_cut()
+
+    def _was_cut(self, _start: Start, row: LedgerRow) -> None:
+        self._cut.append(row)
+
+    async def _charge_cut(self) -> None:
+        """Count what calls cost that a process died under: whoever keeps the limits has heard nothing of their end."""
+        while self._cut:
+            row = self._cut[0]
+            with contextlib.suppress(UnknownKey):
+                subjects = self.subjects(await self._store.keys.get(row.key_id))
+                await self.meter.charge(row.id, subjects, row.cost_nanos, row.began_at.timestamp())
+            del self._cut[0]
 
     async def _look(self) -> None:
         limits = {workspace.id: workspace.limits for workspace in await self._store.workspaces.all()}

@@ -30,16 +30,17 @@ _HEADER_BYTES = 1024
 
 
 class _Known:
-    """A key as the database last had it, asked at `asked_at`.
+    """A key as the database last had it, asked at `asked_at`. While that fails it is not asked before `again_at`.
 
     `trusted`: the look-up that is under way began while it was believed, or takes too long to be waited for.
     """
 
-    __slots__ = ("asked_at", "row", "trusted")
+    __slots__ = ("again_at", "asked_at", "row", "trusted")
 
     def __init__(self, row: KeyRow, asked_at: float) -> None:
         self.row = row
         self.asked_at = asked_at
+        self.again_at = 0.0
         self.trusted = False
 
 
@@ -59,10 +60,11 @@ class Keyring:
         known = self._by_header.get(header)
         if known is None:
             return None
-        age_s = self._clock() - known.asked_at
+        now = self._clock()
+        age_s = now - known.asked_at
         if age_s >= RENEWED_S:
             if age_s >= BELIEVED_S and not known.trusted:
-                return None
+                return known.row if now < known.again_at and known.row.works(datetime.now(UTC)) else None
             known.trusted = True
             self._ask(known.row.hash)
         return known.row
@@ -103,15 +105,14 @@ class Keyring:
         known = self._known.get(hashed)
         if known is None:
             return await asyncio.shield(self._ask(hashed))
-        if self._clock() - known.asked_at < BELIEVED_S:
-            return known.row if known.row.works(datetime.now(UTC)) else None
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                return await asyncio.shield(self._ask(hashed))
-        except (TimeoutError, StoreFailed):
-            log.warning("the database does not answer: key %s goes on as it was last known", known.row.id)
-            known.trusted = hashed in self._asking
-            return known.row if known.row.works(datetime.now(UTC)) else None
+        now = self._clock()
+        if now - known.asked_at >= BELIEVED_S and now >= known.again_at:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    return await asyncio.shield(self._ask(hashed))
+            except (TimeoutError, StoreFailed):
+                known.trusted = hashed in self._asking
+        return known.row if known.row.works(datetime.now(UTC)) else None
 
     def _ask(self, hashed: str) -> "asyncio.Task[KeyRow | None]":
         """Return the one look-up of this key that is under way."""
@@ -125,6 +126,10 @@ class Keyring:
         asked_at = self._clock()
         try:
             row = await self._keys.find(hashed)
+        except StoreFailed:
+            if (known := self._known.get(hashed)) is not None:
+                self._goes_on(known)
+            raise
         finally:
             del self._asking[hashed]
             known = self._known.get(hashed)
@@ -134,13 +139,19 @@ class Keyring:
             if known is not None:
                 self._forget(hashed, known)
         elif known is not None:
-            known.row, known.asked_at = row, asked_at
+            known.row, known.asked_at, known.again_at = row, asked_at, 0.0
         else:
             if len(self._known) >= KNOWN_KEYS:
                 self._known.clear()
                 self._by_header.clear()
             self._known[hashed] = _Known(row, asked_at)
         return row
+
+    def _goes_on(self, known: _Known) -> None:
+        """Believe a key for a while longer. A database that refuses at once would be asked by each of its calls."""
+        if not known.again_at:
+            log.warning("the database does not answer: key %s goes on as it was last known", known.row.id)
+        known.again_at = self._clock() + BELIEVED_S
 
     def _forget(self, hashed: str, known: _Known) -> None:
         del self._known[hashed]

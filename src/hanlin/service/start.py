@@ -10,7 +10,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -27,18 +27,19 @@ from hanlin.engines.llama import Machine, orders
 from hanlin.engines.managed import ManagedEngine, engine_profile
 from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.engines.weights import Means
-from hanlin.errors import StartupError
-from hanlin.home import Home, server_secret
+from hanlin.errors import DuplicateKey, StartupError
+from hanlin.home import Home
 from hanlin.keys import adopted, hash_key, hint, new_key
 from hanlin.metering.journal import open_journal
 from hanlin.routing.capacity import Capacity
 from hanlin.service import weights as choosing
 from hanlin.service.accounting import ALONE, Sharing
+from hanlin.service.backends import open_database, open_limits, secret_of
 from hanlin.service.deployments import Deployment
 from hanlin.service.fleet import Fleet, assemble, learned
 from hanlin.service.studio import Studio
 from hanlin.settings import DeploymentRow, Secret, Settings
-from hanlin.store.database import Store, open_store
+from hanlin.store.database import Store
 from hanlin.words import say
 
 # The system's limit for the path of a Unix socket is 108 bytes with its end.
@@ -58,10 +59,11 @@ class FirstKey:
 
 async def open_studio(home: Home, settings: Settings, sharing: Sharing = ALONE) -> Studio:
     """Open what is kept in a home and return the service, still without deployments. Raises StartupError."""
-    secret = server_secret(home)
+    secret = secret_of(home, settings)
     catalogue = load()
-    store = await open_store(home.database)
+    store = await open_database(home, settings, secret)
     journal = open_journal(home.journal) if settings.ledger else None
+    sharing = replace(sharing, limits=sharing.limits or await open_limits(settings, secret))
     studio = Studio(settings, catalogue, store, secret, journal, sharing)
     await studio.accounting.start()
     return studio
@@ -86,7 +88,10 @@ async def first_key(
     else:
         key, source = new_key(), "made"
         shown = Secret(key)
-    await store.keys.add("first", hash_key(secret, key), hint(key))
+    try:
+        await store.keys.add("first", hash_key(secret, key), hint(key))
+    except DuplicateKey:  # another service that shares the database has just taken it
+        return None
     return FirstKey(hint(key), source, shown)
 
 

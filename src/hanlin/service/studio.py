@@ -20,6 +20,7 @@ from hanlin.service.fleet import Fleet
 from hanlin.service.guests import with_guests
 from hanlin.service.keyring import Keyring
 from hanlin.service.planning import Asked, asked, remembered
+from hanlin.service.retention import Retention
 from hanlin.settings import Settings
 from hanlin.store.database import Store
 from hanlin.types import ChatRequest, CompletionRequest, EmbeddingRequest, Form
@@ -80,6 +81,7 @@ class Studio:
         self.store = store
         self.keyring = Keyring(store.keys, secret)
         self.accounting = Accounting(store, catalogue, journal, sharing)
+        self.retention = Retention(store, settings.ledger_keep_days, self.accounting.is_behind)
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:

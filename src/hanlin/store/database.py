@@ -14,11 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from hanlin.errors import StartupError
 from hanlin.home import cannot_use
 from hanlin.store.audit import Audit
-from hanlin.store.engine import FAILURES, connect_file, connect_server, reason
+from hanlin.store.engine import FAILURES, connect_file, connect_server, manners, reason, shown
 from hanlin.store.keys import Keys
 from hanlin.store.ledger import Ledger
 from hanlin.store.migrate import MIGRATIONS, bring_to, bring_up_to_date
 from hanlin.store.prices import Prices
+from hanlin.store.secret import SecretMark
 from hanlin.store.workspaces import Workspaces
 from hanlin.words import say
 
@@ -33,6 +34,12 @@ class Store:
         self.ledger = Ledger(engine)
         self.prices = Prices(engine)
         self.audit = Audit(engine)
+        self.secret = SecretMark(engine)
+
+    @property
+    def failures(self) -> int:
+        """How often the database did not do what it was asked, or not in time."""
+        return manners(self._engine).failures
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -79,7 +86,7 @@ async def _connected(where: Path | str) -> AsyncIterator[tuple[AsyncEngine, str,
         engine, name, file = connect_file(where), str(where), where
     else:
         url = _url(where)
-        engine, name, file = connect_server(url), url.render_as_string(), None
+        engine, name, file = connect_server(url), shown(url), None
     try:
         yield engine, name, file
     except FAILURES as error:
@@ -92,15 +99,19 @@ async def _connected(where: Path | str) -> AsyncIterator[tuple[AsyncEngine, str,
 
 def _url(where: str) -> URL:
     try:
+        if where.count("@") > 1:  # what follows the first would be taken for a host, and shown
+            raise ValueError
         return make_url(where)
-    except ArgumentError as error:
-        # The text itself is not repeated: it may hold a password.
+    except (ArgumentError, ValueError):
+        # The text itself is not repeated, nor what the library says of it: it may hold a password.
         raise StartupError(
             say(
-                "the database's address is not a URL. Give postgresql://USER:PASSWORD@HOST/DATABASE",
-                "数据库地址不是有效的 URL。格式为 postgresql://用户:密码@主机/数据库",
+                "the database's address is not a URL. Give postgresql://USER:PASSWORD@HOST/DATABASE; in a password, "
+                "characters such as / @ # are written as %2F %40 %23",
+                "数据库地址不是有效的 URL。格式为 postgresql://用户:密码@主机/数据库；"
+                "密码中的 / @ # 等字符须写作 %2F %40 %23",
             )
-        ) from error
+        ) from None
 
 
 def _make(file: Path) -> None:

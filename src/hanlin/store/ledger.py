@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from hanlin.store import bulk, columns
-from hanlin.store.engine import reading, writing
+from hanlin.store.engine import BULK_S, LONG_S, reading, writing
 from hanlin.store.rollups import DIMENSIONS, SUMS, changes
 from hanlin.store.rows import EVERYTHING, Dimension, Filters, LedgerRow, Mark, Outcome, Page, Total
 from hanlin.store.sums import added_up, conditions, spent_queries, totals_queries
@@ -51,10 +51,10 @@ class Ledger:
         for start in range(0, len(rows), _BATCH):
             batch = _one_each(rows[start : start + _BATCH])
             try:
-                async with writing(self._engine) as connection:
+                async with writing(self._engine, BULK_S) as connection:
                     new += await _append_new(connection, batch)
             except _SomeThereError:
-                async with writing(self._engine) as connection:
+                async with writing(self._engine, BULK_S) as connection:
                     new += await _append(connection, batch)
         return new
 
@@ -75,7 +75,7 @@ class Ledger:
                 or_(ledger.c.began_at < before.began_at, ledger.c.id < before.id),
             )
         query = query.order_by(ledger.c.began_at.desc(), ledger.c.id.desc()).limit(limit + 1)
-        async with reading(self._engine) as connection:
+        async with reading(self._engine, LONG_S) as connection:
             found = [columns.call(row) for row in (await connection.execute(query)).mappings()]
         rows = tuple(found[:limit])
         return Page(rows, Mark(rows[-1].began_at, rows[-1].id) if len(found) > limit else None)
@@ -83,13 +83,14 @@ class Ledger:
     async def totals(self, by: Collection[Dimension] = (), filters: Filters = EVERYTHING) -> tuple[Total, ...]:
         """Return what calls came to, told apart by some dimensions and always by currency, in their order.
 
-        Whole days come from the daily sums. What is left at the two ends of a time, and everything when an outcome is
-        asked for, comes from the rows, as far as retention has left them. Raises ValueError for another dimension.
+        Whole days come from the daily sums. What is more or less than them at the two ends of a time, and everything
+        when an outcome is asked for, comes from the rows, as far as retention has left them. Raises ValueError for
+        another dimension.
         """
         if unknown := set(by) - set(get_args(Dimension)):
             raise ValueError(f"{', '.join(sorted(unknown))}: not a dimension")
         apart = [name for name in DIMENSIONS if name in by or name == "currency"]
-        async with reading(self._engine) as connection:
+        async with reading(self._engine, LONG_S) as connection:
             queries = totals_queries(filters, apart)
             found = [row for query in queries for row in (await connection.execute(query)).mappings()]
         return added_up(found, apart)
@@ -125,7 +126,7 @@ class Ledger:
         gone = 0
         while True:
             began = time.perf_counter()
-            async with writing(self._engine) as connection:
+            async with writing(self._engine, BULK_S) as connection:
                 chosen = (await connection.scalars(old)).all()
                 if not chosen:
                     return

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from hanlin.errors import StartupError
-from hanlin.store.engine import changing
+from hanlin.store.engine import ANSWER_S, MIGRATION_S, changing, manners
 from hanlin.store.tables import metadata
 from hanlin.words import say
 
@@ -112,10 +112,10 @@ async def bring_up_to_date(engine: AsyncEngine, where: str, file: Path | None, f
 async def bring_to(engine: AsyncEngine, where: str, file: Path | None, folder: Path, revision: str) -> None:
     """Run the steps that lead to a revision, forward or back, as `bring_up_to_date` does."""
     known = revisions(folder)
-    async with engine.connect() as connection:
+    async with manners(engine).deadline(ANSWER_S), engine.connect() as connection:
         if not steps_to(revision, await connection.run_sync(_contents), known, where):
             return
-    async with changing(engine) as connection:
+    async with changing(engine, MIGRATION_S) as connection:
         if connection.dialect.name == "postgresql":
             await connection.execute(text(_POSTGRES_TURN))
         # Looked at again, because another process may have had its turn before us.

@@ -6,6 +6,7 @@ Pure: rows and times in, sums and spans out. A day begins at 0:00 UTC.
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from operator import add, sub
+from typing import Literal
 
 import msgspec
 
@@ -28,14 +29,15 @@ Key = tuple[date, str, str, str, str, str, str]
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
-    """Some time within one day, `until` not included."""
+    """Some time within one day, `until` not included. `sign` -1: it is taken away from its day, which is counted."""
 
     since: datetime
     until: datetime
+    sign: Literal[1, -1] = 1
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):
-    """A time as days and what is left of days at its two ends.
+    """A time as days, and what is to be added or taken away at its two ends: whichever is less of the day.
 
     `first` and `last` are days whose sums count, both included; None is as far back, or ahead, as there are any.
     `whole` is False when no full day is part of it.
@@ -96,9 +98,17 @@ def span(since: datetime | None, until: datetime | None) -> Span:
         return Span((Part(since, until),), whole=False)
     parts = []
     if since is not None and first is not None and since < first:
-        parts.append(Part(since, first))
+        if first - since > _DAY / 2:
+            first -= _DAY
+            parts.append(Part(first, since, -1))
+        else:
+            parts.append(Part(since, first))
     if until is not None and end is not None and end < until:
-        parts.append(Part(end, until))
+        if until - end > _DAY / 2:
+            end += _DAY
+            parts.append(Part(until, end, -1))
+        else:
+            parts.append(Part(end, until))
     return Span(
         tuple(parts),
         whole=first is None or end is None or first < end,

@@ -62,8 +62,11 @@ def totals_queries(filters: Filters, apart: Sequence[str]) -> list[Query]:
     if filters.outcome is not None:
         return [_of_rows(filters, apart)]
     time = span(filters.since, filters.until)
-    parts = [msgspec.structs.replace(filters, since=part.since, until=part.until) for part in time.parts]
-    return [*([_of_days(filters, time, apart)] if time.whole else []), *(_of_rows(part, apart) for part in parts)]
+    rows = [
+        _of_rows(msgspec.structs.replace(filters, since=part.since, until=part.until), apart, part.sign)
+        for part in time.parts
+    ]
+    return [*([_of_days(filters, time, apart)] if time.whole else []), *rows]
 
 
 def spent_queries(
@@ -75,7 +78,7 @@ def spent_queries(
     return [
         select(func.sum(days.cost_nanos)).where(days[scope].in_(ids), days.currency == currency, *_within(time)),
         *(
-            select(func.sum(rows.cost_nanos)).where(
+            select(part.sign * func.sum(rows.cost_nanos)).where(
                 rows[scope].in_(ids), rows.currency == currency, rows.began_at >= part.since, rows.began_at < part.until
             )
             for part in time.parts
@@ -124,8 +127,8 @@ def _within(time: Span) -> list[ColumnElement[bool]]:
     return found
 
 
-def _of_rows(filters: Filters, apart: Sequence[str]) -> Query:
-    """Return the query that counts as `rollups.sums_of` does. A test holds the two together."""
+def _of_rows(filters: Filters, apart: Sequence[str], sign: int = 1) -> Query:
+    """Return the query that counts as `rollups.sums_of` does, or takes away. A test holds the two together."""
     rows = ledger.c
     dimensions = [_UtcDay(rows.began_at) if name == "day" else rows[name] for name in apart]
     asked = rows.parent_id == ""
@@ -134,7 +137,7 @@ def _of_rows(filters: Filters, apart: Sequence[str]) -> Query:
         "failed": and_(asked, rows.outcome.in_(FAILED)),
         "estimated": and_(asked, rows.estimated),
     }
-    sums = [func.sum(case((condition, 1), else_=0)).label(name) for name, condition in counted.items()]
-    sums += [func.sum(rows[name]).label(name) for name in (*TOKENS, *COSTS)]
+    sums = [func.sum(case((condition, sign), else_=0)).label(name) for name, condition in counted.items()]
+    sums += [(sign * func.sum(rows[name])).label(name) for name in (*TOKENS, *COSTS)]
     labelled = [dimension.label(name) for dimension, name in zip(dimensions, apart, strict=True)]
     return select(*labelled, *sums).where(*conditions(filters)).group_by(*dimensions)
