@@ -20,7 +20,7 @@ NOBODY = Answering("", "", "", Served.UNAVAILABLE)
 class Account:
     """One such request. Its handler fills in what it learns; `record` is asked for once, at the end."""
 
-    __slots__ = ("answering", "bill", "call", "model", "operation", "stream", "usage")
+    __slots__ = ("answering", "bill", "call", "model", "operation", "pieces", "prompt_tokens", "stream", "usage")
 
     def __init__(self, operation: str) -> None:
         self.operation = operation
@@ -28,6 +28,8 @@ class Account:
         self.stream = False
         self.answering = NOBODY
         self.usage = Usage()
+        self.prompt_tokens = 0
+        self.pieces = 0
         self.call: Call | None = None
         self.bill: Bill | None = None
 
@@ -38,10 +40,12 @@ class Account:
             return
         usage, estimated = self.usage, False
         reasons: tuple[str, ...] = ()
+        prompt_tokens, pieces = self.prompt_tokens, self.pieces
         if call is not None:
             usage, reasons = call.usage, call.finish_reasons
-            if usage.total == 0 and call.pieces:  # nobody has counted to the end
-                usage, estimated = Usage(call.prompt_tokens, call.pieces), True
+            prompt_tokens, pieces = call.prompt_tokens, call.pieces
+        if usage.total == 0 and pieces:  # nobody has counted to the end
+            usage, estimated = Usage(prompt_tokens, pieces), True
         outcome = Outcome.CANCELLED if status in (0, _LEFT) else Outcome.FAILED if problem else Outcome.ANSWERED
         bill.ends(
             outcome,
@@ -55,12 +59,15 @@ class Account:
         )
 
     async def counting(self, events: Events) -> Events:
-        """Yield events as they come, and keep the usage that they end with."""
+        """Yield events as they come, count what has come before it leaves, and keep the usage that they end with."""
         async with aclosing(events) as bursts:
             async for burst in bursts:
                 for event in burst:
+                    self.pieces += bool(event.text)
                     if event.usage is not None:
                         self.usage = event.usage
+                if self.bill is not None:
+                    self.bill.delivered(self.pieces)
                 yield burst
 
     @property

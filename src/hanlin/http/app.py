@@ -229,14 +229,16 @@ async def _completions(app: App, exchange: Exchange) -> None:
     texts = (request.prompt, request.suffix or "")
     output_tokens = request.sampling.max_tokens or plan.model.output_limit_tokens() or _LONG_ANSWER_TOKENS
     most = most_of_text(texts, output_tokens, plan.answering)
-    await _billed(studio, exchange, key, plan.answering, texts_tokens(texts), most)
+    account.prompt_tokens = texts_tokens(texts)
+    await _billed(studio, exchange, key, plan.answering, account.prompt_tokens, most)
     exchange.statement = partial(_statement, plan.answering)
+    events = account.counting(completion.generate(plan))
     about: dict[str, Any] = {"id": f"cmpl-{exchange.id}", "created": exchange.created}
     if request.stream:
         frames = openai_completions.Stream(plan.answering, include_usage=request.include_usage, **about)
-        await exchange.unless_gone(_send(studio, exchange, frames, account.counting(completion.generate(plan))))
+        await exchange.unless_gone(_send(studio, exchange, frames, events))
         return
-    result = await exchange.unless_gone(chat.collect(completion.generate(plan), studio.settings.unstreamed_limit_s))
+    result = await exchange.unless_gone(chat.collect(events, studio.settings.unstreamed_limit_s))
     account.usage = result.usage
     await exchange.answer(200, openai_completions.answer(result, plan.answering, **about))
 

@@ -72,6 +72,7 @@ class Said:
     def take_back(self) -> Event:
         """Forget everything, and return the event that makes others forget it."""
         self.anything = False
+        self.pieces = 0
         self.finish_reason = self.usage = None
         self._texts.clear()
         return Event(restart=True)
