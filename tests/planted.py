@@ -1,4 +1,4 @@
-"""Values that must turn up nowhere, and the search for them: in whatever bytes a service leaves, however they are told."""
+"""Values that must turn up nowhere, and the search for them in whatever bytes a service leaves."""
 
 import base64
 import binascii
@@ -72,4 +72,19 @@ def _around(content: bytes, form: bytes) -> bytes:
     return content[max(at - 100, 0) : at + len(form) + 40]
 
 
-__all__ = ["ANSWERS", "KEYS", "PROMPTS", "found", "found_below", "key", "words"]
+def misplaced() -> Iterator[str]:
+    """Yield files of settings with a key where none belongs, each of which is refused."""
+    key = KEYS["misplaced"]
+    yield f"api_kay = {key!r}\n"
+    yield f"port = {key!r}\n"
+    yield f"weights = {{ key = {key!r} }}\n"
+    yield f"api_key = {key}\n"
+    yield f'[[deployment]]\nname = "x"\nurl = "http://127.0.0.1:1/v1"\nkey = "{key}"\n'
+    yield f'[[deployment]]\nname = "x"\nurl = "http://user:{key}@127.0.0.1:1/v1"\n'
+    yield f'[[deployment]]\nname = "x"\nurl = "http://127.0.0.1:1/v1?key={key}"\n'
+    yield f'[[deployment]]\nname = "x"\nurl = "http://127.0.0.1:1/v1"\nkey_env = "{key}"\n'
+    yield f'[[deployment]]\nname = "x"\nengine = "vllm"\nweights = "a/b"\narguments = ["--api-key", "{key}"]\n'
+    yield f'[[deployment]]\nname = "x"\nengine = "vllm"\nweights = "a/b"\narguments = ["--api-key={key}"]\n'
+
+
+__all__ = ["ANSWERS", "KEYS", "PROMPTS", "found", "found_below", "key", "misplaced", "words"]

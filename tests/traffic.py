@@ -27,7 +27,7 @@ _BETWEEN_TRIES_S = 0.02
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to call: the route, the word that says what the engine does, and after how many pieces the caller leaves."""
+    """A way to call: the route, the word that says what the engine does, after how many pieces the caller leaves."""
 
     path: str
     word: str = "hello"
@@ -37,12 +37,12 @@ class Kind:
 
     def body(self, tag: str) -> bytes:
         text = f"{self.word} {tag}"
-        fields: dict[str, Any] = {
+        bodies: dict[str, dict[str, Any]] = {
             "/chat/completions": {"model": "qwen-plus", "messages": [{"role": "user", "content": text}]},
             "/completions": {"model": "qwen-coder-turbo", "prompt": text},
             "/embeddings": {"model": "text-embedding-v4", "input": [text, "你好"], "dimensions": 1024},
-        }[self.path]
-        return json.dumps({**fields, **({"stream": True} if self.stream else {}), **self.more}).encode()
+        }
+        return json.dumps({**bodies[self.path], **({"stream": True} if self.stream else {}), **self.more}).encode()
 
 
 CHAT, TEXT, VECTORS = "/chat/completions", "/completions", "/embeddings"

@@ -202,6 +202,38 @@ def test_a_stream_that_breaks_is_settled_with_what_was_generated(service: Servic
     assert row.cost_nanos > 0
 
 
+def test_a_text_completion_that_breaks_is_settled_with_what_was_generated(service: Service) -> None:
+    """As a chat is: streamed, the caller has three pieces."""
+    key, made_row = made(service)
+    answer = post(service, "/v1/completions", key, prompt="please break", stream=True)
+    assert "internal_error" in answer.text
+
+    (row,) = rows_of(service, made_row, 1)
+
+    assert row.outcome is Outcome.FAILED
+    assert (row.usage.completion, row.estimated) == (3, True)
+    assert row.cost_nanos > 0
+
+
+def test_a_caller_who_leaves_a_text_completion_pays_for_what_was_generated(service: Service) -> None:
+    """As in a chat: what had come until then, and no more."""
+    key, made_row = made(service)
+    body = {"model": "qwen-coder-turbo", "prompt": "slowly", "stream": True}
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx2.stream("POST", f"{service.base_url}/completions", json=body, headers=headers, timeout=30) as answer:
+        seen = 0
+        for line in answer.iter_lines():
+            seen += line.startswith("data: ")
+            if seen == 5:
+                break
+
+    (row,) = rows_of(service, made_row, 1)
+
+    assert (row.outcome, row.status) == (Outcome.CANCELLED, 499)
+    assert 5 <= row.usage.completion < 50
+    assert row.estimated
+
+
 def test_a_caller_who_leaves_pays_for_what_was_generated(service: Service) -> None:
     """No more and no less: the engine stops when the caller does."""
     key, made_row = made(service)

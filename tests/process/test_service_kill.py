@@ -170,7 +170,15 @@ def _check_sums(rows: Sequence[LedgerRow], sums: Sequence[Total]) -> None:
     expected: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0] * 7)
     for row in rows:
         usage = row.usage
-        counted = (1, usage.prompt, usage.completion, usage.cached, usage.reasoning, row.cost_nanos, row.list_cost_nanos)
+        counted = (
+            1,
+            usage.prompt,
+            usage.completion,
+            usage.cached,
+            usage.reasoning,
+            row.cost_nanos,
+            row.list_cost_nanos,
+        )
         so_far = expected[row.key_id, row.surface, row.deployment]
         so_far[:] = [before + more for before, more in zip(so_far, counted, strict=True)]
     found = {

@@ -329,3 +329,14 @@ async def test_a_caller_who_leaves_a_continued_stream_stops_it() -> None:
 
     assert (other.running, [server.standing.open_calls for server in servers]) == (0, [0, 0])
     assert call.tried() == "gpu-1;fault=failed, gpu-2;fault=left"
+
+
+def test_what_is_taken_back_counts_no_more() -> None:
+    """Whoever waits for a whole answer is not billed for the attempts that came to nothing before it."""
+    said = said_of(request("背一首诗"))
+    said.noted([Event(text="春"), Event(text="眠")])
+
+    said.take_back()
+    said.noted([Event(text="春")])
+
+    assert said.pieces == 1

@@ -94,3 +94,15 @@ async def test_a_refusal_is_told_by_its_status_first(
         with pytest.raises(kind, match=words):
             await embedder.embed(EmbeddingRequest("text-embedding-v4", ("a",)), None)
         await embedder.close()
+
+
+async def test_a_server_that_quotes_our_key_is_not_quoted() -> None:
+    """It is the operator's, and no caller's to read."""
+    async with CannedServer(whole(500, b'{"error": {"message": "no good: sk-upstream-1"}}')) as server:
+        embedder = ServerEmbedder(f"http://127.0.0.1:{server.address.port}/v1", key="sk-upstream-1")
+        with pytest.raises(EngineFailed) as failure:
+            await embedder.embed(EmbeddingRequest("text-embedding-v4", ("a",)), None)
+        await embedder.close()
+
+    assert failure.value.message.endswith("no good: ••••)")
+    assert "sk-upstream-1" not in str(failure.value)

@@ -181,6 +181,18 @@ async def test_a_request_leaves_one_line_that_holds_no_secret(
     assert not any(secret in record.message for secret in ("sk-secret", "a prompt", "an answer", "\n"))
 
 
+async def test_a_key_that_was_put_into_the_path_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody took it for the name of a model, or for a part of the base URL."""
+    caplog.set_level(logging.INFO, "hanlin.http")
+    exchange = await Peer(method="GET", path="/v1/models/sk-0123-abcd/x").exchange()
+    await exchange.answer(404, b"{}")
+
+    exchange.log()
+
+    (record,) = caplog.records
+    assert record.message.startswith("GET '/v1/models/sk-…/x' 404 ")
+
+
 @pytest.mark.parametrize("path", ["/ready", "/health"])
 async def test_probes_leave_no_line_in_a_usual_log(path: str, caplog: pytest.LogCaptureFixture) -> None:
     """They come every few seconds and say nothing new."""

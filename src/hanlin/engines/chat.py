@@ -81,9 +81,13 @@ class _Around(msgspec.Struct, frozen=True, gc=False):
 class ChatEngine:
     """The conversation with one server. `generate` may run any number of times at once; closing `client` ends them."""
 
-    def __init__(self, client: Client, manner: Manner, deadlines: Deadlines | None = None) -> None:
-        """`deadlines` are those of every call; without, the manner's one patience with silence counts."""
+    def __init__(self, client: Client, manner: Manner, deadlines: Deadlines | None = None, *, secret: str = "") -> None:
+        """`deadlines` are those of every call; without, the manner's one patience with silence counts.
+
+        `secret` is the key that the server is called with: no error repeats it, though the server may.
+        """
         self._client = client
+        self._secret = secret
         self._deadlines = deadlines or Deadlines().silent_for(manner.silence_s)
         self.manner = manner
         self._around: dict[Form, _Around] = {}
@@ -123,8 +127,10 @@ class ChatEngine:
             if response.status != 200:
                 raise await self._refusal(request.model, response)
             result = read_whole(await response.body(), self.manner.profile.codes)
-        except BaseException:
+        except BaseException as problem:
             response.close()
+            if isinstance(problem, HanlinError):
+                problem.conceal(self._secret)
             raise
         if result.usage == Usage():
             choice = result.choices[0]
@@ -166,6 +172,9 @@ class ChatEngine:
                     break
             if not frames.finished:
                 raise EngineFailed("the engine's answer ended without a finish reason")
+        except HanlinError as problem:
+            problem.conceal(self._secret)
+            raise
         finally:
             response.close()
         if not ended:
@@ -231,6 +240,9 @@ class ChatEngine:
                     break
             if not frames.finished:
                 raise EngineFailed("the engine's answer ended without a finish reason")
+        except HanlinError as problem:
+            problem.conceal(self._secret)
+            raise
         finally:
             response.close()
 
@@ -248,6 +260,9 @@ class ChatEngine:
                     break
             if not steps.done:
                 raise EngineFailed("the engine's answer ended too early")
+        except HanlinError as problem:
+            problem.conceal(self._secret)
+            raise
         finally:
             response.close()
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hanlin.engines.wire import Address, Client, Deadlines, Response, proxy_for
-from hanlin.errors import EngineFailed, EngineUnavailable, InvalidRequest
+from hanlin.errors import EngineFailed, EngineUnavailable, HanlinError, InvalidRequest
 from hanlin.types import EmbeddingRequest, EmbeddingResult, Usage, Vector
 
 _RETRY_S = 5
@@ -52,6 +52,7 @@ class ServerEmbedder:
         address = Address.of_url(url)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = Client(address, headers=headers, proxy=proxy_for(address, os.environ))
+        self._key = key
         self._model = model
         self._names = names
         self._deadlines = deadlines or Deadlines()
@@ -67,7 +68,9 @@ class ServerEmbedder:
         response = await self._client.send("POST", "/embeddings", msgspec.json.encode(body), deadlines=self._deadlines)
         data = await response.body()
         if response.status != 200:
-            raise refusal(response, data)
+            problem = refusal(response, data)
+            problem.conceal(self._key)
+            raise problem
         return read(data, request.texts)
 
     def why_not_ready(self) -> str | None:
@@ -121,7 +124,7 @@ class _ErrorBody(msgspec.Struct):
     error: _Error
 
 
-def refusal(response: Response, data: bytes) -> Exception:
+def refusal(response: Response, data: bytes) -> HanlinError:
     """Turn an engine's error response into ours: by status first, by its words second."""
     try:
         message = msgspec.json.decode(data, type=_ErrorBody).error.message

@@ -40,7 +40,8 @@ class ServerEngine:
             connection_limit=connections + 2,  # a call may need a second one, to count or to probe
             idle_limit=connections,
         )
-        self._chat = ChatEngine(self._client, Manner(profile, model, names=names), deadlines or Deadlines())
+        manner = Manner(profile, model, names=names)
+        self._chat = ChatEngine(self._client, manner, deadlines or Deadlines(), secret=key)
 
     def generate(self, request: ChatRequest) -> Events:
         return self._chat.generate(request)

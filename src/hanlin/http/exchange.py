@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ PROBES = ("/ready", "/health", "/metrics")
 log = logging.getLogger("hanlin.http")
 
 _DRAWN_AT_ONCE = 256
+_KEY = re.compile(r"sk-[\w-]+")  # somebody took it for a part of the address
 
 
 def _ids() -> Iterator[str]:
@@ -201,7 +203,8 @@ class Exchange:
         if not log.isEnabledFor(importance):
             return
         took_ms = round((time.monotonic() - self.began) * 1000)
-        what = f"{self.method} {self.path[:200]!r} {self.status} {took_ms} ms {self.id}"
+        path = _KEY.sub("sk-…", self.path[:200]) if "sk-" in self.path else self.path[:200]
+        what = f"{self.method} {path!r} {self.status} {took_ms} ms {self.id}"
         if self.account is not None and (served := self.account.by):
             what += f" by {served}"
         if self.problem is not None:

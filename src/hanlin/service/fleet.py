@@ -27,7 +27,7 @@ from hanlin.routing.capacity import Capacity
 from hanlin.service import upstreams
 from hanlin.service.deployments import EMBEDDED, Deployment
 from hanlin.service.embedding_planning import EmbeddingDeployment
-from hanlin.settings import DeploymentRow, RouteRow, Settings
+from hanlin.settings import VARIABLE, DeploymentRow, RouteRow, Settings
 from hanlin.words import say
 
 log = logging.getLogger("hanlin.service")
@@ -211,6 +211,13 @@ def _check_row(row: DeploymentRow, catalogue: Catalogue, environment: Mapping[st
         orders_of(row, logs=Path(), run=Path(), environment=environment)  # says itself what is wrong
     else:
         _check_address(row)
+    if row.key_env and not VARIABLE.fullmatch(row.key_env):
+        raise _wrong(
+            row,
+            "key_env is no name of a variable. The key itself does not belong into the file: "
+            "`export NAME=…` and write the name",
+            "key_env 不是环境变量名。密钥本身不应写在文件中：请 `export 名称=…`，并填写该名称",
+        )
     if row.key_env and not environment.get(row.key_env):
         raise _wrong(
             row,
