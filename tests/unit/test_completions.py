@@ -13,6 +13,7 @@ from hanlin.engines.manner import Manner
 from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.errors import HanlinError, ModelNotFound, ModelNotSupported, UnsupportedHere
 from hanlin.service import completion
+from hanlin.service.completion import CompletionPlan
 from hanlin.service.deployments import Deployment, Serving, serving
 from hanlin.testing import ScriptedEngine
 from hanlin.types import CompletionRequest, Event, Sampling, Usage, fold
@@ -101,6 +102,12 @@ def served_by(here: Deployment) -> Callable[[Model], Serving]:
     return lambda model: serving(model, catalogue_of(FILLS), [here])
 
 
+def plan(request: CompletionRequest, *rest: Any) -> CompletionPlan:
+    """Return what a completion becomes on the first deployment of its name."""
+    allowed = completion.asked(request, *rest)
+    return allowed.planned(allowed.route.targets[0])
+
+
 @pytest.mark.parametrize(
     ("asked", "error"),
     [("nobody", ModelNotFound), ("qwen-plus", ModelNotSupported), ("qwen-coder-turbo", UnsupportedHere)],
@@ -110,14 +117,14 @@ def test_names_that_fill_no_gaps_are_refused(asked: str, error: type[HanlinError
     here = served_by(deployment(ScriptedEngine(), NEITHER))
 
     with pytest.raises(error):
-        completion.plan(CompletionRequest(asked, "a"), catalogue_of(FILLS, model()), here)
+        plan(CompletionRequest(asked, "a"), catalogue_of(FILLS, model()), here)
 
 
 def test_a_plan_says_what_it_does_not_honour() -> None:
     """OpenAI's further fields are not the vendor's."""
     request = CompletionRequest("qwen-coder-turbo", "a", given=frozenset({"model", "prompt", "seed", "echo", "n"}))
 
-    planned = completion.plan(request, catalogue_of(FILLS), served_by(deployment(ScriptedEngine(), fills_gaps=True)))
+    planned = plan(request, catalogue_of(FILLS), served_by(deployment(ScriptedEngine(), fills_gaps=True)))
 
     assert planned.answering.ignored == ("echo", "n")
     assert planned.request.sampling.seed == 1234

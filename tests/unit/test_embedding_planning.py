@@ -9,7 +9,7 @@ from hanlin.catalogue.tasks import Tasks
 from hanlin.engines.embedding import ServerEmbedder
 from hanlin.errors import EngineUnavailable, InvalidRequest, ModelNotFound, ModelNotSupported
 from hanlin.routing.capacity import Capacity
-from hanlin.service.embedding_planning import EmbeddingDeployment, plan, serving
+from hanlin.service.embedding_planning import EmbeddingDeployment, EmbeddingPlan, asked, serving
 from hanlin.types import EmbeddingRequest, Served
 
 FACTS: dict[str, Any] = {
@@ -53,6 +53,12 @@ def deployment(name: str = "e5", **fields: Any) -> EmbeddingDeployment:
         "embedded": True,
     }
     return EmbeddingDeployment(**(basics | fields))
+
+
+def plan(request: EmbeddingRequest, *rest: Any, **more: Any) -> EmbeddingPlan:
+    """Return what a call becomes on the first deployment of its name."""
+    allowed = asked(request, *rest, **more)
+    return allowed.planned(allowed.route.targets[0])
 
 
 E5 = deployment(tells_apart=True, fits=True)

@@ -3,14 +3,14 @@
 Calls that were refused count as well: a client with a wrong key is something that operators look for.
 """
 
-from contextlib import aclosing
+from typing import Any
 
 from hanlin.errors import HanlinError
 from hanlin.service.accounting import Bill
 from hanlin.service.attempts import Call
 from hanlin.service.records import CallRecord
 from hanlin.store.rows import Outcome
-from hanlin.types import Answering, Events, Served, Usage
+from hanlin.types import Answering, Served, Usage
 
 _LEFT = 499
 
@@ -20,36 +20,28 @@ NOBODY = Answering("", "", "", Served.UNAVAILABLE)
 class Account:
     """One such request. Its handler fills in what it learns; `record` is asked for once, at the end."""
 
-    __slots__ = ("answering", "bill", "call", "model", "operation", "pieces", "prompt_tokens", "stream", "usage")
+    __slots__ = ("bill", "call", "model", "operation", "stream")
 
     def __init__(self, operation: str) -> None:
         self.operation = operation
         self.model = ""
         self.stream = False
-        self.answering = NOBODY
-        self.usage = Usage()
-        self.prompt_tokens = 0
-        self.pieces = 0
-        self.call: Call | None = None
+        self.call: Call[Any, Any] | None = None
         self.bill: Bill | None = None
 
     def settle(self, ends_s: dict[str, float], status: int, problem: HanlinError | None) -> None:
         """Write the bill, if there is one and it is not written. `status` 0: the caller has left without an answer."""
         bill, call = self.bill, self.call
-        if bill is None or bill.ended:
+        if bill is None or bill.ended or call is None:
             return
-        usage, estimated = self.usage, False
-        reasons: tuple[str, ...] = ()
-        prompt_tokens, pieces = self.prompt_tokens, self.pieces
-        if call is not None:
-            usage, reasons = call.usage, call.finish_reasons
-            prompt_tokens, pieces = call.prompt_tokens, call.pieces
-        if usage.total == 0 and pieces:  # nobody has counted to the end
-            usage, estimated = Usage(prompt_tokens, pieces), True
+        usage, estimated = call.usage, False
+        if usage.total == 0 and call.pieces:  # nobody has counted to the end
+            usage, estimated = Usage(call.prompt_tokens, call.pieces), True
+        reasons = call.finish_reasons
         outcome = Outcome.CANCELLED if status in (0, _LEFT) else Outcome.FAILED if problem else Outcome.ANSWERED
         bill.ends(
             outcome,
-            self.answering if call is None else call.plan.answering,
+            call.plan.answering,
             usage,
             estimated=estimated,
             status=status or _LEFT,
@@ -58,23 +50,13 @@ class Account:
             ends_s=ends_s,
         )
 
-    async def counting(self, events: Events) -> Events:
-        """Yield events as they come, count what has come before it leaves, and keep the usage that they end with."""
-        async with aclosing(events) as bursts:
-            async for burst in bursts:
-                for event in burst:
-                    self.pieces += bool(event.text)
-                    if event.usage is not None:
-                        self.usage = event.usage
-                if self.bill is not None:
-                    self.bill.delivered(self.pieces)
-                yield burst
-
     @property
     def by(self) -> str:
         """What answered, for the log; "" as long as nobody has."""
-        answering = self.answering if self.call is None else self.call.answering
-        return f"{answering.served}; {answering.fingerprint}" if answering is not NOBODY else ""
+        if self.call is None:
+            return ""
+        answering = self.call.answering
+        return f"{answering.served}; {answering.fingerprint}"
 
     def record(
         self,
@@ -86,7 +68,7 @@ class Account:
         problem: HanlinError | None,
     ) -> CallRecord:
         call = self.call
-        answering = self.answering if call is None else call.plan.answering
+        answering = NOBODY if call is None else call.plan.answering
         return CallRecord(
             operation=self.operation,
             request_id=request_id,
@@ -99,7 +81,7 @@ class Account:
             phases_s=phases_s,
             status=status,
             code="" if problem is None else problem.code or problem.type,
-            usage=self.usage if call is None else call.usage,
+            usage=Usage() if call is None else call.usage,
             attempts=() if call is None else tuple(call.attempts),
             finish_reasons=() if call is None else call.finish_reasons,
         )
