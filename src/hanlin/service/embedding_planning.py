@@ -138,7 +138,7 @@ class AskedVectors:
     def continued(self, _request: EmbeddingRequest, _text: str, _tokens: int) -> Never:
         raise AssertionError("there is no half of a vector to go on with")
 
-    def put_together(self, _events: Sequence[Event]) -> Never:
+    def put_together(self, _events: Sequence[Event]) -> EmbeddingResult:
         raise AssertionError("vectors do not come as events")
 
 

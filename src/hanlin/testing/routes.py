@@ -227,8 +227,8 @@ class Engine:
         record.rule, rule = self._pick(asking.read({**body, "prompt": body["input"]}, chat=False))
         if rule.status is not None:
             return self._scripted(record, rule, self._speaker)
-        whole = script.answer(200, msgspec.json.encode(answer), {})
-        return Answer(iter([Step(whole, rule.first_delay_s, end="whole")]), record, self._totals)
+        failure = self._speaker.error(record.id, 500, "the fake engine failed, as its rule says")
+        return Answer(script.given(msgspec.json.encode(answer), rule, failure), record, self._totals)
 
     # What an engine tells about itself
 
