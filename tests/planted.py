@@ -21,7 +21,7 @@ def words(name: str) -> str:
 
 KEYS: Mapping[str, str] = {
     name: key(name)
-    for name in ("first", "upstream", "wrong", "query", "cookie", "collector", "misplaced", "elsewhere", "database")
+    for name in ("first", "upstream", "wrong", "query", "cookie", "collector", "misplaced", "elsewhere", "noise")
 }
 PROMPTS: Mapping[str, str] = {
     name: words(name)

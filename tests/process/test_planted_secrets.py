@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -258,8 +259,16 @@ class Planting:
             for name in ("qwen-plus", "no-such", KEYS["query"]):
                 said = self.send("GET", f"{path}/models/{name}", b"", bearer(KEYS["first"]))[1]
                 self.left.answers += [(f"GET model {name}", said)] if name != KEYS["query"] else []
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            self.send("GET", f"/{KEYS['query']}", b"", bearer(KEYS["wrong"]))
+        self.left.answers.append(("GET a key", self.send("GET", f"/v1/{KEYS['noise']}", b"", bearer(KEYS["wrong"]))[1]))
+        self._say(f"{KEYS['noise']} / HTTP/1.1\r\n\r\n".encode())
+        self._say(f"POST /v1/completions HTTP/1.1\r\n{KEYS['noise']}\r\n\r\n".encode())
+
+    def _say(self, noise: bytes) -> None:
+        """Send what is no request, and keep the refusal."""
+        with socket.create_connection(("127.0.0.1", self.service.port), timeout=30) as connection:
+            connection.sendall(noise)
+            connection.shutdown(socket.SHUT_WR)
+            self.left.answers.append(("noise", b"".join(iter(lambda: connection.recv(65536), b""))))
 
     def trouble(self) -> None:
         """Make calls that fail in every way, all at once: many of them wait for an end of patience."""

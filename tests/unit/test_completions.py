@@ -222,3 +222,4 @@ async def test_a_text_that_takes_too_long_is_what_there_is_of_it() -> None:
     result = await completion.complete(call, 0.05)
 
     assert (result.choices[0].text, result.cut_short) == ("x", True)
+    assert result.usage == Usage(call.prompt_tokens, 1)

@@ -244,6 +244,8 @@ async def _completions(app: App, exchange: Exchange) -> None:
         await exchange.unless_gone(_send(studio, exchange, frames, call.choice()))
         return
     result = await exchange.unless_gone(completion.complete(call, studio.settings.unstreamed_limit_s))
+    if result.cut_short:
+        exchange.extra_headers["x-dashscope-partialresponse"] = "true"
     await exchange.answer(200, openai_completions.answer(result, call.answering, **about))
 
 
@@ -399,7 +401,7 @@ async def _ready(app: App, exchange: Exchange) -> None:
 
 
 async def _not_found(_app: App, exchange: Exchange) -> None:
-    raise PathNotFound(f"There is no {exchange.path} here: the base URL of programs ends with {BASE}")
+    raise PathNotFound(f"There is no {exchange.shown_path()} here: the base URL of programs ends with {BASE}")
 
 
 async def _not_allowed(_app: App, exchange: Exchange) -> None:

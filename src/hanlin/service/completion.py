@@ -15,7 +15,7 @@ from hanlin.service.continuing import Said, less
 from hanlin.service.deployments import Deployment, Route, Serving, Target, remedy
 from hanlin.service.patience import Within
 from hanlin.service.planning import ANSWER_TOKENS, check_lengths, filled
-from hanlin.types import Answering, ChatResult, CompletionRequest, Events, fold
+from hanlin.types import Answering, ChatResult, CompletionRequest, Events, Usage, fold
 from hanlin.words import say
 
 _HONOURED = frozenset({"model", "prompt", "suffix", "stream", "stream_options"})
@@ -117,7 +117,7 @@ def asked(request: CompletionRequest, catalogue: Catalogue, served: Callable[[Mo
 
 
 async def complete(call: CompletionCall, limit_s: float) -> ChatResult:
-    """Return a completion's whole text, or after `limit_s` what there is of it.
+    """Return a completion's whole text, or after `limit_s` what there is of it, its usage estimated.
 
     Raises RequestTimedOut when there is nothing until then.
     """
@@ -125,4 +125,5 @@ async def complete(call: CompletionCall, limit_s: float) -> ChatResult:
         with Within(call.router.watch, limit_s):
             return await call.answer()
     except TimeoutError:
-        return so_far(call.heard, limit_s)
+        result = so_far(call.heard, limit_s)
+        return msgspec.structs.replace(result, usage=Usage(call.prompt_tokens, call.pieces))
