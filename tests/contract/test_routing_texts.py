@@ -97,7 +97,8 @@ def test_a_call_is_passed_on_and_what_failed_rests(service: Service, path: str) 
     assert phases == ["key", "body", "plan", "queue", "first"]
     assert told[-1] == "good"
     assert service.metric("hanlin_attempts_total", deployment="bad", fault="unreachable") >= 2
-    reasons = {row["name"]: row["reason"] for row in service.get("/health").json()["embeddings"]}
+    rows = service.get("/health").json()["embeddings" if path == VECTORS else "deployments"]
+    reasons = {row["name"]: row["reason"] for row in rows}
     assert "unreachable" in reasons["bad"]
     assert reasons["good"] is None
     row = row_of(service, answer)

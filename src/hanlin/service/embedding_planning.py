@@ -40,7 +40,7 @@ class EmbeddingDeployment:
     vectors. `tells_apart`: it makes a difference whether a text is a document or a query. `fits`: vectors of another
     length than promised are padded or shortened, else refused. `context_tokens` is 0: long texts are read in windows.
     `there` says what a name is called where it is answered: deployments that call it the same make the same vectors.
-    A server's `capacity` and `standing` are those of its chat, too.
+    A server's `capacity` is that of its chat, too.
     """
 
     name: str

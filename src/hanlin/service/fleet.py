@@ -336,7 +336,8 @@ def _vectors(
 ) -> EmbeddingDeployment | None:
     """Return the row as something that answers embedding names, None when it serves none of them.
 
-    It is the same server as that of its chat: its places and what is known of its health are shared.
+    It is the same server as that of its chat, whose places it shares. Its health is its own: another model answers, and
+    long silence is no sign of sickness there.
     """
     embedder = ServerEmbedder(
         row.url,
@@ -358,7 +359,6 @@ def _vectors(
         fits=row.fit_vectors,
         there=embedder.there,
         runs=server.runs,
-        standing=server.standing,
     )
     models = (model for model in catalogue.models.values() if model.embeds)
     return deployment if any(deployment.answers(model) for model in models) else None
