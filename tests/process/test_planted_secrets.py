@@ -246,15 +246,16 @@ class Planting:
 
     def walk(self) -> None:
         """Call every route there is, and some that are not."""
+        generating = [f"{prefix}{bare}" for prefix in PREFIXES for bare in BODIES]
         for path, methods in ROUTES.items():
             asked = f"{path}?api_key={KEYS['query']}"
-            for method in ("GET", "POST", "DELETE"):
-                for headers in (NO_KEY, bearer(KEYS["wrong"])):
-                    if "POST" not in methods or method != "POST":
+            for method in {"GET", "POST", "DELETE", *methods}:
+                for headers in (NO_KEY, bearer(KEYS["wrong"]), bearer(KEYS["first"])):
+                    if path not in generating or method != "POST":
                         self.left.answers.append((f"{method} {path}", self.send(method, asked, b"", headers)[1]))
-            if "POST" in methods:
-                self.call_well(path)
-                self.call_badly(path)
+        for path in generating:
+            self.call_well(path)
+            self.call_badly(path)
         for path in PREFIXES:
             for name in ("qwen-plus", "no-such", KEYS["query"]):
                 said = self.send("GET", f"{path}/models/{name}", b"", bearer(KEYS["first"]))[1]
