@@ -170,11 +170,13 @@ class Service:
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
-            return self.process.wait(within_s)
+            status = self.process.wait(within_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
             raise AssertionError(f"did not end within {within_s} s of {how.name}:\n{self.output()}") from None
+        assert self._output is None or self._output.closed or KEY not in self.output(), "a key is in the log"
+        return status
 
     def close(self) -> None:
         if self.process is not None:

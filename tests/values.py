@@ -11,7 +11,7 @@ from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.routing.capacity import Capacity
 from hanlin.routing.order import Choose
 from hanlin.service.attempts import Call, Router
-from hanlin.service.chat import complete, generate
+from hanlin.service.chat import ChatCall, complete, generate
 from hanlin.service.deployments import Deployment, Route, Target
 from hanlin.service.planning import Asked, Plan
 from hanlin.types import Answering, ChatRequest, ChatResult, Event, Message, Served, Thinking
@@ -76,10 +76,11 @@ def deployment(engine: Engine, profile: EngineProfile | None = None, **fields: A
 
 def plan_of(engine: Engine, asked: ChatRequest | None = None, *, limits: Model | None = None, **fields: Any) -> Plan:
     """Return the plan of a request that a deployment of this engine answers."""
-    return Plan(asked or request(), limits or model(), deployment(engine, **fields), ANSWERING)
+    here = deployment(engine, **fields)
+    return Plan(asked or request(), limits or model(), here, ANSWERING, engine.generate, engine.whole)
 
 
-def call_of(plan: Plan, router: Router | None = None) -> Call:
+def call_of(plan: Plan, router: Router | None = None) -> ChatCall:
     """Return a call that runs as planned, on the plan's deployment alone."""
     route = Route((Target(plan.deployment, plan.answering.served),))
     call = Call(Asked(plan.request, plan.model, catalogue_of(plan.model), Thinking(), route), router or Router())
@@ -108,7 +109,9 @@ def server_of(engine: Engine, name: str, profile: str = "vllm", **fields: Any) -
     return deployment(engine, profiles().engine[profile], **(basics | fields))
 
 
-def route_of(*deployments: Deployment, fallback: Deployment | None = None, choose: Choose = "listed") -> Route:
+def route_of(
+    *deployments: Deployment, fallback: Deployment | None = None, choose: Choose = "listed"
+) -> Route[Deployment]:
     """Return a route to deployments of a name's own model, each in its order, and to one of another model."""
     own = [Target(one, Served.UPSTREAM, tier if choose == "listed" else 0) for tier, one in enumerate(deployments)]
     others = [Target(fallback, Served.STAND_IN, len(own), fallback=True)] if fallback is not None else []
@@ -116,26 +119,26 @@ def route_of(*deployments: Deployment, fallback: Deployment | None = None, choos
 
 
 def routed_call(
-    route: Route,
+    route: Route[Deployment],
     asked: ChatRequest | None = None,
     router: Router | None = None,
     *,
     limits: Model | None = None,
     thinking: Thinking | None = None,
     ends_s: dict[str, float] | None = None,
-) -> Call:
+) -> ChatCall:
     """Return a call of a name that a route answers. Raises as `Call`."""
     limits = limits or model()
     allowed = Asked(asked or request(), limits, catalogue_of(limits), thinking or Thinking(), route)
     return Call(allowed, router or router_of(), ends_s=ends_s)
 
 
-async def whole(call: Call) -> ChatResult:
+async def whole(call: ChatCall) -> ChatResult:
     """Return a call's whole answer, as callers without a stream get it."""
     return await complete(call, LIMIT_S)
 
 
-async def events_of(call: Call) -> list[Event]:
+async def events_of(call: ChatCall) -> list[Event]:
     """Return everything that comes of a call."""
     async with asyncio.timeout(LIMIT_S):
         return [event async for burst in generate(call) for event in burst]

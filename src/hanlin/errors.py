@@ -69,6 +69,12 @@ class HanlinError(Exception):
         self.message = message
         self.param = param
 
+    def conceal(self, secret: str) -> None:
+        """Take a secret out of the message, wherever an engine's words have it; "" is none."""
+        if secret and secret in self.message:
+            self.message = self.message.replace(secret, "••••")
+            self.args = (self.message,)
+
 
 class InternalError(HanlinError):
     """Something of ours failed in a way that nobody foresaw; the log has the traceback."""

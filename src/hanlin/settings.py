@@ -315,6 +315,10 @@ def _from_file(file: Path) -> Iterable[tuple[str, Any]]:
 
 
 _SERVICE = re.compile(r"HANLIN_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_\w+)")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""What names of environment variables look like; keys that stand in their place do not."""
+
+_SHOWN_CHARACTERS = 24  # every key is longer
 _NOT_SETTINGS = {"HANLIN_HOME", "HANLIN_LANG", "HANLIN_CONFIG"}
 
 
@@ -352,8 +356,8 @@ def _convert(name: str, value: Any, source: str) -> Any:
         sentence = FIELDS[name].metadata[("zh" if say("en", "zh") == "zh" else "en")]
         raise StartupError(
             say(
-                f"{source}: {name} = {value!r} does not fit: {error}. {sentence} Correct or remove it",
-                f"{source}：{name} = {value!r} 无效：{error}。{sentence}请更正或删除",
+                f"{source}: {name}{_shown(value)} does not fit: {error}. {sentence} Correct or remove it",
+                f"{source}：{name}{_shown(value)} 无效：{error}。{sentence}请更正或删除",
             )
         ) from error
 
@@ -367,6 +371,12 @@ def told(settings: Settings) -> dict[str, Any]:
 def heard(values: Mapping[str, Any]) -> Settings:
     """Return the settings that were `told`."""
     return msgspec.convert(values, Settings, dec_hook=lambda kind, value: kind(value))
+
+
+def _shown(value: Any) -> str:
+    """Return a value that does not fit as people wrote it, "" where it could be a key in the wrong place."""
+    text = f" = {value!r}"
+    return text if len(text) <= _SHOWN_CHARACTERS and isinstance(value, str | int | float) else ""
 
 
 def is_secret(name: str) -> bool:
@@ -389,6 +399,7 @@ def type_name(name: str) -> str:
 __all__ = [
     "FIELDS",
     "TABLES",
+    "VARIABLE",
     "DeploymentRow",
     "Effective",
     "RouteRow",

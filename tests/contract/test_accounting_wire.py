@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from openai import APIStatusError, OpenAI
 
@@ -28,15 +29,20 @@ INPUT, OUTPUT = 0.8, 2.0  # CNY for a million tokens of qwen-plus, in the catalo
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def engine() -> Iterator[FakeEngine]:
     with FakeEngine([SLOW, FAILS, BREAKS, Rule(text="你好，世界")]) as engine:
-        config = toml_of(
-            {"name": "fake", "url": engine.base_url, "profile": "vllm", "serves": ["qwen-*", "text-embedding-*"]},
-            retry_share=0,
-            probe_s=3600,
-        )
-        with Service(tmp_path_factory.mktemp("home"), config=config) as service:
-            yield service
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def service(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    config = toml_of(
+        {"name": "fake", "url": engine.base_url, "profile": "vllm", "serves": ["qwen-*", "text-embedding-*"]},
+        retry_share=0,
+        probe_s=3600,
+    )
+    with Service(tmp_path_factory.mktemp("home"), config=config) as service:
+        yield service
 
 
 def in_store(service: Service, act: Callable[[Store], Any]) -> Any:
@@ -55,8 +61,20 @@ def made(service: Service, **more: Any) -> tuple[str, KeyRow]:
     return key, row
 
 
+CLIENTS: list[OpenAI] = []
+
+
+@pytest.fixture(autouse=True)
+def _clients_are_closed() -> Iterator[None]:
+    """Their connections would be found open by whichever test the collector runs in."""
+    yield
+    while CLIENTS:
+        CLIENTS.pop().close()
+
+
 def client_of(service: Service, key: str = KEY) -> OpenAI:
-    return OpenAI(api_key=key, base_url=service.base_url, max_retries=0)
+    CLIENTS.append(OpenAI(api_key=key, base_url=service.base_url, max_retries=0))
+    return CLIENTS[-1]
 
 
 def ask(service: Service, key: str = KEY, content: str = "你是谁？", **more: Any) -> Any:
@@ -134,11 +152,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "/completions": {"model": "qwen-coder-turbo", "prompt": "def f(", "max_tokens": 5},
     "/embeddings": {"model": "text-embedding-v4", "input": "你好", "dimensions": 1024},
 }
-GENERATING = sorted(path for path, methods in ROUTES.items() if "POST" in methods)
+GENERATING = [f"{prefix}{bare}" for prefix in PREFIXES for bare in BODIES]
 
 
 def post(service: Service, path: str, key: str, **more: Any) -> httpx2.Response:
-    """Call a route. One that has no body here yet has to get one, and so these tests."""
+    """Call a route that generates."""
     body = BODIES[path.removeprefix(next(prefix for prefix in PREFIXES if path.startswith(prefix)))]
     headers = {"authorization": f"Bearer {key}"}
     return httpx2.post(service.url + path, json={**body, **more}, headers=headers, timeout=30)
@@ -163,6 +181,41 @@ def test_every_route_that_generates_is_limited(service: Service, path: str, limi
     key, _ = made(service, limits=limits)
 
     assert post(service, path, key).status_code == 429
+
+
+def walk(service: Service, key: str) -> None:
+    """Ask everything that there is for everything that can be generated, streamed and not."""
+    with httpx2.Client(timeout=30, headers={"authorization": f"Bearer {key}"}) as client:
+        for path, methods in ROUTES.items():
+            for method in methods:
+                for body in BODIES.values():
+                    for stream in (False, True):
+                        client.request(method, service.url + path, json={**body, "stream": stream})
+
+
+def asked_by_callers(engine: FakeEngine) -> int:
+    """Return how often the engine was asked what callers ask; Hanlin itself asks it for a token now and then."""
+    return sum(b"max_tokens" not in msgspec.json.encode(one.body) or "prompt" in one.body for one in engine.requests())
+
+
+def test_there_is_no_way_to_an_engine_around_the_meter(service: Service, engine: FakeEngine) -> None:
+    """Whatever path and method, whichever body: who may do nothing gets nothing, and whoever gets something has a row.
+
+    Routes that come later are walked as well, without a word here.
+    """
+    nothing, _ = made(service, limits=Limits(rpm=0))
+    anything, made_row = made(service)
+    engine.forget_requests()
+
+    walk(service, nothing)
+    asked_past_limits = asked_by_callers(engine)
+    walk(service, anything)
+    asked = asked_by_callers(engine)
+
+    assert asked_past_limits == 0
+    assert asked >= 2 * len(GENERATING)
+    rows = rows_of(service, made_row, asked)
+    assert len(rows) == asked
 
 
 def test_a_streamed_completion_leaves_its_row_before_its_end(service: Service) -> None:
@@ -200,6 +253,38 @@ def test_a_stream_that_breaks_is_settled_with_what_was_generated(service: Servic
     assert row.usage.completion == 3
     assert row.estimated
     assert row.cost_nanos > 0
+
+
+def test_a_text_completion_that_breaks_is_settled_with_what_was_generated(service: Service) -> None:
+    """As a chat is: streamed, the caller has three pieces."""
+    key, made_row = made(service)
+    answer = post(service, "/v1/completions", key, prompt="please break", stream=True)
+    assert "internal_error" in answer.text
+
+    (row,) = rows_of(service, made_row, 1)
+
+    assert row.outcome is Outcome.FAILED
+    assert (row.usage.completion, row.estimated) == (3, True)
+    assert row.cost_nanos > 0
+
+
+def test_a_caller_who_leaves_a_text_completion_pays_for_what_was_generated(service: Service) -> None:
+    """As in a chat: what had come until then, and no more."""
+    key, made_row = made(service)
+    body = {"model": "qwen-coder-turbo", "prompt": "slowly", "stream": True}
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx2.stream("POST", f"{service.base_url}/completions", json=body, headers=headers, timeout=30) as answer:
+        seen = 0
+        for line in answer.iter_lines():
+            seen += line.startswith("data: ")
+            if seen == 5:
+                break
+
+    (row,) = rows_of(service, made_row, 1)
+
+    assert (row.outcome, row.status) == (Outcome.CANCELLED, 499)
+    assert 5 <= row.usage.completion < 50
+    assert row.estimated
 
 
 def test_a_caller_who_leaves_pays_for_what_was_generated(service: Service) -> None:

@@ -1,7 +1,8 @@
 """Everything that can go wrong behind Hanlin, as a table: what the caller gets, and who answered.
 
 Each row breaks one deployment. Alone, it shows the one typed error (or the answer of a second try); with a healthy
-replica behind it, who takes over. All of them run at once against one service, streamed and not.
+replica behind it, who takes over. All of them run at once against one service, streamed and not, as chat and as text
+completions.
 """
 
 import asyncio
@@ -23,7 +24,9 @@ CHUNKS = ("春眠", "不觉", "晓，", "处处", "闻啼", "鸟。")
 TEXT = "".join(CHUNKS)
 LIMIT_S = 3.0  # of first byte and silence: a healthy engine answers within milliseconds
 
-MODES = ("whole", "stream")
+QUESTION = "背一首诗"
+MODES = ("whole", "stream", "text", "text-stream")
+STREAMED = ("stream", "text-stream")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Row:
 
 
 FAILED = (500, "internal_error")
+HOWS = ("cut", "stalled", "ended too early", "malformed", "error frame")
 AWAY = (503, "ModelUnavailable")
 SILENT = (500, "RequestTimeOut")
 
@@ -90,6 +94,15 @@ TABLE = {
 }
 
 
+def rows_of(mode: str) -> list[str]:
+    """Return the rows that are tried in a mode. Texts take the same way as chat: of what is long, they try a part."""
+    long = ("a giant frame", *(f"{how} after {count}" for how in HOWS for count in (2, 3, 4, 5)))
+    return [case for case in TABLE if mode in ("whole", "stream") or case not in long]
+
+
+CASES = [(case, mode) for mode in MODES for case in rows_of(mode)]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a caller saw. `attempts` is the header; `error` the code of an error, also of one within a stream."""
@@ -116,27 +129,32 @@ def config(places: dict[str, str], healthy: str) -> str:
         f"silence_s = {LIMIT_S}",
         f"connect_s = {LIMIT_S}",
     ]
-    for case, row in TABLE.items():
-        for mode in MODES:
-            for company in ("alone", "two"):
-                name = identity(case, mode, company)
-                url = places[row.at or "fake"]
-                tables += ["[[deployment]]", f'name = "bad-{name}"', f'url = "{url}"', f'serves = ["{name}"]']
+    for case, mode in CASES:
+        for company in ("alone", "two"):
+            name = identity(case, mode, company)
+            url = places[TABLE[case].at or "fake"]
+            tables += ["[[deployment]]", f'name = "bad-{name}"', f'url = "{url}"', f'serves = ["{name}"]']
+            tables += ['profile = "vllm"']
+            if company == "two":
+                tables += ["[[deployment]]", f'name = "good-{name}"', f'url = "{healthy}"', f'serves = ["{name}"]']
                 tables += ['profile = "vllm"']
-                if company == "two":
-                    tables += ["[[deployment]]", f'name = "good-{name}"', f'url = "{healthy}"', f'serves = ["{name}"]']
-                    tables += ['profile = "vllm"']
     return "\n".join(tables) + "\n"
 
 
+GOING_ON = [
+    Rule(contains=QUESTION + "".join(CHUNKS[:said]), text="".join(CHUNKS[said:])) for said in range(len(CHUNKS), 0, -1)
+]
+"""What an engine makes of a prompt that holds a part of the answer: the rest of it."""
+
+
 def rules() -> list[Rule]:
-    return [
-        Rule(model=identity(case, mode, company), chunks=CHUNKS, **row.rule)
-        for case, row in TABLE.items()
-        for mode in MODES
+    faults = [
+        Rule(model=identity(case, mode, company), chunks=CHUNKS, **TABLE[case].rule)
+        for case, mode in CASES
         for company in ("alone", "two")
-        if not row.at
-    ] + [Rule(chunks=CHUNKS)]
+        if not TABLE[case].at
+    ]
+    return [*GOING_ON, *faults, Rule(chunks=CHUNKS)]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +163,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Out
     with contextlib.ExitStack() as stack:
         fake = stack.enter_context(FakeEngine(rules()))
         frozen = stack.enter_context(FakeEngine())
-        healthy = stack.enter_context(FakeEngine([Rule(chunks=CHUNKS)]))
+        healthy = stack.enter_context(FakeEngine([*GOING_ON, Rule(chunks=CHUNKS)]))
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
         yield asyncio.run(_all(tmp_path_factory.mktemp("faults"), fake, frozen, healthy, silent))
 
@@ -172,9 +190,7 @@ async def _all(
         frozen.freeze()
         try:
             async with service.async_client(timeout=60) as client:
-                names = [
-                    identity(case, mode, company) for case in TABLE for mode in MODES for company in ("alone", "two")
-                ]
+                names = [identity(case, mode, company) for case, mode in CASES for company in ("alone", "two")]
                 found = await asyncio.gather(*(_call(client, name) for name in names))
         finally:
             frozen.thaw()
@@ -183,23 +199,23 @@ async def _all(
 
 
 async def _call(client: AsyncOpenAI, name: str) -> Outcome:
-    messages: Any = [{"role": "user", "content": "背一首诗"}]
-    if "-whole-" in name:
-        try:
-            response = await client.chat.completions.with_raw_response.create(model=name, messages=messages)
-        except APIStatusError as problem:
-            return _refusal(problem)
-        answer = response.parse()
-        return Outcome(200, None, answer.choices[0].message.content or "", response.headers["x-hanlin-attempts"])
+    is_text = "-text" in name
+    raw = client.completions.with_raw_response if is_text else client.chat.completions.with_raw_response
+    asked: dict[str, Any] = {"model": name, "stream": "stream-" in name}
+    asked |= {"prompt": QUESTION} if is_text else {"messages": [{"role": "user", "content": QUESTION}]}
     try:
-        opened = await client.chat.completions.with_raw_response.create(model=name, messages=messages, stream=True)
+        response = await raw.create(**asked)
     except APIStatusError as problem:
         return _refusal(problem)
-    attempts = opened.headers["x-hanlin-attempts"]
+    attempts = response.headers["x-hanlin-attempts"]
+    answer = response.parse()
+    if not asked["stream"]:
+        choice = answer.choices[0]
+        return Outcome(200, None, (choice.text if is_text else choice.message.content) or "", attempts)
     text = ""
     try:
-        async for chunk in opened.parse():
-            text += "".join(choice.delta.content or "" for choice in chunk.choices)
+        async for chunk in answer:
+            text += "".join((choice.text if is_text else choice.delta.content) or "" for choice in chunk.choices)
     except APIError as problem:
         return Outcome(200, str(problem.code), text, attempts)
     return Outcome(200, None, text, attempts)
@@ -212,14 +228,13 @@ def _refusal(problem: APIStatusError) -> Outcome:
     )
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("case", TABLE)
+@pytest.mark.parametrize(("case", "mode"), CASES)
 def test_alone_a_fault_is_one_typed_error(outcomes: dict[str, Outcome], case: str, mode: str) -> None:
     """Whatever breaks, the caller is told once, with a status and a code that clients act on; never by silence."""
     row, found = TABLE[case], outcomes[identity(case, mode, "alone")]
     name = f"bad-{identity(case, mode, 'alone')}"
 
-    if row.mid_stream and mode == "stream":
+    if row.mid_stream and mode in STREAMED:
         # What has left stays; on a server that can continue, a second try goes on where it broke off.
         assert found.status == 200
         assert (found.text == TEXT and found.code is None) or (
@@ -231,8 +246,7 @@ def test_alone_a_fault_is_one_typed_error(outcomes: dict[str, Outcome], case: st
     assert found.attempts.count(f"{name};fault={row.fault}") == row.tries
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("case", TABLE)
+@pytest.mark.parametrize(("case", "mode"), CASES)
 def test_beside_a_replica_a_fault_is_not_noticed(outcomes: dict[str, Outcome], case: str, mode: str) -> None:
     """The whole answer comes, once, from whoever can give it; only a request that is wrong itself is refused."""
     row, found = TABLE[case], outcomes[identity(case, mode, "two")]
@@ -242,7 +256,7 @@ def test_beside_a_replica_a_fault_is_not_noticed(outcomes: dict[str, Outcome], c
         assert (found.status, found.code) == row.alone
         return
     assert (found.status, found.code, found.text) == (200, None, TEXT)
-    if row.mid_stream and mode == "stream":
+    if row.mid_stream and mode in STREAMED:
         assert found.attempts == bad  # the headers left with the first word
     else:
         assert found.attempts == f"{bad};fault={row.fault}, {good}"

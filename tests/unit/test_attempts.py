@@ -18,8 +18,7 @@ from hanlin.errors import (
     UnsupportedHere,
 )
 from hanlin.routing import outcome
-from hanlin.service.attempts import Call
-from hanlin.service.chat import collect, generate
+from hanlin.service.chat import ChatCall, collect, generate
 from hanlin.testing import HANG, ScriptedEngine, says
 from hanlin.testing.scripted import Step
 from hanlin.types import Answering, ChatRequest, ChatResult, Event, Served, Shape, Usage, fold
@@ -302,7 +301,7 @@ async def test_what_was_taken_back_is_no_answer_when_time_runs_out() -> None:
 # --- another model ---------------------------------------------------------------------------------------------------
 
 
-def with_fallback(error: EngineError, context_tokens: int = 0) -> tuple[Call, ScriptedEngine]:
+def with_fallback(error: EngineError, context_tokens: int = 0) -> tuple[ChatCall, ScriptedEngine]:
     """Return a streamed call whose own deployment fails, and the engine of another model behind it."""
     other = says_b()
     fallback = deployment(other, name="small", fingerprint="small@1", context_tokens=context_tokens)

@@ -19,8 +19,7 @@ from hanlin.errors import (
 )
 from hanlin.routing import outcome
 from hanlin.routing.capacity import Capacity
-from hanlin.service.attempts import Call
-from hanlin.service.chat import generate
+from hanlin.service.chat import ChatCall, generate
 from hanlin.service.deployments import Deployment, Route
 from hanlin.testing import ScriptedEngine
 from hanlin.testing.scripted import Step
@@ -65,7 +64,7 @@ class Chance:
         errors = [EngineFailed("x"), EngineStalled(1), EngineUnreachable("x"), EngineRefused("x"), EngineNotReady("x")]
         return self._random.choice([*errors, busy, InvalidRequest("x"), Overloaded(1), ValueError("ours")])
 
-    def call(self) -> Call:
+    def call(self) -> ChatCall:
         asked = request(
             "x" * self._random.choice([3, 3000]),
             stream=self._random.random() < 0.6,
@@ -75,7 +74,7 @@ class Chance:
         return routed_call(self.route, asked, self.router)
 
     @property
-    def route(self) -> Route:
+    def route(self) -> Route[Deployment]:
         return route_of(*self.servers, fallback=self.fallback, choose=self._random.choice(["listed", "prefix"]))
 
     def leaves(self) -> bool:
@@ -88,7 +87,7 @@ class Chance:
             await asyncio.sleep(0)
 
 
-async def caller(chance: Chance, calls: list[Call]) -> None:
+async def caller(chance: Chance, calls: list[ChatCall]) -> None:
     """Make a call and read its answer, or a part of it."""
     try:
         call = chance.call()
@@ -106,7 +105,7 @@ async def caller(chance: Chance, calls: list[Call]) -> None:
     except (HanlinError, ValueError):
         return
     result = fold(events)
-    assert [choice.finish_reason for choice in result.choices] == ["stop"] * call.asked.request.n
+    assert [choice.finish_reason for choice in result.choices] == ["stop"] * call.plan.request.n
     assert result.usage == call.usage
 
 
@@ -114,7 +113,7 @@ async def caller(chance: Chance, calls: list[Call]) -> None:
 async def test_whatever_happens_nothing_stays_behind(hundred: int) -> None:
     """No place, no load, no probe, no running engine; and an answer that came to its end is whole and counted once."""
     for seed in range(hundred * 100, hundred * 100 + 100):
-        chance, calls = Chance(seed), list[Call]()
+        chance, calls = Chance(seed), list[ChatCall]()
 
         async with asyncio.timeout(LIMIT_S):
             await asyncio.gather(*(caller(chance, calls) for _ in range(4)))

@@ -71,3 +71,22 @@ def test_the_page_names_home_file_and_the_servers_of_the_file(file: Path) -> Non
     assert "/srv/hanlin" in page
     assert str(file) in page.replace("\n", "").replace(" ", "")
     assert "ollama: http://127.0.0.1:11434/v1" in page
+
+
+def test_deployments_and_routes_have_a_line_each(tmp_path: Path) -> None:
+    """Who answers what is the first thing that people look for."""
+    file = tmp_path / "hanlin.toml"
+    file.write_text(
+        '[[deployment]]\nname = "a"\nurl = "http://127.0.0.1:1/v1"\n'
+        '[[deployment]]\nname = "gpu"\nengine = "vllm"\nweights = "Qwen/Qwen3-8B"\n'
+        'arguments = ["--hf-token", "hf_1", "--seed=1", "--x-key=2"]\n'
+        '[[route]]\nnames = ["qwen-plus"]\ndeployments = ["gpu"]\nfallbacks = ["a"]\n',
+        encoding="utf-8",
+    )
+
+    page = shown(file)
+
+    assert "a: http://127.0.0.1:1/v1" in page
+    assert "gpu: vllm Qwen/Qwen3-8B" in page
+    assert "qwen-plus: gpu, a" in page
+    assert rows(file)["deployment"]["value"][1]["arguments"] == ["--hf-token", "••••", "--seed=1", "--x-key=••••"]

@@ -11,12 +11,14 @@ from hanlin.dialects import openai_completions
 from hanlin.engines.gaps import encode_gap, gap_pass
 from hanlin.engines.manner import Manner
 from hanlin.engines.profiles import EngineProfile, profiles
-from hanlin.errors import HanlinError, ModelNotFound, ModelNotSupported, UnsupportedHere
+from hanlin.errors import EngineFailed, HanlinError, ModelNotFound, ModelNotSupported, UnsupportedHere
 from hanlin.service import completion
+from hanlin.service.attempts import Call
+from hanlin.service.completion import AskedText, CompletionCall, CompletionPlan
 from hanlin.service.deployments import Deployment, Serving, serving
-from hanlin.testing import ScriptedEngine
+from hanlin.testing import HANG, ScriptedEngine, says
 from hanlin.types import CompletionRequest, Event, Sampling, Usage, fold
-from tests.values import ANSWERING, catalogue_of, deployment, model
+from tests.values import ANSWERING, LIMIT_S, catalogue_of, deployment, model, route_of, router_of, server_of
 
 PREFIX, SUFFIX, MIDDLE = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
 CODER = Manner(profiles().engine["llama"], weights=profiles().for_weights("Qwen/Qwen2.5-Coder-0.5B-Instruct"))
@@ -101,6 +103,12 @@ def served_by(here: Deployment) -> Callable[[Model], Serving]:
     return lambda model: serving(model, catalogue_of(FILLS), [here])
 
 
+def plan(request: CompletionRequest, *rest: Any) -> CompletionPlan:
+    """Return what a completion becomes on the first deployment of its name."""
+    allowed = completion.asked(request, *rest)
+    return allowed.planned(allowed.route.targets[0])
+
+
 @pytest.mark.parametrize(
     ("asked", "error"),
     [("nobody", ModelNotFound), ("qwen-plus", ModelNotSupported), ("qwen-coder-turbo", UnsupportedHere)],
@@ -110,14 +118,14 @@ def test_names_that_fill_no_gaps_are_refused(asked: str, error: type[HanlinError
     here = served_by(deployment(ScriptedEngine(), NEITHER))
 
     with pytest.raises(error):
-        completion.plan(CompletionRequest(asked, "a"), catalogue_of(FILLS, model()), here)
+        plan(CompletionRequest(asked, "a"), catalogue_of(FILLS, model()), here)
 
 
 def test_a_plan_says_what_it_does_not_honour() -> None:
     """OpenAI's further fields are not the vendor's."""
     request = CompletionRequest("qwen-coder-turbo", "a", given=frozenset({"model", "prompt", "seed", "echo", "n"}))
 
-    planned = completion.plan(request, catalogue_of(FILLS), served_by(deployment(ScriptedEngine(), fills_gaps=True)))
+    planned = plan(request, catalogue_of(FILLS), served_by(deployment(ScriptedEngine(), fills_gaps=True)))
 
     assert planned.answering.ignored == ("echo", "n")
     assert planned.request.sampling.seed == 1234
@@ -151,3 +159,67 @@ def test_an_answer_is_a_text_completion_whole_and_streamed() -> None:
     assert [chunk["usage"] for chunk in chunks] == [None, None, None, whole["usage"]]
     assert {chunk["object"] for chunk in chunks} == {"text_completion"}
     assert sent[-2:] == ["data: [DONE]", ""]
+
+
+# --- several deployments ---------------------------------------------------------------------------------------------
+
+
+def text_call(*deployments: Deployment, stream: bool = False, **fields: Any) -> CompletionCall:
+    request = CompletionRequest("qwen-coder-turbo", "a", stream=stream, **fields)
+    return Call(AskedText(request, FILLS, catalogue_of(FILLS), route_of(*deployments)), router_of())
+
+
+def test_what_never_learned_to_fill_gaps_is_left_out() -> None:
+    """Others of the name may have; only when none has, the caller is told so."""
+    never = deployment(ScriptedEngine(), NEITHER, name="chat")
+
+    assert text_call(never, server_of(ScriptedEngine(), "coder")).plan.deployment.name == "coder"
+    with pytest.raises(UnsupportedHere, match="never learned to fill gaps"):
+        text_call(never)
+
+
+@pytest.mark.parametrize(("limit", "left"), [(10, 8), (2, 1), (None, None)])
+def test_a_text_goes_on_in_front_of_what_is_left_of_its_gap(limit: int | None, left: int | None) -> None:
+    """What was said stands behind the prefix; it has used up a part of the limit."""
+    gap = CompletionRequest("m", "def f(", "\n", fills_gap=True, sampling=Sampling(max_tokens=limit))
+    asked = AskedText(gap, FILLS, catalogue_of(FILLS), route_of())
+
+    found = asked.continued(gap, "x, y", 2)
+
+    assert (found.prompt, found.suffix, found.fills_gap) == ("def f(x, y", "\n", True)
+    assert found.sampling.max_tokens == left
+
+
+async def test_a_broken_text_is_made_anew_for_a_caller_who_waits_for_all_of_it() -> None:
+    """Nobody has seen anything of the first attempt, and nobody pays for it."""
+    broken, well = ScriptedEngine([[Event(text="x")], EngineFailed("it died")]), ScriptedEngine(says("y", "z"))
+
+    call = text_call(server_of(broken, "one"), server_of(well, "two"))
+    result = await completion.complete(call, LIMIT_S)
+
+    assert (result.choices[0].text, call.usage.completion) == ("yz", 2)
+    assert call.tried() == "one;fault=failed, two"
+    assert well.requests[0].messages[0].text == "a"
+
+
+async def test_a_stream_of_text_goes_on_at_another_one() -> None:
+    """Its prompt is the caller's with what has been said behind it; the usage is that of the whole."""
+    broken = ScriptedEngine([[Event(text="x")], EngineFailed("it died")])
+    well = ScriptedEngine(says("y", usage=Usage(prompt=11, completion=1)))
+    call = text_call(server_of(broken, "one"), server_of(well, "two"), stream=True)
+
+    events = [event async for burst in call.choice() for event in burst]
+
+    assert "".join(event.text for event in events) == "xy"
+    assert well.requests[0].messages[0].text == "ax"
+    assert call.usage == Usage(prompt=10, completion=2)
+
+
+async def test_a_text_that_takes_too_long_is_what_there_is_of_it() -> None:
+    """As an unstreamed chat call."""
+    call = text_call(server_of(ScriptedEngine([[Event(text="x")], HANG]), "one"))
+
+    result = await completion.complete(call, 0.05)
+
+    assert (result.choices[0].text, result.cut_short) == ("x", True)
+    assert result.usage == Usage(call.prompt_tokens, 1)

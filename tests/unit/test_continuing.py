@@ -9,8 +9,8 @@ import pytest
 from hanlin.errors import EngineError, EngineFailed, EngineStalled
 from hanlin.routing import outcome
 from hanlin.service.chat import generate
-from hanlin.service.continuing import Said
-from hanlin.service.deployments import Route
+from hanlin.service.continuing import Said, continued
+from hanlin.service.deployments import Deployment, Route
 from hanlin.service.planning import Asked
 from hanlin.testing import HANG, ScriptedEngine, says
 from hanlin.testing.scripted import Step
@@ -62,7 +62,7 @@ def streamed(**fields: Any) -> ChatRequest:
 
 def said_of(asked: ChatRequest, thinking: Thinking | None = None) -> Said:
     limits = model()
-    return Said(Asked(asked, limits, catalogue_of(limits), thinking or Thinking(), route_of()))
+    return Asked(asked, limits, catalogue_of(limits), thinking or Thinking(), route_of()).says()
 
 
 # --- the request that goes on ----------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def test_what_was_said_becomes_the_beginning_of_the_answer() -> None:
     said.noted([Event(text="春眠"), Event(text="不觉")])
     asked = streamed(sampling=Sampling(max_tokens=100, max_completion_tokens=200, temperature=0.5, stop=("。",)))
 
-    found = said.continued(asked)
+    found = continued(asked, *said.taken_up())
 
     assert found.messages == (*asked.messages, Message("assistant", "春眠不觉"))
     assert found.partial
@@ -87,7 +87,7 @@ def test_a_beginning_that_the_caller_gave_stays_in_front() -> None:
     said.noted([Event(text="晓，")])
     asked = streamed(messages=(Message("user", "背"), Message("assistant", "春眠不觉")), partial=True)
 
-    assert said.continued(asked).messages == (Message("user", "背"), Message("assistant", "春眠不觉晓，"))
+    assert continued(asked, *said.taken_up()).messages == (Message("user", "背"), Message("assistant", "春眠不觉晓，"))
 
 
 def test_at_least_one_token_is_asked_for() -> None:
@@ -95,7 +95,7 @@ def test_at_least_one_token_is_asked_for() -> None:
     said = said_of(streamed())
     said.noted([Event(text="a"), Event(text="b"), Event(text="c")])
 
-    assert said.continued(streamed(sampling=Sampling(max_tokens=2))).sampling.max_tokens == 1
+    assert continued(streamed(sampling=Sampling(max_tokens=2)), *said.taken_up()).sampling.max_tokens == 1
 
 
 def test_what_has_no_limit_gets_none() -> None:
@@ -103,14 +103,14 @@ def test_what_has_no_limit_gets_none() -> None:
     said = said_of(streamed())
     said.noted([Event(text="a")])
 
-    assert said.continued(streamed()).sampling == Sampling()
+    assert continued(streamed(), *said.taken_up()).sampling == Sampling()
 
 
 def test_the_usage_is_that_of_the_whole_answer() -> None:
     """What was said before was read as a prompt there, and is an answer to the caller."""
     said = said_of(streamed())
     said.noted([Event(text="a"), Event(text="b")])
-    said.continued(streamed())
+    said.taken_up()
 
     [event] = said.noted([Event(usage=Usage(prompt=12, completion=3, cached=11, reasoning=0))])
 
@@ -217,7 +217,7 @@ async def test_who_takes_up_and_says_nothing_changes_nothing() -> None:
     assert (result.choices[0].text, last.requests[0].messages[-1].text) == ("ab", "a")
 
 
-async def refused(route: Route, asked: ChatRequest, *, thinking: Thinking | None = None) -> list[Event]:
+async def refused(route: Route[Deployment], asked: ChatRequest, *, thinking: Thinking | None = None) -> list[Event]:
     """Read a stream that ends with an error, and return what came before it."""
     events: list[Event] = []
 
@@ -329,3 +329,14 @@ async def test_a_caller_who_leaves_a_continued_stream_stops_it() -> None:
 
     assert (other.running, [server.standing.open_calls for server in servers]) == (0, [0, 0])
     assert call.tried() == "gpu-1;fault=failed, gpu-2;fault=left"
+
+
+def test_what_is_taken_back_counts_no_more() -> None:
+    """Whoever waits for a whole answer is not billed for the attempts that came to nothing before it."""
+    said = said_of(request("背一首诗"))
+    said.noted([Event(text="春"), Event(text="眠")])
+
+    said.take_back()
+    said.noted([Event(text="春")])
+
+    assert said.pieces == 1

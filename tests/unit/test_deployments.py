@@ -162,12 +162,12 @@ def test_a_server_that_says_what_it_runs_is_judged_by_that(
 # --- tiers -----------------------------------------------------------------------------------------------------------
 
 
-def route_to(deployments: list[Deployment], *routes: RouteRow, row: dict[str, Any] | None = None) -> Route:
+def route_to(deployments: list[Deployment], *routes: RouteRow, row: dict[str, Any] | None = None) -> Route[Deployment]:
     asked = model(**(row or {}))
     return serving(asked, catalogue_of(asked), deployments, routes).route
 
 
-def tiers(route: Route) -> list[tuple[str, int]]:
+def tiers(route: Route[Deployment]) -> list[tuple[str, int]]:
     return [(target.deployment.name, target.tier) for target in route.targets]
 
 

@@ -9,7 +9,14 @@ from hanlin.catalogue.tasks import Tasks
 from hanlin.engines.embedding import ServerEmbedder
 from hanlin.errors import EngineUnavailable, InvalidRequest, ModelNotFound, ModelNotSupported
 from hanlin.routing.capacity import Capacity
-from hanlin.service.embedding_planning import EmbeddingDeployment, plan, serving
+from hanlin.service.embedding_planning import (
+    EmbeddingDeployment,
+    EmbeddingPlan,
+    EmbeddingServing,
+    asked,
+    serving,
+)
+from hanlin.settings import RouteRow
 from hanlin.types import EmbeddingRequest, Served
 
 FACTS: dict[str, Any] = {
@@ -53,6 +60,12 @@ def deployment(name: str = "e5", **fields: Any) -> EmbeddingDeployment:
         "embedded": True,
     }
     return EmbeddingDeployment(**(basics | fields))
+
+
+def plan(request: EmbeddingRequest, *rest: Any, **more: Any) -> EmbeddingPlan:
+    """Return what a call becomes on the first deployment of its name."""
+    allowed = asked(request, *rest, **more)
+    return allowed.planned(allowed.route.targets[0])
 
 
 E5 = deployment(tells_apart=True, fits=True)
@@ -143,3 +156,53 @@ def test_what_has_no_effect_is_listed(by: EmbeddingDeployment, listed: tuple[str
     asked = request(sent=("user", "input_type", "text_type", "encoding_format", "dimensions"))
 
     assert plan(asked, CATALOGUE, [by]).answering.ignored == listed
+
+
+# --- several deployments ---------------------------------------------------------------------------------------------
+
+
+def server(name: str, there: str = "", **fields: Any) -> EmbeddingDeployment:
+    """Return a server that calls every name `there`, or as the caller does."""
+    more = {"embedded": False, "serves": ("text-embedding-*",), "there": (lambda _: there) if there else str}
+    return deployment(name, **{**more, **fields})
+
+
+def tiers(found: EmbeddingServing) -> list[tuple[str, int]]:
+    return [(target.deployment.name, target.tier) for target in found.route.targets]
+
+
+def test_servers_of_one_model_take_over_from_each_other_in_the_files_order() -> None:
+    """Replicas share a tier; what calls the model otherwise makes other vectors, and is left out."""
+    replicas = [server(f"tei-{number}", "bge-m3", runs="openai/bge-m3") for number in (1, 2)]
+
+    found = serving(V4, [*replicas, server("rented"), server("late", "bge-m3"), E5])
+
+    assert tiers(found) == [("tei-1", 0), ("tei-2", 0), ("late", 2)]
+
+
+def test_a_route_says_who_makes_vectors_but_its_fallbacks_do_not() -> None:
+    """A fallback is another model: right for an answer, wrong for an index."""
+    route = RouteRow(names=("text-*",), deployments=("b", "embedded", "a"), fallbacks=("c", "embedded"))
+
+    found = serving(V4, [server("a"), server("b"), server("c"), E5], routes=(route,))
+
+    assert (found.served, tiers(found)) == (Served.UPSTREAM, [("b", 0), ("a", 2)])
+
+
+def test_a_route_may_share_by_weights() -> None:
+    """As for chat."""
+    route = RouteRow(names=("text-embedding-v4",), deployments=("a", "b"), choose="weighted", weights=(3, 1))
+
+    found = serving(V4, [server("a"), server("b")], routes=(route,))
+
+    assert found.route.choose == "weighted"
+    assert [(target.tier, target.weight) for target in found.route.targets] == [(0, 3), (0, 1)]
+
+
+def test_a_route_to_the_embedded_weights_is_to_those_that_make_vectors() -> None:
+    """Where nothing else is named."""
+    route = RouteRow(names=("text-*",), deployments=("embedded",))
+
+    found = serving(V4, [server("a"), E5], routes=(route,))
+
+    assert (found.served, tiers(found)) == (Served.STAND_IN, [("e5", 0)])

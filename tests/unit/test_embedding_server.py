@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from hanlin.engines.embedding import ServerEmbedder, read
-from hanlin.errors import EngineFailed, EngineUnavailable, InvalidRequest
+from hanlin.errors import EngineBusy, EngineFailed, EngineRefused, EngineUnavailable, InvalidRequest
 from hanlin.types import EmbeddingRequest
 from tests.canned_server import CannedServer, whole
 
@@ -78,11 +78,11 @@ async def test_what_a_server_is_asked(options: dict[str, Any], fields: dict[str,
     ("status", "answer", "kind", "words"),
     [
         (400, b'{"error": {"message": "too long"}}', InvalidRequest, "the engine refused the request: too long"),
-        (404, b"no such model", InvalidRequest, "no such model"),
-        (429, b'{"error": {"message": "slow down"}}', EngineUnavailable, "slow down"),
+        (404, b"no such model", EngineRefused, "no such model"),
+        (429, b'{"error": {"message": "slow down"}}', EngineBusy, "slow down"),
         (503, b"", EngineUnavailable, "503"),
         (500, b'{"error": {"message": "oops"}}', EngineFailed, "the engine answered 500: oops"),
-        (401, b'{"error": {"message": "key"}}', EngineFailed, "the engine answered 401: key"),
+        (401, b'{"error": {"message": "sk-1 is wrong"}}', EngineRefused, r"key of its deployment: it answered 401"),
     ],
 )
 async def test_a_refusal_is_told_by_its_status_first(
@@ -94,3 +94,15 @@ async def test_a_refusal_is_told_by_its_status_first(
         with pytest.raises(kind, match=words):
             await embedder.embed(EmbeddingRequest("text-embedding-v4", ("a",)), None)
         await embedder.close()
+
+
+async def test_a_server_that_quotes_our_key_is_not_quoted() -> None:
+    """It is the operator's, and no caller's to read."""
+    async with CannedServer(whole(500, b'{"error": {"message": "no good: sk-upstream-1"}}')) as server:
+        embedder = ServerEmbedder(f"http://127.0.0.1:{server.address.port}/v1", key="sk-upstream-1")
+        with pytest.raises(EngineFailed) as failure:
+            await embedder.embed(EmbeddingRequest("text-embedding-v4", ("a",)), None)
+        await embedder.close()
+
+    assert failure.value.message.endswith("no good: ••••)")
+    assert "sk-upstream-1" not in str(failure.value)

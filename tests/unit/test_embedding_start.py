@@ -62,7 +62,7 @@ def test_what_a_start_would_have_answer_embedding_names(
 async def test_a_call_before_the_weights_are_here_is_told_to_come_back(studio: Studio) -> None:
     """A 404 would make programs give up on a name that is answered a minute later."""
     with pytest.raises(EngineUnavailable, match="multilingual-e5-small comes after the chat model"):
-        studio.plan_embedding(REQUEST)
+        studio.embedding(REQUEST)
 
     card = studio.card("text-embedding-v4")
     assert (card.serving.served, card.serving.why) == (
@@ -76,7 +76,7 @@ async def test_a_service_without_vectors_says_that_there_are_none(studio: Studio
     studio.vectors_coming = ""
 
     with pytest.raises(ModelNotFound, match="Set embeddings = true"):
-        studio.plan_embedding(REQUEST)
+        studio.embedding(REQUEST)
 
 
 async def test_weights_that_are_not_here_do_not_hold_up_a_start(studio: Studio, tmp_path: Path) -> None:
@@ -119,5 +119,5 @@ async def test_a_fetch_that_fails_is_told_and_tried_again(
         "multilingual-e5-small answers embedding names",
     ]
     assert studio.card("text-embedding-v4").serving.served is Served.STAND_IN
-    assert studio.plan_embedding(REQUEST).dimensions == 1024
+    assert studio.embedding(REQUEST).plan.dimensions == 1024
     assert studio.vectors_coming == ""

@@ -12,6 +12,7 @@ from hanlin.engines.chat import ChatEngine
 from hanlin.engines.manner import Manner, lead
 from hanlin.engines.native import encode
 from hanlin.engines.profiles import EngineProfile, WeightsProfile, profiles
+from hanlin.engines.server import ServerEngine
 from hanlin.engines.wire import Client
 from hanlin.errors import (
     ContextLengthExceeded,
@@ -22,7 +23,17 @@ from hanlin.errors import (
     HanlinError,
     InvalidRequest,
 )
-from hanlin.types import ChatRequest, Event, Message, Sampling, TextPart, TokenLogprob, TopLogprob, Usage
+from hanlin.types import (
+    ChatRequest,
+    CompletionRequest,
+    Event,
+    Message,
+    Sampling,
+    TextPart,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
 from tests.canned_server import Asked, CannedServer, chunked, whole
 from tests.values import request
 
@@ -399,3 +410,31 @@ async def test_an_error_body_of_any_form_is_still_a_refusal(body: bytes) -> None
 async def test_an_answer_without_a_finish_reason_is_a_failure(answer: bytes) -> None:
     """Half an answer must not pass for a whole one, however politely it ends."""
     assert "without a finish reason" in (await refused(answer)).message
+
+
+@pytest.mark.parametrize("status", [400, 500, 200])
+@pytest.mark.parametrize("how", ["stream", "whole", "fill"])
+async def test_a_server_that_quotes_our_key_is_not_quoted(status: int, how: str) -> None:
+    """It is the operator's, and no caller's to read: neither in a refusal nor in an error within the answer."""
+    error = {"error": {"message": "no good: Bearer sk-upstream-1"}}
+    body = json.dumps(error).encode()
+    async with CannedServer(sse(error) if status == 200 and how != "whole" else whole(status, body)) as server:
+        url = f"http://127.0.0.1:{server.address.port}/v1"
+        engine = ServerEngine(url, profiles().engine_named("vllm"), key="sk-upstream-1")
+        with pytest.raises(HanlinError) as refusal:
+            await _heard(engine, how)
+        await engine.close()
+
+    assert "no good: Bearer ••••" in refusal.value.message
+    assert "sk-upstream-1" not in str(refusal.value)
+
+
+async def _heard(engine: ServerEngine, how: str) -> None:
+    if how == "whole":
+        answer = engine.whole(request())
+        assert answer is not None
+        await answer
+        return
+    gap = CompletionRequest("qwen-coder-turbo", "def f(")
+    async for _ in engine.fill(gap) if how == "fill" else engine.generate(request(stream=True)):
+        pass

@@ -11,8 +11,9 @@ import pytest
 from hanlin.errors import BodyTooLarge, EngineUnavailable
 from hanlin.http.accounts import Account
 from hanlin.http.exchange import Gone
-from hanlin.types import Answering, Served
+from hanlin.testing import ScriptedEngine
 from tests.http_peer import Peer
+from tests.values import call_of, plan_of
 
 
 async def test_a_body_is_read_to_its_end_however_it_is_cut() -> None:
@@ -166,7 +167,7 @@ async def test_a_request_leaves_one_line_that_holds_no_secret(
     peer = Peer(b"a prompt", path="/v1/x%0AINFO", headers={"authorization": "Bearer sk-secret"})
     exchange = await peer.exchange()
     account = exchange.account = Account("chat")
-    account.answering = Answering("qwen-plus", "small", "small@1", Served.STAND_IN)
+    account.call = call_of(plan_of(ScriptedEngine()))
     exchange.problem = EngineUnavailable("loading") if status >= 400 else None
     await exchange.answer(status, b"an answer")
 
@@ -176,9 +177,21 @@ async def test_a_request_leaves_one_line_that_holds_no_secret(
     assert record.levelname == level
     assert record.message.startswith(f"POST '/v1/x%0AINFO' {status} ")
     assert exchange.id in record.message
-    assert "by stand-in; small@1" in record.message
+    assert "by stand-in; small@0123456789ab" in record.message
     assert ("ModelUnavailable" in record.message) is (status >= 400)
     assert not any(secret in record.message for secret in ("sk-secret", "a prompt", "an answer", "\n"))
+
+
+async def test_a_key_that_was_put_into_the_path_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody took it for the name of a model, or for a part of the base URL."""
+    caplog.set_level(logging.INFO, "hanlin.http")
+    exchange = await Peer(method="GET", path="/v1/models/sk-0123-abcd/x").exchange()
+    await exchange.answer(404, b"{}")
+
+    exchange.log()
+
+    (record,) = caplog.records
+    assert record.message.startswith("GET '/v1/models/sk-…/x' 404 ")
 
 
 @pytest.mark.parametrize("path", ["/ready", "/health"])

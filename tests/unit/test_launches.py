@@ -280,7 +280,7 @@ def test_vllm_does_not_report_home_unless_the_operator_wants_it(tmp_path: Path) 
         ({"weights": "--trust-remote-code"}, "are no repository"),
         ({"gpus": (0, 0)}, "gpus \\[0, 0\\] names one twice"),
         ({"arguments": ("--api-key", "sk-x")}, "leave out `--api-key`: Hanlin sets how the engine is reached"),
-        ({"arguments": ("--served_model_name=x",)}, "leave out `--served_model_name=x`"),
+        ({"arguments": ("--served_model_name=x",)}, "leave out `--served_model_name`"),
         ({"arguments": ("--ssl-keyfile", "k")}, "leave out `--ssl-keyfile`"),
     ],
 )

@@ -131,6 +131,14 @@ async def test_a_failure_after_it_is_one_error_frame_and_the_end() -> None:
     assert peer.ended
 
 
+async def test_what_an_engine_says_of_a_failure_is_told_to_its_caller_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """It may quote the prompt, which has no place in a log."""
+    await Stream(Peer(), a("春眠"), EngineFailed("cannot read 'a prompt'")).run()
+
+    (record,) = caplog.records
+    assert record.getMessage().endswith("failed mid-stream: EngineFailed internal_error")
+
+
 async def test_a_silent_stream_carries_a_comment_now_and_then() -> None:
     """Proxies and clients take a silent connection for a dead one."""
     peer, word = Peer(), asyncio.Event()

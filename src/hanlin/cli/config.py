@@ -10,8 +10,10 @@ from rich.text import Text
 from hanlin.cli import show
 from hanlin.cli.options import ConfigOption, HomeOption, JsonOption, config_file, home_of
 from hanlin.cli.prose import Prose
-from hanlin.settings import FIELDS, Effective, is_secret, load, type_name
+from hanlin.settings import FIELDS, VARIABLE, Effective, is_secret, load, type_name
 from hanlin.words import say
+
+_KEY_WORDS = ("key", "token", "secret", "password")
 
 
 def config(home: HomeOption = None, file: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -41,7 +43,32 @@ def described(effective: Effective) -> list[dict[str, Any]]:
 def _value(name: str, value: Any) -> Any:
     if is_secret(name):
         return "••••" if value else ""
-    return msgspec.to_builtins(value)
+    shown = msgspec.to_builtins(value)
+    return [_without_keys(row) for row in shown] if name == "deployment" else shown
+
+
+def _without_keys(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a deployment without what stands where a key may have been put, though none belongs there."""
+    scheme, mark, place = row["url"].partition("://")
+    address, ask, _ = place.rpartition("@")[2].partition("?")
+    hidden = "••••@" if "@" in place else ""
+    arguments = row["arguments"]
+    return {
+        **row,
+        "url": f"{scheme}{mark}{hidden}{address}{ask}{'••••' if ask else ''}",
+        "key_env": row["key_env"] if VARIABLE.fullmatch(row["key_env"]) else "••••" if row["key_env"] else "",
+        "arguments": [
+            _argument(before, argument) for before, argument in zip(("", *arguments), arguments, strict=False)
+        ],
+    }
+
+
+def _argument(before: str, argument: str) -> str:
+    """Return an argument as it may be shown, by the one before it."""
+    if any(word in before for word in _KEY_WORDS) and not argument.startswith("-"):
+        return "••••"
+    option, is_set, _ = argument.partition("=")
+    return f"{option}=••••" if is_set and any(word in option for word in _KEY_WORDS) else argument
 
 
 def view(home: str, file: str, rows: list[dict[str, Any]]) -> RenderableType:
@@ -81,9 +108,16 @@ def _shown(value: Any) -> str:
         case str():
             return value
         case tuple() | list():
-            return "\n".join(f"{item['name']}: {item['url']}" if isinstance(item, dict) else item for item in value)
+            return "\n".join(_row(item) if isinstance(item, dict) else item for item in value)
         case _:
             return msgspec.json.encode(value).decode()
+
+
+def _row(row: dict[str, Any]) -> str:
+    """Return a deployment or a route in one line."""
+    if "names" in row and "deployments" in row:
+        return f"{', '.join(row['names'])}: {', '.join((*row['deployments'], *row['fallbacks']))}"
+    return f"{row['name']}: {row['url'] or row['upstream'] or row['engine'] + ' ' + row['weights']}"
 
 
 __all__ = ["config", "described", "view"]

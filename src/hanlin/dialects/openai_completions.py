@@ -105,6 +105,10 @@ class Stream:
         """Nothing comes before the first text."""
         return b""
 
+    def answered_by(self, answering: Answering) -> None:
+        """Name another one that answers from here on."""
+        self._envelope["system_fingerprint"] = answering.fingerprint
+
     def frames(self, burst: Burst) -> bytes:
         frames: list[bytes] = []
         for event in burst:

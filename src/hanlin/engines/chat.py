@@ -4,33 +4,23 @@ It is always asked for a stream with usage, also when the caller wants none: onl
 Who starts the server, and whether it is well, is somebody else's business.
 """
 
-import math
-import time
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from hanlin.engines.completions import Pass, Step, Steps
-from hanlin.engines.frames import ChatFrames, by_code
+from hanlin.engines.frames import ChatFrames
 from hanlin.engines.gaps import encode_gap, gap_pass
 from hanlin.engines.manner import Manner, has_markup, lead, message_rows, offered, tool_rows
 from hanlin.engines.native import REASONS, NativeAnswer, around, encode
 from hanlin.engines.plain import PlainReading, is_plain, read_whole
 from hanlin.engines.prompted import PromptedAnswer
+from hanlin.engines.refusals import Refusal
 from hanlin.engines.wire import Buffer, Client, Deadlines, Response
-from hanlin.errors import (
-    ContextLengthExceeded,
-    EngineBusy,
-    EngineFailed,
-    EngineRefused,
-    EngineUnavailable,
-    HanlinError,
-    InvalidRequest,
-)
+from hanlin.errors import ContextLengthExceeded, EngineFailed, HanlinError, InvalidRequest
 from hanlin.types import (
     ChatRequest,
     ChatResult,
@@ -45,15 +35,9 @@ from hanlin.types import (
     Usage,
 )
 
-_RETRY_S = 5
 _KNOWN_FORMS = 512
 _AFTER_DONE_S = 0.05  # how long the end of a body may be behind its last frame for the connection to be kept
 _PROBE = (Message("user", "1"),)
-_KEY_REFUSED = frozenset({401, 402})
-_NAME_REFUSED = frozenset({403, 404})
-_AWAY = frozenset({502, 503, 504, 529})  # a proxy without its server, one that is loading, one that has too much to do
-_BUSY_S = 1.0  # how long a server is left alone that is busy and does not say for how long
-_LONGEST_RETRY_S = 60  # SDKs obey no longer ones (spec/surfaces.md §9.1)
 
 
 def needs_prompt(request: ChatRequest) -> bool:
@@ -81,9 +65,13 @@ class _Around(msgspec.Struct, frozen=True, gc=False):
 class ChatEngine:
     """The conversation with one server. `generate` may run any number of times at once; closing `client` ends them."""
 
-    def __init__(self, client: Client, manner: Manner, deadlines: Deadlines | None = None) -> None:
-        """`deadlines` are those of every call; without, the manner's one patience with silence counts."""
+    def __init__(self, client: Client, manner: Manner, deadlines: Deadlines | None = None, *, secret: str = "") -> None:
+        """`deadlines` are those of every call; without, the manner's one patience with silence counts.
+
+        `secret` is the key that the server is called with: no error repeats it, though the server may.
+        """
         self._client = client
+        self._secret = secret
         self._deadlines = deadlines or Deadlines().silent_for(manner.silence_s)
         self.manner = manner
         self._around: dict[Form, _Around] = {}
@@ -123,8 +111,10 @@ class ChatEngine:
             if response.status != 200:
                 raise await self._refusal(request.model, response)
             result = read_whole(await response.body(), self.manner.profile.codes)
-        except BaseException:
+        except BaseException as problem:
             response.close()
+            if isinstance(problem, HanlinError):
+                problem.conceal(self._secret)
             raise
         if result.usage == Usage():
             choice = result.choices[0]
@@ -166,6 +156,9 @@ class ChatEngine:
                     break
             if not frames.finished:
                 raise EngineFailed("the engine's answer ended without a finish reason")
+        except HanlinError as problem:
+            problem.conceal(self._secret)
+            raise
         finally:
             response.close()
         if not ended:
@@ -231,6 +224,9 @@ class ChatEngine:
                     break
             if not frames.finished:
                 raise EngineFailed("the engine's answer ended without a finish reason")
+        except HanlinError as problem:
+            problem.conceal(self._secret)
+            raise
         finally:
             response.close()
 
@@ -248,6 +244,9 @@ class ChatEngine:
                     break
             if not steps.done:
                 raise EngineFailed("the engine's answer ended too early")
+        except HanlinError as problem:
+            problem.conceal(self._secret)
+            raise
         finally:
             response.close()
 
@@ -335,71 +334,12 @@ class ChatEngine:
 
     async def _refusal(self, model: str, response: Response) -> Exception:
         """Turn an engine's error response into ours: by status first, by its words second."""
-        data = await response.body()
-        try:
-            told = msgspec.json.decode(data, type=_ErrorBody).error
-            error = msgspec.convert(told, _Error)
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-            told = None
-            error = _Error(message=data[:300].decode("utf-8", "replace"))
-        if response.status == 400 and error.type == "exceed_context_size_error" and error.n_ctx:
+        refusal = Refusal.read(response.status, response.headers, await response.body())
+        if refusal.context_tokens:
             unbilled = self.manner.unbilled_tokens
             # One token of the context is left for the answer: the longest prompt is a token shorter.
-            return ContextLengthExceeded(model, error.n_prompt_tokens - unbilled, error.n_ctx - 1 - unbilled)
-        asked_s = _asked_wait_s(response.headers)
-        problem = by_code(told, self.manner.profile.codes)
-        if problem is None:
-            return _problem(response.status, error.message, asked_s)
-        if isinstance(problem, EngineBusy | EngineUnavailable) and asked_s is not None:
-            problem.retry_after_s = asked_s
-            problem.asked_wait_s = asked_s
-        return problem
-
-
-def _problem(status: int, message: str, asked_s: int | None) -> HanlinError:
-    """Return the error that a status stands for. What is wrong with our key is not for callers to read."""
-    if status == 429:
-        busy = EngineBusy(message or "the engine answered 429", asked_s or _RETRY_S)
-        busy.asked_wait_s = asked_s or _BUSY_S
-        return busy
-    if status in _AWAY:
-        away = EngineUnavailable(message or f"the engine answered {status}", asked_s or _RETRY_S)
-        away.asked_wait_s = asked_s
-        return away
-    if status in _KEY_REFUSED:
-        return EngineRefused(f"the engine does not take the key of its deployment: it answered {status}")
-    if status in _NAME_REFUSED:
-        said = f" {message}" if status == 404 else f" it answered {status}"
-        lacking = EngineRefused(f"the engine has no such model for us:{said}")
-        lacking.blames = False  # other names may be fine
-        return lacking
-    if 400 <= status < 500 and status != 408:
-        return InvalidRequest(f"the engine refused the request: {message}")
-    return EngineFailed(f"the engine answered {status}: {message}")
-
-
-def _asked_wait_s(headers: Mapping[str, str]) -> int | None:
-    """Return how long an engine asks to wait (in seconds, milliseconds, or until a date), None when it does not say."""
-    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
-        seconds: float | None = milliseconds / 1000
-    elif (seconds := _number(headers.get("retry-after"))) is None and "retry-after" in headers:
-        seconds = _until(headers["retry-after"])
-    return None if seconds is None else min(max(math.ceil(seconds), 1), _LONGEST_RETRY_S)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _until(date: str) -> float | None:
-    try:
-        return parsedate_to_datetime(date).timestamp() - time.time()
-    except ValueError:
-        return None
+            return ContextLengthExceeded(model, refusal.prompt_tokens - unbilled, refusal.context_tokens - 1 - unbilled)
+        return refusal.problem(self.manner.profile.codes)
 
 
 class _Prompting:
@@ -428,14 +368,3 @@ class _Asked(msgspec.Struct):
     prompt: str = ""
     content: str = ""
     tokens: list[int] = []
-
-
-class _Error(msgspec.Struct):
-    message: str = ""
-    type: str | None = None
-    n_prompt_tokens: int = 0
-    n_ctx: int = 0
-
-
-class _ErrorBody(msgspec.Struct):
-    error: Any

@@ -4,17 +4,16 @@ Vectors come as long as the model makes them; fitting them to what was promised 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
-from hanlin.engines.wire import Address, Client, Deadlines, Response, proxy_for
-from hanlin.errors import EngineFailed, EngineUnavailable, InvalidRequest
+from hanlin.engines.profiles import Failing
+from hanlin.engines.refusals import Refusal
+from hanlin.engines.wire import Address, Client, Deadlines, proxy_for
+from hanlin.errors import EngineFailed
 from hanlin.types import EmbeddingRequest, EmbeddingResult, Usage, Vector
-
-_RETRY_S = 5
-_LONGEST_RETRY_S = 60  # SDKs obey no longer ones (spec/surfaces.md §9.1)
 
 
 class Embedder(Protocol):
@@ -47,18 +46,21 @@ class ServerEmbedder:
         names: Callable[[str], str] | None = None,
         key: str = "",
         deadlines: Deadlines | None = None,
+        codes: Mapping[str, Failing] | None = None,
     ) -> None:
-        """`names` says what the server calls a model, as for `ServerEngine`."""
+        """`names` says what the server calls a model, as for `ServerEngine`; `codes` what its own errors mean."""
         address = Address.of_url(url)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = Client(address, headers=headers, proxy=proxy_for(address, os.environ))
+        self._key = key
         self._model = model
         self._names = names
+        self._codes = codes or {}
         self._deadlines = deadlines or Deadlines()
 
     async def embed(self, request: EmbeddingRequest, limit_tokens: int | None) -> EmbeddingResult:  # noqa: ARG002
         body: dict[str, Any] = {
-            "model": (self._names(request.model) if self._names is not None else self._model) or request.model,
+            "model": self.there(request.model),
             "input": list(request.texts),
             "encoding_format": "float",
         }
@@ -67,8 +69,14 @@ class ServerEmbedder:
         response = await self._client.send("POST", "/embeddings", msgspec.json.encode(body), deadlines=self._deadlines)
         data = await response.body()
         if response.status != 200:
-            raise refusal(response, data)
+            problem = Refusal.read(response.status, response.headers, data).problem(self._codes)
+            problem.conceal(self._key)
+            raise problem
         return read(data, request.texts)
+
+    def there(self, name: str) -> str:
+        """Return what the server calls the model that a caller names."""
+        return (self._names(name) if self._names is not None else self._model) or name
 
     def why_not_ready(self) -> str | None:
         return None
@@ -111,28 +119,3 @@ def read(data: bytes, texts: tuple[str, ...]) -> EmbeddingResult:
     counted = answer.usage.prompt_tokens if answer.usage is not None else 0
     # A server that does not count: about four bytes a token, in Chinese and in English.
     return EmbeddingResult(vectors, Usage(prompt=counted or sum(len(text.encode()) // 4 + 1 for text in texts)))
-
-
-class _Error(msgspec.Struct):
-    message: str = ""
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _Error
-
-
-def refusal(response: Response, data: bytes) -> Exception:
-    """Turn an engine's error response into ours: by status first, by its words second."""
-    try:
-        message = msgspec.json.decode(data, type=_ErrorBody).error.message
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        message = data[:300].decode("utf-8", "replace")
-    if response.status in (429, 503):
-        retry_after = response.headers.get("retry-after", "")
-        return EngineUnavailable(
-            message or f"the engine answered {response.status}",
-            min(int(retry_after), _LONGEST_RETRY_S) if retry_after.isdecimal() else _RETRY_S,
-        )
-    if response.status in (400, 404, 413, 422):
-        return InvalidRequest(f"the engine refused the request: {message}")
-    return EngineFailed(f"the engine answered {response.status}: {message}")

@@ -202,10 +202,11 @@ def _check(row: DeploymentRow) -> None:
     for argument in row.arguments:
         name = _option(argument)
         if name in _OURS or name.startswith("--ssl-"):
+            written = argument.partition("=")[0]  # without its value, which may be a key
             raise _refused(
                 row,
-                f"arguments: leave out `{argument}`: Hanlin sets how the engine is reached",
-                f"arguments：请去掉 `{argument}`：引擎的访问方式由 Hanlin 设定",
+                f"arguments: leave out `{written}`: Hanlin sets how the engine is reached",
+                f"arguments：请去掉 `{written}`：引擎的访问方式由 Hanlin 设定",
             )
 
 

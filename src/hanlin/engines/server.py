@@ -38,7 +38,8 @@ class ServerEngine:
             connection_limit=connections + 2,  # a call may need a second one, to count or to probe
             idle_limit=connections,
         )
-        chat = ChatEngine(self._client, Manner(profile, model, names=names), deadlines or Deadlines())
+        manner = Manner(profile, model, names=names)
+        chat = ChatEngine(self._client, manner, deadlines or Deadlines(), secret=key)
         self.generate, self.whole, self.fill, self.count = chat.generate, chat.whole, chat.fill, chat.count
 
     def why_not_ready(self) -> str | None:

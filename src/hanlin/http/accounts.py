@@ -3,7 +3,7 @@
 Calls that were refused count as well: a client with a wrong key is something that operators look for.
 """
 
-from contextlib import aclosing
+from typing import Any
 
 import msgspec
 
@@ -12,7 +12,7 @@ from hanlin.service.accounting import Bill
 from hanlin.service.attempts import Call
 from hanlin.service.records import CallRecord
 from hanlin.store.rows import Outcome
-from hanlin.types import Answering, Events, Served, Usage
+from hanlin.types import Answering, Served, Usage
 
 _LEFT = 499
 
@@ -29,28 +29,25 @@ class Account(msgspec.Struct, eq=False):
     operation: str
     model: str = ""
     stream: bool = False
-    answering: Answering = NOBODY
     usage: Usage = _NOTHING
     finish_reasons: tuple[str, ...] = ()
-    call: Call | None = None
+    call: Call[Any, Any] | None = None
     bill: Bill | None = None
 
     def settle(self, ends_s: dict[str, float], status: int, problem: HanlinError | None) -> None:
         """Write the bill, if there is one and it is not written. `status` 0: the caller has left without an answer."""
         bill, call = self.bill, self.call
-        if bill is None or bill.ended:
+        if bill is None or bill.ended or call is None:
             return
-        usage, estimated = self.usage, False
-        if call is not None:
-            usage = self.usage = call.usage
-            self.finish_reasons = call.finish_reasons
-            if not (usage.prompt or usage.completion) and call.pieces:  # nobody has counted to the end
-                usage, estimated = Usage(call.prompt_tokens, call.pieces), True
-        reasons = self.finish_reasons
+        usage, estimated = call.usage, False
+        self.usage, reasons = usage, call.finish_reasons
+        self.finish_reasons = reasons
+        if not (usage.prompt or usage.completion) and call.pieces:  # nobody has counted to the end
+            usage, estimated = Usage(call.prompt_tokens, call.pieces), True
         outcome = Outcome.CANCELLED if status in (0, _LEFT) else Outcome.FAILED if problem else Outcome.ANSWERED
         bill.ends(
             outcome,
-            self.answering if call is None else call.plan.answering,
+            call.plan.answering,
             usage,
             estimated=estimated,
             status=status or _LEFT,
@@ -59,20 +56,13 @@ class Account(msgspec.Struct, eq=False):
             ends_s=ends_s,
         )
 
-    async def counting(self, events: Events) -> Events:
-        """Yield events as they come, and keep the usage that they end with."""
-        async with aclosing(events) as bursts:
-            async for burst in bursts:
-                for event in burst:
-                    if event.usage is not None:
-                        self.usage = event.usage
-                yield burst
-
     @property
     def by(self) -> str:
         """What answered, for the log; "" as long as nobody has."""
-        answering = self.answering if self.call is None else self.call.answering
-        return f"{answering.served}; {answering.fingerprint}" if answering is not NOBODY else ""
+        if self.call is None:
+            return ""
+        answering = self.call.answering
+        return f"{answering.served}; {answering.fingerprint}"
 
     def record(
         self,
@@ -84,7 +74,7 @@ class Account(msgspec.Struct, eq=False):
         problem: HanlinError | None,
     ) -> CallRecord:
         call = self.call
-        answering = self.answering if call is None else call.plan.answering
+        answering = NOBODY if call is None else call.plan.answering
         if call is not None and (self.bill is None or not self.bill.ended):
             self.usage, self.finish_reasons = call.usage, call.finish_reasons
         return CallRecord(

@@ -21,11 +21,11 @@ from hanlin.http.heads import line, lines
 from hanlin.http.metrics import Accounts, DeploymentState, Metrics
 from hanlin.http.streaming import Frames, StreamedAnswer
 from hanlin.http.traces import Tracer
-from hanlin.metering.estimate import texts_tokens
 from hanlin.metering.reserving import Reservation
 from hanlin.service import chat, completion, embedding
 from hanlin.service.accounting import Bill, most_of, most_of_text
 from hanlin.service.attempts import Call
+from hanlin.service.chat import ChatCall
 from hanlin.service.crew.engines import RemoteEngine
 from hanlin.service.deployments import Deployment
 from hanlin.service.embedding_planning import EmbeddingDeployment
@@ -203,10 +203,12 @@ def _billed(
 
 async def _caller(studio: Studio, exchange: Exchange) -> KeyRow:
     header = exchange.headers.get(b"authorization", b"")
-    return studio.keyring.known(header) or await studio.keyring.authenticate(exchange.bearer(), header)
+    key = studio.keyring.known(header) or await studio.keyring.authenticate(exchange.bearer(), header)
+    exchange.ends_s["key"] = monotonic() - exchange.began
+    return key
 
 
-async def _whole(studio: Studio, exchange: Exchange, call: Call) -> None:
+async def _whole(studio: Studio, exchange: Exchange, call: ChatCall) -> None:
     result = await chat.complete(call, studio.settings.unstreamed_limit_s)
     if result.cut_short:
         exchange.extra_headers["x-dashscope-partialresponse"] = "true"
@@ -214,7 +216,7 @@ async def _whole(studio: Studio, exchange: Exchange, call: Call) -> None:
     await exchange.answer(200, body)
 
 
-async def _streamed(studio: Studio, exchange: Exchange, call: Call) -> None:
+async def _streamed(studio: Studio, exchange: Exchange, call: ChatCall) -> None:
     frames = openai_chat.Stream(
         call.answering,
         id=f"chatcmpl-{exchange.id}",
@@ -236,50 +238,60 @@ async def _send(studio: Studio, exchange: Exchange, frames: Frames, events: Even
 async def _completions(app: App, exchange: Exchange) -> None:
     studio = app.studio
     account = exchange.account = Account("text_completion")
+    ends_s, began = exchange.ends_s, exchange.began
     key = await _caller(studio, exchange)
     request = openai_completions.parse(await exchange.body(studio.settings.max_body_bytes))
+    ends_s["body"] = monotonic() - began
     account.model, account.stream = request.model, request.stream
     studio.accounting.permit(key, account.operation, request.model, exchange.peer)
-    plan = studio.plan_completion(request)
-    account.answering = plan.answering
+    call = studio.completion(request, began=began, ends_s=ends_s, who=key.id)
+    plan = call.plan
     texts = (request.prompt, request.suffix or "")
     output_tokens = request.sampling.max_tokens or plan.model.output_limit_tokens() or _LONG_ANSWER_TOKENS
     subjects = studio.accounting.subjects(key)
     most = most_of_text(texts, output_tokens, plan.answering)
+    subjects = studio.accounting.subjects(key)
     reservation = await studio.accounting.reserve(subjects, most, exchange.id) if subjects else None
-    _billed(studio, exchange, key, plan.answering, texts_tokens(texts), reservation)
-    exchange.statement = partial(_statement, plan.answering)
+    account.call = call
+    call.came = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation).delivered
+    ends_s["plan"] = monotonic() - began
+    exchange.statement = partial(_call_statement, call)
     about: dict[str, Any] = {"id": f"cmpl-{exchange.id}", "created": exchange.created}
     if request.stream:
         frames = openai_completions.Stream(plan.answering, include_usage=request.include_usage, **about)
-        await exchange.unless_gone(_send(studio, exchange, frames, account.counting(completion.generate(plan))))
+        call.changed = frames.answered_by
+        await exchange.unless_gone(_send(studio, exchange, frames, call.choice()))
         return
-    result = await exchange.unless_gone(chat.collect(completion.generate(plan), studio.settings.unstreamed_limit_s))
-    account.usage = result.usage
-    await exchange.answer(200, openai_completions.answer(result, plan.answering, **about))
+    result = await exchange.unless_gone(completion.complete(call, studio.settings.unstreamed_limit_s))
+    if result.cut_short:
+        exchange.extra_headers["x-dashscope-partialresponse"] = "true"
+    await exchange.answer(200, openai_completions.answer(result, call.answering, **about))
 
 
 async def _embeddings(app: App, exchange: Exchange) -> None:
     studio = app.studio
     account = exchange.account = Account("embeddings")
+    ends_s, began = exchange.ends_s, exchange.began
     key = await _caller(studio, exchange)
     request = openai_embeddings.parse(await exchange.body(studio.settings.max_body_bytes))
+    ends_s["body"] = monotonic() - began
     account.model = request.model
     studio.accounting.permit(key, account.operation, request.model, exchange.peer)
-    plan = studio.plan_embedding(request)
-    account.answering = plan.answering
+    call = studio.embedding(request, began=began, ends_s=ends_s, who=key.id)
+    answering = call.plan.answering
     subjects = studio.accounting.subjects(key)
-    most = most_of_text(request.texts, 0, plan.answering)
+    most = most_of_text(request.texts, 0, answering)
     reservation = await studio.accounting.reserve(subjects, most, exchange.id) if subjects else None
-    _billed(studio, exchange, key, plan.answering, texts_tokens(request.texts), reservation)
-    exchange.statement = partial(_statement, plan.answering)
-    result = await exchange.unless_gone(embedding.embed(plan, studio.settings.unstreamed_limit_s))
-    account.usage = result.usage
-    body = openai_embeddings.answer(result, plan.answering, id=exchange.id, encoding=request.encoding)
+    account.call = call
+    _billed(studio, exchange, key, answering, call.prompt_tokens, reservation)
+    ends_s["plan"] = monotonic() - began
+    exchange.statement = partial(_call_statement, call)
+    result = await exchange.unless_gone(embedding.embed(call, studio.settings.unstreamed_limit_s))
+    body = openai_embeddings.answer(result, call.answering, id=exchange.id, encoding=request.encoding)
     await exchange.answer(200, body)
 
 
-def _call_statement(call: Call) -> str:
+def _call_statement(call: Call[Any, Any]) -> str:
     """Return the lines of a head that say what answered, and what was tried before."""
     answering = call.plan.answering
     if call.at_once:
@@ -361,32 +373,25 @@ async def _health(app: App, exchange: Exchange) -> None:
     studio = app.studio
     body: dict[str, Any] = {
         "status": "ok" if studio.why_not_ready() is None else "degraded",
-        "deployments": [_chat_state(studio, deployment) for deployment in studio.deployments],
-        "embeddings": [_state(deployment) for deployment in studio.embedding_deployments],
+        "deployments": [_state(studio, deployment) for deployment in studio.deployments],
+        "embeddings": [_state(studio, deployment) for deployment in studio.embedding_deployments],
     }
     if studio.processes:
         body["workers"] = studio.processes
     await exchange.answer(200, msgspec.json.encode(body))
 
 
-def _chat_state(studio: Studio, deployment: Deployment) -> dict[str, Any]:
+def _state(studio: Studio, deployment: Deployment | EmbeddingDeployment) -> dict[str, Any]:
     state = studio.state(deployment)
-    return {
-        **_state(deployment),
-        "state": state.word,
-        "reason": state.why_not or deployment.standing.health.why or None,
-        "outstanding_tokens": deployment.standing.outstanding_tokens,
-    }
-
-
-def _state(deployment: Deployment | EmbeddingDeployment) -> dict[str, Any]:
     return {
         "name": deployment.name,
         "title": deployment.title,
-        "state": deployment.engine.why_not_ready() or "ready",
+        "state": state.word,
         "running": deployment.capacity.running,
         "waiting": deployment.capacity.waiting,
         "slots": deployment.capacity.slots,
+        "reason": state.why_not or deployment.standing.health.why or None,
+        "outstanding_tokens": deployment.standing.outstanding_tokens,
     }
 
 
@@ -433,7 +438,7 @@ async def _ready(app: App, exchange: Exchange) -> None:
 
 
 async def _not_found(_app: App, exchange: Exchange) -> None:
-    raise PathNotFound(f"There is no {exchange.path} here: the base URL of programs ends with {BASE}")
+    raise PathNotFound(f"There is no {exchange.shown_path()} here: the base URL of programs ends with {BASE}")
 
 
 async def _not_allowed(_app: App, exchange: Exchange) -> None:

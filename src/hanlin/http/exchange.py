@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -26,6 +27,8 @@ PROBES = ("/ready", "/health", "/metrics")
 log = logging.getLogger("hanlin.http")
 
 _DRAWN_AT_ONCE = 256
+_SHOWN_PATH = 200
+_KEY = re.compile(r"sk-[\w-]+")
 
 
 def _ids() -> Iterator[str]:
@@ -94,6 +97,11 @@ class Exchange:
     def peer(self) -> str:
         """Return the address that the request came from, "" when nobody knows."""
         return self.channel.peer
+
+    def shown_path(self) -> str:
+        """Return the path as others may read it: not endless, and without a key that was taken for a part of it."""
+        path = self.path[:_SHOWN_PATH]
+        return _KEY.sub("sk-…", path) if "sk-" in path else path
 
     @property
     def write_paused(self) -> bool:
@@ -199,7 +207,7 @@ class Exchange:
         if not log.isEnabledFor(importance):
             return
         took_ms = round((time.monotonic() - self.began) * 1000)
-        what = f"{self.method} {self.path[:200]!r} {self.status} {took_ms} ms {self.id}"
+        what = f"{self.method} {self.shown_path()!r} {self.status} {took_ms} ms {self.id}"
         if self.account is not None and (served := self.account.by):
             what += f" by {served}"
         if self.problem is not None:

@@ -80,7 +80,10 @@ class StreamedAnswer:
         except HanlinError as problem:
             if not exchange.started:
                 raise
-            log.warning("%s: failed mid-stream: %s", exchange.id, problem)
+            # Never its message: an engine may quote what its caller wrote.
+            log.warning(
+                "%s: failed mid-stream: %s %s", exchange.id, type(problem).__name__, problem.code or problem.type
+            )
             self._fail(problem)
         except Gone:
             raise

@@ -8,9 +8,10 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import reduce
 from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -23,16 +24,66 @@ from hanlin.routing.outcome import Continue, Failover, Fallback, GiveUp, Policy,
 from hanlin.routing.outliers import ejected
 from hanlin.routing.prefix import Fingerprints, PrefixIndex, fingerprints
 from hanlin.service.continuing import Said
-from hanlin.service.deployments import Deployment, Target
-from hanlin.service.planning import Asked, Plan, planned
+from hanlin.service.deployments import Answers, Route, Target
 from hanlin.service.records import Attempt
-from hanlin.types import Answering, Burst, ChatRequest, ChatResult, Event, Events, Message, Usage, fold
+from hanlin.types import Answering, Burst, ChatResult, EmbeddingResult, Event, Events, Usage
 
-_BYTES_A_TOKEN = 4
 _BEFORE_GOING_ON_S = 0.3  # an engine that died is not known to be dead at once
 _RETRIES_A_SECOND = 1.0  # where calls are few, their share would be none
 _AWAY = ("resting", "probing")
-_ANSWER_TOKENS = 256  # what an answer is taken for where its caller sets no limit
+
+A = TypeVar("A", bound=ChatResult | EmbeddingResult)
+
+
+class Planned(Protocol):
+    """What a call becomes on one deployment: the request in full, and what answers it there.
+
+    `whole` returns what waits for the answer in one piece, or None where it comes as the events of `stream`. Each
+    attempt gets the request anew. `stream` is None where there is no such thing.
+    """
+
+    @property
+    def request(self) -> Any: ...
+    @property
+    def deployment(self) -> Answers: ...
+    @property
+    def answering(self) -> Answering: ...
+    @property
+    def stream(self) -> Callable[[Any], Events] | None: ...
+    @property
+    def whole(self) -> Callable[[Any], Coroutine[Any, Any, Any] | None]: ...
+
+
+P = TypeVar("P", bound=Planned)
+P_co = TypeVar("P_co", bound=Planned, covariant=True)
+A_co = TypeVar("A_co", bound=ChatResult | EmbeddingResult, covariant=True)
+
+
+class Wanted(Protocol[P_co, A_co]):
+    """A call that the contract allows, of any surface, and what is particular to its surface."""
+
+    @property
+    def route(self) -> Route[Any]: ...
+    def weight(self) -> tuple[int, int]:
+        """Return about how many tokens its prompt has, and how many its answer is taken for."""
+
+    def pieces(self) -> Iterable[str]:
+        """Return the prompt in the order in which an engine reads it; nothing where no engine keeps what it read."""
+
+    def planned(self, target: Target[Any], /) -> P_co:
+        """Return what it becomes on a deployment. Raises UnsupportedHere for what that cannot do."""
+
+    def says(self) -> Said:
+        """Return what keeps book of one choice of its answer."""
+
+    def continues(self, deployment: Any, /) -> bool:
+        """Whether a deployment can go on with an answer that another one began."""
+
+    def continued(self, request: Any, text: str, tokens: int, /) -> Any:
+        """Return the request that goes on behind what was said, in about so many tokens."""
+
+    def put_together(self, events: Sequence[Event], /) -> A_co:
+        """Return the whole answer that events come to."""
 
 
 def shared_prompt(total: Usage, choice: Usage) -> Usage:
@@ -41,14 +92,6 @@ def shared_prompt(total: Usage, choice: Usage) -> Usage:
     return msgspec.structs.replace(
         first, completion=total.completion + choice.completion, reasoning=total.reasoning + choice.reasoning
     )
-
-
-def _size_bytes(messages: Sequence[Message]) -> int:
-    size = 0
-    for message in messages:
-        text = message.content if isinstance(message.content, str) else message.text
-        size += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-    return size
 
 
 def nothing(_value: object) -> None:
@@ -72,7 +115,7 @@ class Router:
         self.budget = RetryBudget(retry_share, least_per_s=_RETRIES_A_SECOND if retry_share else 0.0)
         self.prefixes = PrefixIndex()
 
-    def candidates(self, asked: Asked, prompt_tokens: int, prompt: Fingerprints) -> dict[str, Candidate]:
+    def candidates(self, asked: Wanted[Any, Any], prompt_tokens: int, prompt: Fingerprints) -> dict[str, Candidate]:
         """Return what speaks for and against each deployment that may answer, by its name."""
         now = self.clock()
         targets = asked.route.targets
@@ -80,7 +123,7 @@ class Router:
             deployment = targets[0].deployment
             return {deployment.name: candidate(deployment.name, deployment.standing, deployment.capacity, now)}
         seen = self.prefixes.seen(prompt) if prompt else {}
-        characters = sum(len(message.text) for message in asked.request.messages) if seen else 0
+        characters = sum(map(len, asked.pieces())) if seen else 0
         outliers: set[str] | None = None
         found = {}
         for target in targets:
@@ -108,33 +151,27 @@ class Router:
             )
         return found
 
-    def _outliers(self, targets: Sequence[Target], now: float) -> set[str]:
+    def _outliers(self, targets: Sequence[Target[Any]], now: float) -> set[str]:
         groups: dict[bool, dict[str, Health]] = {}
         for target in targets:
             groups.setdefault(target.fallback, {})[target.deployment.name] = target.deployment.standing.health
         return {name for group in groups.values() for name in ejected(group, now)}
 
 
-def _continues(deployment: Deployment, asked: Asked) -> bool:
-    """Whether a deployment can go on with an answer: at the vendor itself, only models with a partial mode can."""
-    profile = deployment.profile
-    return profile.can_continue and (not profile.as_asked or "partial_mode" in asked.model.features)
-
-
-class Call:
-    """One chat call from its plan to its end. `plan` and `answering` are those of whoever answers now.
+class Call(Generic[P, A]):
+    """One call from its plan to its end. `plan` and `answering` are those of whoever answers now.
 
     `changed` is called when somebody else begins to answer, before its first word; `came` for every burst with how many
     pieces have come until then, of all choices. `attempts` are the finished ones.
     `under_way` are the deployments of those that are not. `heard` is what has come of an answer that is wanted as a
     whole.
-    Raises what `planned` raises when no deployment can do what is asked, EngineUnavailable or EngineBusy when all of
+    Raises what planning raises when no deployment can do what is asked, EngineUnavailable or EngineBusy when all of
     them rest.
     """
 
     def __init__(
         self,
-        asked: Asked,
+        asked: Wanted[P, A],
         router: Router,
         *,
         began: float | None = None,
@@ -153,15 +190,12 @@ class Call:
         self.began = router.clock() if began is None else began
         self._ends_s = {} if ends_s is None else ends_s
         self.under_way: list[str] = []
-        request = asked.request
         self._prompt: Fingerprints = ()
         self._targets = asked.route.by_name
-        self.prompt_tokens = _size_bytes(request.messages) // _BYTES_A_TOKEN + 1
-        self.tokens = self.prompt_tokens + (
-            request.sampling.max_tokens or request.sampling.max_completion_tokens or _ANSWER_TOKENS
-        )
+        self.prompt_tokens, answer_tokens = asked.weight()
+        self.tokens = self.prompt_tokens + answer_tokens
         if len(self._targets) > 1 and asked.route.choose == "prefix":
-            self._prompt = fingerprints(part for message in request.messages for part in (message.role, message.text))
+            self._prompt = fingerprints(asked.pieces())
         router.budget.deposit(router.clock())
         self._ahead = self._ordered()
         self.plan = self._first()
@@ -202,7 +236,7 @@ class Call:
 
     def with_continuing(self, one: Candidate) -> Candidate:
         """Return a candidate that knows whether it can go on with an answer, which only a failure asks for."""
-        return msgspec.structs.replace(one, continues=_continues(self._targets[one.name].deployment, self.asked))
+        return msgspec.structs.replace(one, continues=self.asked.continues(self._targets[one.name].deployment))
 
     def candidates(self) -> dict[str, Candidate]:
         """Return what speaks for and against each deployment now, by its name."""
@@ -216,7 +250,7 @@ class Call:
             raise why_none(found, self.router.clock())
         return ordered
 
-    def _first(self) -> Plan:
+    def _first(self) -> P:
         """Plan for the first deployment that can do what is asked; those before it are left out."""
         problem: UnsupportedHere | None = None
         while self._ahead:
@@ -236,28 +270,28 @@ class Call:
             return False
         return True
 
-    def planned(self, one: Candidate) -> Plan:
+    def planned(self, one: Candidate) -> P:
         """Return what the call becomes on a candidate. Raises UnsupportedHere, also for a prompt that is too long."""
         target = self._targets[one.name]
         room = target.deployment.context_tokens
         if one.fallback and 0 < room < self.prompt_tokens:
             raise UnsupportedHere(f"{target.deployment.title} has no room for the prompt", param="messages")
-        return planned(self.asked, target)
+        return self.asked.planned(target)
 
-    def has_place(self, plan: Plan) -> None:
+    def has_place(self, plan: P) -> None:
         """Note that an attempt waits no longer: its engine reads the prompt from here on."""
         if "queue" not in self._ends_s:
             self._ends_s["queue"] = self.router.clock() - self.began
         if self._prompt:
             self.router.prefixes.note(self._prompt, plan.deployment.name)
 
-    def has_tried(self, plan: Plan, fault: str, began: float, ended: float, *, continued: bool) -> None:
+    def has_tried(self, plan: P, fault: str, began: float, ended: float, *, continued: bool) -> None:
         """Note an attempt that is over."""
         name = plan.deployment.name
         self.under_way.remove(name)
         self.attempts.append(Attempt(name, fault, began - self.began, ended - self.began, continued))
 
-    def takes_over(self, plan: Plan) -> None:
+    def takes_over(self, plan: P) -> None:
         """Note who answers from here on."""
         if "first" not in self._ends_s:
             self._ends_s["first"] = self.router.clock() - self.began
@@ -266,7 +300,7 @@ class Call:
             if plan.answering != before.answering:  # choices that went the same way have plans of their own
                 self.changed(plan.answering)
 
-    async def choice(self, number: Callable[[ChatRequest], ChatRequest] | None = None) -> Events:
+    async def choice(self, number: Callable[[Any], Any] | None = None) -> Events:
         """Yield one choice's events, from as many attempts as it takes. `number` makes a request this choice's own;
         None where it is the only one.
 
@@ -280,7 +314,8 @@ class Call:
                     plan = run.plan
                     async with plan.deployment.capacity.place(self.who):
                         self.has_place(plan)
-                        bursts = plan.deployment.engine.generate(run.request)
+                        assert plan.stream is not None, "nobody asks for vectors as a stream"
+                        bursts = plan.stream(run.request)
                         try:
                             async for burst in bursts:
                                 yield attempt.noted(burst)
@@ -294,7 +329,7 @@ class Call:
                 yield [said.take_back()]
             await run.go_on(decision)
 
-    async def answer(self) -> ChatResult:
+    async def answer(self) -> A:
         """Return the answer of a call with one choice, from as many attempts as it takes. Raises as `choice`.
 
         An answer that breaks off is made anew: nobody has seen anything of it.
@@ -304,15 +339,16 @@ class Call:
             try:
                 with run.attempt() as attempt:
                     plan, request = run.plan, run.request
-                    engine, capacity = plan.deployment.engine, plan.deployment.capacity
+                    capacity = plan.deployment.capacity
                     if not capacity.try_acquire():
                         await capacity.acquire(self.who)
                     try:
                         self.has_place(plan)
-                        whole = engine.whole(request)
+                        whole = plan.whole(request)
                         if whole is not None:
                             return attempt.answered(await whole)
-                        return await self._put_together(engine.generate(request), attempt, run.said)
+                        assert plan.stream is not None, "it comes in one way or the other"
+                        return await self._put_together(plan.stream(request), attempt, run.said)
                     finally:
                         capacity.release()
             except EngineError as error:
@@ -321,29 +357,29 @@ class Call:
             self.heard.clear()
             await run.go_on(decision)
 
-    async def _put_together(self, bursts: Events, attempt: "_Attempt", said: Said) -> ChatResult:
+    async def _put_together(self, bursts: Events, attempt: "_Attempt[P, A]", said: Said) -> A:
         try:
             async for burst in bursts:
                 self.heard += attempt.noted(burst)
         finally:
             await bursts.aclose()
         said.check()
-        return fold(self.heard)
+        return self.asked.put_together(self.heard)
 
 
-class _Attempt(msgspec.Struct, eq=False):
+class _Attempt(msgspec.Struct, Generic[P, A], eq=False):
     """One try: counted as load while it lasts, and with a verdict on its deployment at its end. Made for every call,
     hence a Struct.
     """
 
-    _call: Call
-    _plan: Plan
+    _call: Call[P, A]
+    _plan: P
     _said: Said
     _standing: Standing
     _began: float = 0.0
     _probing: bool = False
 
-    def __enter__(self) -> "_Attempt":
+    def __enter__(self) -> "_Attempt[P, A]":
         call, standing = self._call, self._standing
         began = self._began = call.router.clock()
         call.under_way.append(self._plan.deployment.name)
@@ -366,13 +402,15 @@ class _Attempt(msgspec.Struct, eq=False):
         call.came(said.pieces if len(call.said) == 1 else call.pieces)
         return burst
 
-    def answered(self, result: ChatResult) -> ChatResult:
+    def answered(self, result: A) -> A:
         """Take note of an answer that came as a whole, and return it. The verdict is that of the end."""
         self._call.takes_over(self._plan)
-        said, choice = self._said, result.choices[0]
-        said.usage, said.finish_reason = result.usage, choice.finish_reason
-        if choice.finish_reason is None:
-            said.check()
+        said = self._said
+        said.usage = result.usage
+        if isinstance(result, ChatResult):
+            said.finish_reason = result.choices[0].finish_reason
+            if said.finish_reason is None:
+                said.check()
         return result
 
     def __exit__(
@@ -396,7 +434,7 @@ class _Attempt(msgspec.Struct, eq=False):
         call.has_tried(self._plan, fault, self._began, now, continued=bool(self._said.before))
 
 
-class _Choice:
+class _Choice(Generic[P, A]):
     """One choice's attempts: where it is, what it has said, and who is left.
 
     `plan` and `request` are those of the attempt that is under way, or comes next. It begins with the first of those
@@ -404,9 +442,9 @@ class _Choice:
     """
 
     def __init__(
-        self, call: Call, ahead: Sequence[Candidate], number: Callable[[ChatRequest], ChatRequest] | None = None
+        self, call: Call[P, A], ahead: Sequence[Candidate], number: Callable[[Any], Any] | None = None
     ) -> None:
-        self.said = Said(call.asked)
+        self.said = call.asked.says()
         call.said.append(self.said)
         self._call = call
         self._number = number
@@ -428,7 +466,7 @@ class _Choice:
                     self._turn_to(other)
                     return
 
-    def attempt(self) -> "_Attempt":
+    def attempt(self) -> _Attempt[P, A]:
         self._attempts += 1
         self._attempts_here += 1
         return _Attempt(self._call, self.plan, self.said, self.plan.deployment.standing)
@@ -470,7 +508,7 @@ class _Choice:
         self._turn_to(decision.to)
         self.request = self.plan.request if self._number is None else self._number(self.plan.request)
         if isinstance(decision, Continue):
-            self.request = self.said.continued(self.request)
+            self.request = self._call.asked.continued(self.request, *self.said.taken_up())
 
     def _turn_to(self, other: Candidate) -> None:
         """Go to another deployment, or stay where an answer is to be continued."""

@@ -18,8 +18,10 @@ from hanlin.types import Burst, ChatRequest, ChatResult, Event, Events, Usage, f
 
 _UNREAD_BURSTS = 8
 
+ChatCall = Call[Plan, ChatResult]
 
-def generate(call: Call) -> Events:
+
+def generate(call: ChatCall) -> Events:
     """Yield a call's events as they come: every choice, then one usage for all. Closing the iterator stops it all.
 
     `n` choices are `n` calls of the engine with seeds counted up from the caller's: the prompt is billed once, every
@@ -30,7 +32,7 @@ def generate(call: Call) -> Events:
     return call.choice()
 
 
-async def _checked(call: Call) -> Events:
+async def _checked(call: ChatCall) -> Events:
     """Yield the events of a call with several choices, or whose prompt has to be counted first."""
     await _check_prompt(call.plan)
     count = call.plan.request.n
@@ -46,7 +48,7 @@ async def _checked(call: Call) -> Events:
     yield [Event(usage=call.usage)]
 
 
-async def complete(call: Call, limit_s: float) -> ChatResult:
+async def complete(call: ChatCall, limit_s: float) -> ChatResult:
     """Return a call's whole answer, or after `limit_s` what there is of it (spec/chat.md §4.4).
 
     Raises RequestTimedOut when there is nothing until then.
@@ -59,7 +61,7 @@ async def complete(call: Call, limit_s: float) -> ChatResult:
             with Within(call.router.watch, limit_s):
                 return await call.answer()
         except TimeoutError:
-            result = _so_far(call.heard, limit_s)
+            result = so_far(call.heard, limit_s)
     return _estimated(call.plan, result) if result.cut_short else result
 
 
@@ -71,11 +73,11 @@ async def collect(bursts: Events, limit_s: float) -> ChatResult:
             async for burst in bursts:
                 events += burst
     except TimeoutError:
-        return _so_far(events, limit_s)
+        return so_far(events, limit_s)
     return fold(events)
 
 
-def _so_far(events: Sequence[Event], limit_s: float) -> ChatResult:
+def so_far(events: Sequence[Event], limit_s: float) -> ChatResult:
     """Return what there is of an answer whose time is over. Raises RequestTimedOut when that is nothing."""
     result = fold(events)  # without what was taken back
     if not any(choice.text or choice.reasoning for choice in result.choices):

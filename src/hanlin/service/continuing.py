@@ -6,12 +6,11 @@ Only plain text can be taken up: thoughts, calls and JSON are in a state that no
 import msgspec
 
 from hanlin.errors import EngineFailed
-from hanlin.service.planning import Asked
 from hanlin.types import Burst, ChatRequest, Event, Message, Texts, Thinking, Usage
 
 
 class Said:
-    """What one choice has said so far.
+    """What one choice has said so far. `plain`: it is to be nothing but text.
 
     `anything`: an event with content has come. `hidden`: the caller sees nothing before the end, so that all of it can
     be taken back. `before` counts the tokens that earlier attempts have said of this answer. `finish_reason` and
@@ -20,16 +19,15 @@ class Said:
 
     __slots__ = ("_plain", "_texts", "anything", "before", "finish_reason", "hidden", "pieces", "usage")
 
-    def __init__(self, asked: Asked) -> None:
-        request = asked.request
-        self.hidden = not request.stream
+    def __init__(self, *, hidden: bool, plain: bool) -> None:
+        self.hidden = hidden
         self.anything = False
         self.before = 0
         self.pieces = 0
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self._texts: list[str] = []
-        self._plain = not (request.tools or request.shape or request.logprobs or asked.thinking.on)
+        self._plain = plain
 
     @property
     def sent(self) -> bool:
@@ -72,28 +70,15 @@ class Said:
     def take_back(self) -> Event:
         """Forget everything, and return the event that makes others forget it."""
         self.anything = False
+        self.pieces = 0
         self.finish_reason = self.usage = None
         self._texts.clear()
         return Event(restart=True)
 
-    def continued(self, request: ChatRequest) -> ChatRequest:
-        """Return the request that goes on behind what was said, and count that as said before."""
+    def taken_up(self) -> tuple[str, int]:
+        """Return all text, and in how many pieces it came: another attempt goes on behind it."""
         self.before = len(self._texts)
-        text = "".join(self._texts)
-        messages = request.messages
-        if request.partial:
-            text, messages = messages[-1].text + text, messages[:-1]
-        sampling = request.sampling
-        return request.changed(
-            messages=(*messages, Message("assistant", text)),
-            partial=True,
-            thinking=Thinking(),
-            sampling=msgspec.structs.replace(
-                sampling,
-                max_tokens=_less(sampling.max_tokens, self.before),
-                max_completion_tokens=_less(sampling.max_completion_tokens, self.before),
-            ),
-        )
+        return "".join(self._texts), self.before
 
     def noted(self, burst: Burst) -> Burst:
         """Take note of a burst and return it; the usage of a continuing attempt becomes that of the whole answer."""
@@ -103,7 +88,26 @@ class Said:
         return burst
 
 
-def _less(limit: int | None, said: int) -> int | None:
+def continued(request: ChatRequest, text: str, tokens: int) -> ChatRequest:
+    """Return the request that goes on behind what was said, in about so many tokens."""
+    messages = request.messages
+    if request.partial:
+        text, messages = messages[-1].text + text, messages[:-1]
+    sampling = request.sampling
+    return request.changed(
+        messages=(*messages, Message("assistant", text)),
+        partial=True,
+        thinking=Thinking(),
+        sampling=msgspec.structs.replace(
+            sampling,
+            max_tokens=less(sampling.max_tokens, tokens),
+            max_completion_tokens=less(sampling.max_completion_tokens, tokens),
+        ),
+    )
+
+
+def less(limit: int | None, said: int) -> int | None:
+    """Return what is left of a limit of tokens."""
     return None if limit is None else max(limit - said, 1)
 
 

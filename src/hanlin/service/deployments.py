@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import groupby
+from typing import Generic, Protocol, TypeVar
 
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.engines.engine import Engine
@@ -52,14 +53,40 @@ class Deployment:
     standing: Standing = field(default_factory=Standing, compare=False)
 
 
+class Ready(Protocol):
+    """What an engine of any kind says of itself."""
+
+    def why_not_ready(self) -> str | None: ...
+
+
+class Answers(Protocol):
+    """What routing has to know of a deployment, whatever it makes: text or vectors. The words are `Deployment`'s."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def engine(self) -> Ready: ...
+    @property
+    def capacity(self) -> Capacity: ...
+    @property
+    def context_tokens(self) -> int: ...
+    @property
+    def standing(self) -> Standing: ...
+
+
+D = TypeVar("D", bound=Answers)
+
+
 @dataclass(frozen=True)
-class Target:
+class Target(Generic[D]):
     """A deployment that may answer a name, and how it relates to the name.
 
     Tiers are tried in their order; `weight` counts within one. `fallback`: it answers with another model.
     """
 
-    deployment: Deployment
+    deployment: D
     served: Served
     tier: int = 0
     weight: float = 1.0
@@ -67,14 +94,14 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Route:
+class Route(Generic[D]):
     """Everything that may answer a name, and how one is chosen among those of a tier."""
 
-    targets: tuple[Target, ...] = ()
+    targets: tuple[Target[D], ...] = ()
     choose: Choose = "prefix"
 
     @cached_property
-    def by_name(self) -> Mapping[str, Target]:
+    def by_name(self) -> Mapping[str, Target[D]]:
         """The targets by their deployments' names."""
         return {target.deployment.name: target for target in self.targets}
 
@@ -89,7 +116,7 @@ class Serving:
     served: Served
     deployment: Deployment | None = None
     why: str = ""
-    route: Route = Route()
+    route: Route[Deployment] = Route()
 
 
 def serving(
@@ -122,7 +149,7 @@ def matches(model: Model, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns for name in (model.name, *model.aliases))
 
 
-def _routed(model: Model, deployments: Sequence[Deployment], routes: Sequence[RouteRow]) -> Route:
+def _routed(model: Model, deployments: Sequence[Deployment], routes: Sequence[RouteRow]) -> Route[Deployment]:
     """Return the operator's own route. Embedded weights that are still to come are left out of it."""
     row = next((row for row in routes if matches(model, row.names)), None)
     if row is None:
@@ -148,7 +175,7 @@ def _named(name: str, model: Model, deployments: Sequence[Deployment]) -> Deploy
     return next((deployment for deployment in deployments if deployment.name == name), None)
 
 
-def _mapped(model: Model, deployments: Sequence[Deployment]) -> Route:
+def _mapped(model: Model, deployments: Sequence[Deployment]) -> Route[Deployment]:
     """Return the deployments whose `serves` names the model; replicas in a row share a tier.
 
     Those that state the name go before patterns, otherwise the file's order counts.
@@ -165,7 +192,7 @@ def _mapped(model: Model, deployments: Sequence[Deployment]) -> Route:
     )
 
 
-def _stand_in(model: Model, deployments: Sequence[Deployment]) -> Route:
+def _stand_in(model: Model, deployments: Sequence[Deployment]) -> Route[Deployment]:
     """Return the embedded weights of this name, or those that stand in for it."""
     embedded = [deployment for deployment in deployments if deployment.embedded]
     own = [deployment for deployment in embedded if relation(model, deployment) is not Served.STAND_IN]

@@ -27,7 +27,7 @@ from hanlin.routing.capacity import Capacity
 from hanlin.service import upstreams
 from hanlin.service.deployments import EMBEDDED, Deployment
 from hanlin.service.embedding_planning import EmbeddingDeployment
-from hanlin.settings import DeploymentRow, RouteRow, Settings
+from hanlin.settings import VARIABLE, DeploymentRow, RouteRow, Settings
 from hanlin.words import say
 
 log = logging.getLogger("hanlin.service")
@@ -150,8 +150,9 @@ def assemble(
         found = kept.get(_identity(row, key))
         if found is None:
             engine, profile = start(row) if row.engine else server(row, key, settings)
-            vectors = None if row.engine else _vectors(row, key, settings, catalogue)
-            found = Member(row, key, _deployment(row, engine, profile, settings, catalogue), vectors)
+            deployment = _deployment(row, engine, profile, settings, catalogue)
+            vectors = None if row.engine else _vectors(row, key, deployment, settings, catalogue)
+            found = Member(row, key, deployment, vectors)
         members[row.name] = found
     return Fleet(tuple(members[row.name] for row in asked.rows), asked.routes, asked.guests, asked)
 
@@ -168,8 +169,7 @@ async def retire(deployment: Deployment | EmbeddingDeployment, limit_s: float) -
             while quiet < _QUIET_CHECKS:
                 await asyncio.sleep(_IDLE_CHECK_S)
                 capacity = deployment.capacity
-                calls = deployment.standing.open_calls if isinstance(deployment, Deployment) else 0
-                busy = calls or capacity.running or capacity.waiting
+                busy = deployment.standing.open_calls or capacity.running or capacity.waiting
                 quiet = 0 if busy else quiet + 1
     except TimeoutError:
         log.warning("deployment %s: still has open calls after %g s, they are cut", deployment.name, limit_s)
@@ -215,6 +215,13 @@ def _check_row(row: DeploymentRow, catalogue: Catalogue, environment: Mapping[st
         orders_of(row, logs=Path(), run=Path(), environment=environment)  # says itself what is wrong
     else:
         _check_address(row)
+    if row.key_env and not VARIABLE.fullmatch(row.key_env):
+        raise _wrong(
+            row,
+            "key_env is no name of a variable. The key itself does not belong into the file: "
+            "`export NAME=…` and write the name",
+            "key_env 不是环境变量名。密钥本身不应写在文件中：请 `export 名称=…`，并填写该名称",
+        )
     if row.key_env and not environment.get(row.key_env):
         raise _wrong(
             row,
@@ -328,24 +335,34 @@ def _can_chat(name: str, catalogue: Catalogue) -> bool:
     return model is None or (model.chats and not catalogue.missing(model))
 
 
-def _vectors(row: DeploymentRow, key: str, settings: Settings, catalogue: Catalogue) -> EmbeddingDeployment | None:
-    """Return the row as something that answers embedding names, None when it serves none of them."""
+def _vectors(
+    row: DeploymentRow, key: str, server: Deployment, settings: Settings, catalogue: Catalogue
+) -> EmbeddingDeployment | None:
+    """Return the row as something that answers embedding names, None when it serves none of them.
+
+    It is the same server as that of its chat, whose places it shares. Its health is its own: another model answers, and
+    long silence is no sign of sickness there.
+    """
+    embedder = ServerEmbedder(
+        row.url,
+        model=row.model,
+        names=partial(upstreams.names_there, row) if row.names else None,
+        key=key,
+        deadlines=_deadlines(settings),
+        codes=server.profile.codes,
+    )
     deployment = EmbeddingDeployment(
         name=row.name,
         title=row.name,
         fingerprint=row.name,
-        engine=ServerEmbedder(
-            row.url,
-            model=row.model,
-            names=partial(upstreams.names_there, row) if row.names else None,
-            key=key,
-            deadlines=_deadlines(settings),
-        ),
-        capacity=Capacity(row.slots, settings.queue_limit),
+        engine=embedder,
+        capacity=server.capacity,
         embedded=False,
         serves=row.serves if row.serves is not None else _EVERY_NAME,
         one_model=bool(row.model),
         fits=row.fit_vectors,
+        there=embedder.there,
+        runs=server.runs,
     )
     models = (model for model in catalogue.models.values() if model.embeds)
     return deployment if any(deployment.answers(model) for model in models) else None

@@ -3,7 +3,7 @@
 Pure. A parameter is honoured, or refused by name, or listed as ignored; it is never dropped silently.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,27 @@ from hanlin.catalogue.models import Catalogue, Model
 from hanlin.engines.profiles import EngineProfile
 from hanlin.errors import InvalidRequest, ModelNotFound, ModelNotSupported, UnsupportedHere
 from hanlin.service import thinking
+from hanlin.service.continuing import Said, continued
 from hanlin.service.deployments import Deployment, Route, Serving, Target, remedy, serving
-from hanlin.types import Answering, ChatRequest, Form, Message, Sampling, Thinking
+from hanlin.types import (
+    Answering,
+    ChatRequest,
+    ChatResult,
+    Events,
+    Form,
+    Message,
+    Sampling,
+    Thinking,
+    fold,
+)
 from hanlin.words import say
 
 DEFAULT_SEED = 1234  # spec/chat.md §3
 MOST_TOKENS = 2**31 - 1
 NO_THINKING = Thinking()
+ANSWER_TOKENS = 256  # what an answer is taken for where its caller sets no limit
+
+_BYTES_A_TOKEN = 4
 
 
 class Plan(msgspec.Struct, frozen=True, eq=False):
@@ -30,21 +44,65 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
     model: Model
     deployment: Deployment
     answering: Answering
+    stream: Callable[[ChatRequest], Events]
+    whole: Callable[[ChatRequest], Coroutine[Any, Any, ChatResult] | None]
 
 
 class Asked(msgspec.Struct, frozen=True, eq=False):
     """A call that the contract allows: of which model, how it is to think, and what may answer it.
 
     What answers it in the end is open: `planned` says what the call becomes there. `plans` is what calls of the same
-    form have become, by deployment; None where calls like this one are not remembered.
+    form have become, by deployment; None where calls like this one are not remembered. It is what `attempts.Wanted`
+    says.
     """
 
     request: ChatRequest
     model: Model
     catalogue: Catalogue
     thinking: Thinking
-    route: Route
+    route: Route[Deployment]
     plans: dict[str, Plan] | None = None
+
+    def weight(self) -> tuple[int, int]:
+        size_bytes = 0
+        for message in self.request.messages:
+            text = message.content if isinstance(message.content, str) else message.text
+            size_bytes += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        sampling = self.request.sampling
+        answer_tokens = sampling.max_tokens or sampling.max_completion_tokens or ANSWER_TOKENS
+        return size_bytes // _BYTES_A_TOKEN + 1, answer_tokens
+
+    def pieces(self) -> Iterable[str]:
+        return (part for message in self.request.messages for part in (message.role, message.text))
+
+    def planned(self, target: Target[Deployment]) -> Plan:
+        """As `plan_for`, which is asked once for all calls of a form."""
+        plans, request = self.plans, self.request
+        if plans is None:
+            return plan_for(self, target)
+        name = target.deployment.name
+        known = plans.get(name)
+        if known is None:
+            made = plan_for(self, target)
+            plans[name] = msgspec.structs.replace(made, request=_without_messages(made.request))
+            return made
+        filled = msgspec.structs.replace(known.request, messages=request.messages, sent=request.sent)
+        return Plan(filled, known.model, known.deployment, known.answering, known.stream, known.whole)
+
+    def says(self) -> Said:
+        request = self.request
+        plain = not (request.tools or request.shape or request.logprobs or self.thinking.on)
+        return Said(hidden=not request.stream, plain=plain)
+
+    def continues(self, deployment: Deployment) -> bool:
+        """At the vendor itself, only models with a partial mode can."""
+        profile = deployment.profile
+        return profile.can_continue and (not profile.as_asked or "partial_mode" in self.model.features)
+
+    def continued(self, request: ChatRequest, text: str, tokens: int) -> ChatRequest:
+        return continued(request, text, tokens)
+
+    put_together = staticmethod(fold)
 
 
 @dataclass(frozen=True)
@@ -120,26 +178,11 @@ def remembered(call: Asked) -> Asked | None:
     return msgspec.structs.replace(call, request=_without_messages(call.request), plans={})
 
 
-def planned(call: Asked, target: Target) -> Plan:
-    """As `plan_for`, which is asked once for all calls of a form."""
-    plans, request = call.plans, call.request
-    if plans is None:
-        return plan_for(call, target)
-    name = target.deployment.name
-    known = plans.get(name)
-    if known is None:
-        made = plan_for(call, target)
-        plans[name] = msgspec.structs.replace(made, request=_without_messages(made.request))
-        return made
-    filled = msgspec.structs.replace(known.request, messages=request.messages, sent=request.sent)
-    return Plan(filled, known.model, known.deployment, known.answering)
-
-
 def _without_messages(request: ChatRequest) -> ChatRequest:
     return msgspec.structs.replace(request, messages=(), sent=None)
 
 
-def plan_for(call: Asked, target: Target) -> Plan:
+def plan_for(call: Asked, target: Target[Deployment]) -> Plan:
     """Return what a call becomes on one of its deployments. Raises UnsupportedHere for what that cannot do."""
     request, model, deployment = call.request, call.model, target.deployment
     _check_asks(request, model, deployment, call.thinking)
@@ -157,6 +200,8 @@ def plan_for(call: Asked, target: Target) -> Plan:
             ignored=ignored(request, model, profile, filled.thinking),
             thinking=deployment.thinking if filled.thinking.on else "",
         ),
+        stream=deployment.engine.generate,
+        whole=deployment.engine.whole,
     )
 
 

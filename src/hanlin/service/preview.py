@@ -70,7 +70,7 @@ def cards(home: Home, settings: Settings, catalogue: Catalogue, here: Machine) -
     def card(name: str) -> Card:
         model = catalogue.by_name[name]
         if model.embeds:
-            return Card(name, model, embedding_planning.serving(model, vectors))
+            return Card(name, model, embedding_planning.serving(model, vectors, routes=fleet.routes))
         return Card(name, model, serving(model, catalogue, deployments, fleet.routes))
 
     return [card(name) for name in catalogue.names()]

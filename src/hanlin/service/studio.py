@@ -12,10 +12,12 @@ from hanlin.metering.journal import Journal
 from hanlin.service import completion, embedding_planning
 from hanlin.service.accounting import ALONE, Accounting, Sharing
 from hanlin.service.attempts import Call, Router
-from hanlin.service.completion import CompletionPlan
+from hanlin.service.chat import ChatCall
+from hanlin.service.completion import CompletionCall
 from hanlin.service.crew.messages import ProcessState
 from hanlin.service.deployments import Deployment, Serving, serving
-from hanlin.service.embedding_planning import EmbeddingDeployment, EmbeddingPlan, EmbeddingServing
+from hanlin.service.embedding import EmbeddingCall
+from hanlin.service.embedding_planning import EmbeddingDeployment, EmbeddingServing
 from hanlin.service.fleet import Fleet
 from hanlin.service.guests import with_guests
 from hanlin.service.keyring import Keyring
@@ -136,7 +138,7 @@ class Studio:
         began: float | None = None,
         ends_s: dict[str, float] | None = None,
         who: str = "",
-    ) -> Call:
+    ) -> ChatCall:
         """Return a chat call that may be made. Raises as `planning.asked` and `Call`.
 
         EngineUnavailable while the service starts or stops.
@@ -162,23 +164,44 @@ class Studio:
             self._forms[request.form] = known
         return allowed
 
-    def plan_completion(self, request: CompletionRequest) -> CompletionPlan:
-        """Decide what a text completion gets, as `completion.plan`. Raises EngineUnavailable as `plan` does."""
+    def completion(
+        self,
+        request: CompletionRequest,
+        *,
+        began: float | None = None,
+        ends_s: dict[str, float] | None = None,
+        who: str = "",
+    ) -> CompletionCall:
+        """Return a text completion that may be made. Raises as `completion.asked` and `Call`, and as `call` does."""
         if self.stopping:
             raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
         try:
-            return completion.plan(request, self.catalogue, self.serving)
+            allowed = completion.asked(request, self.catalogue, self.serving)
         except ModelNotFound:
             if self.starting is None or self.catalogue.find(request.model) is None:
                 raise
             raise EngineUnavailable(self.starting) from None
+        return Call(allowed, self.router, began=began, ends_s=ends_s, who=who)
 
-    def plan_embedding(self, request: EmbeddingRequest) -> EmbeddingPlan:
-        """Decide what a call for vectors gets, as `embedding_planning.plan`. Raises EngineUnavailable when stopping."""
+    def embedding(
+        self,
+        request: EmbeddingRequest,
+        *,
+        began: float | None = None,
+        ends_s: dict[str, float] | None = None,
+        who: str = "",
+    ) -> EmbeddingCall:
+        """Return a call for vectors that may be made. Raises as `embedding_planning.asked` and `Call`.
+
+        EngineUnavailable while the service stops, or what answers is still to come.
+        """
         if self.stopping:
             raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
         coming = self.vectors_coming or self.starting or ""
-        return embedding_planning.plan(request, self.catalogue, self.embedding_deployments, coming)
+        allowed = embedding_planning.asked(
+            request, self.catalogue, self.embedding_deployments, coming, self._fleet.routes
+        )
+        return Call(allowed, self.router, began=began, ends_s=ends_s, who=who)
 
     def cards(self) -> list[Card]:
         """Return every callable name, in the catalogue's order."""
@@ -190,7 +213,9 @@ class Studio:
         if model is None:
             raise ModelNotFound(name)
         if model.embeds:
-            vectors = embedding_planning.serving(model, self.embedding_deployments, self.vectors_coming)
+            vectors = embedding_planning.serving(
+                model, self.embedding_deployments, self.vectors_coming, self._fleet.routes
+            )
             return Card(name, model, vectors)
         return Card(name, model, self.serving(model))
 
@@ -205,7 +230,7 @@ class Studio:
             return say("there is no deployment", "没有任何部署")
         return reasons[0] if all(reasons) else None
 
-    def state(self, deployment: Deployment) -> DeploymentState:
+    def state(self, deployment: Deployment | EmbeddingDeployment) -> DeploymentState:
         """Return how a deployment is: what its engine says first, then what its calls have shown."""
         now = self.router.clock()
         standing = deployment.standing

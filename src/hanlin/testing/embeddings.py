@@ -26,7 +26,7 @@ def answer(body: Any, model: str) -> Json:
     if not isinstance(dimensions, int) or not 0 < dimensions <= 8192:
         raise ValueError("'dimensions' is not a number from 1 to 8192")
     as_base64 = body.get("encoding_format") == "base64"
-    counted = sum(tokens.count(text) for text in texts)
+    counted = count(body)
     return {
         "object": "list",
         "data": [
@@ -40,6 +40,11 @@ def answer(body: Any, model: str) -> Json:
         "model": body.get("model") or model,
         "usage": {"prompt_tokens": counted, "total_tokens": counted},
     }
+
+
+def count(body: Any) -> int:
+    """Return how many tokens the texts of a request have together. Raises as `answer`."""
+    return sum(tokens.count(text) for text in _texts(body))
 
 
 def vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:

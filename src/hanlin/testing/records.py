@@ -18,8 +18,9 @@ class Record(msgspec.Struct, kw_only=True):
 
     `state`: `running`, also while it stalls; `done` when all of the answer has left; `cancelled` when the client hung
     up before; `cut` when the rule closed the connection; `failed` when the answer is, or ended with, an error. `rule`
-    is the position of the rule that answers, None without one. `tokens_made` counts what was generated until now,
-    `chunks_sent` what of it has left. Times are seconds since the epoch; `cancelled_after_s` counts from the start.
+    is the position of the rule that answers, None without one. `prompt_tokens` is how many the prompt has, or the texts
+    to embed; `tokens_made` counts what was generated until now, `chunks_sent` what of it has left: both as it happens,
+    whatever the answer says of its usage. Times are seconds since the epoch; `cancelled_after_s` counts from the start.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Record(msgspec.Struct, kw_only=True):
     started_at: float
     ended_at: float | None = None
     state: State = "running"
+    prompt_tokens: int = 0
     chunks_sent: int = 0
     tokens_made: int = 0
     cancelled_after_s: float | None = None

@@ -125,6 +125,7 @@ class Engine:
             return self._failing(record, 400, refusing.error(record.id, 400, str(error)))
         if self._loading:
             return self._failing(record, 503, refusing.error(record.id, 503, "Loading model"))
+        record.prompt_tokens = ask.prompt_tokens
         self._totals.prompt_tokens += ask.prompt_tokens
         if 0 < self._setup.context_tokens < ask.prompt_tokens:
             refusal = refusing.too_long(record.id, ask.prompt_tokens, self._setup.context_tokens)
@@ -218,6 +219,7 @@ class Engine:
             body = msgspec.json.decode(request.body)
             record.body = msgspec.Raw(request.body)
             answer = embeddings.answer(body, self._names[0])
+            record.prompt_tokens = embeddings.count(body)
         except ValueError as error:
             return self._failing(record, 400, self._speaker.error(record.id, 400, str(error)))
         if self._loading:
@@ -225,8 +227,8 @@ class Engine:
         record.rule, rule = self._pick(asking.read({**body, "prompt": body["input"]}, chat=False))
         if rule.status is not None:
             return self._scripted(record, rule, self._speaker)
-        whole = script.answer(200, msgspec.json.encode(answer), {})
-        return Answer(iter([Step(whole, rule.first_delay_s, end="whole")]), record, self._totals)
+        failure = self._speaker.error(record.id, 500, "the fake engine failed, as its rule says")
+        return Answer(script.given(msgspec.json.encode(answer), rule, failure), record, self._totals)
 
     # What an engine tells about itself
 

@@ -91,7 +91,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     Faults: `status` answers with an error after `first_delay_s` (`body` replaces its usual body). The others come
     after so many chunks, or after the last one if there are fewer; -1 is before the first byte of the answer. What an
-    unstreamed answer does is in brackets.
+    unstreamed answer does is in brackets; one with vectors does the same, but for `end_after_chunks`.
 
     | field | what happens |
     |---|---|

@@ -81,15 +81,28 @@ def unstreamed(reply: Reply, rule: Rule, speaker: Speaker) -> Iterator[Step]:
         yield Step(wait_s=rule.chunk_delay_s if made else 0.0, tokens=len(chunk.tokens))
         made += 1
     whole = _encoded(speaker.whole(reply if fault != "end" else reply.until(made)))
+    yield _at_once(whole, fault, rule, _error_body(rule, speaker), chunks=made)
+
+
+def given(whole: bytes, rule: Rule, failure: Json) -> Iterator[Step]:
+    """Answer with a body that is not made of chunks, or with the rule's fault; `failure` is the usual error's body."""
+    fault, at = _fault(rule)
+    yield Step(wait_s=rule.first_delay_s)
+    if fault and at < 0:
+        yield from _before_the_first_byte(fault)
+        return
+    yield _at_once(whole, fault, rule, rule.body if rule.body is not None else failure)
+
+
+def _at_once(whole: bytes, fault: str, rule: Rule, failure: Json | str, *, chunks: int = 0) -> Step:
     if fault == "error":
-        yield Step(answer(500, _encoded(_error_body(rule, speaker)), rule.headers), end="failed")
-    elif fault == "garbage":
-        yield Step(answer(200, whole[: len(whole) // 2], rule.headers), end="whole")
-    elif fault in ("stall", "cut", "reset"):
+        return Step(answer(500, _encoded(failure), rule.headers), end="failed")
+    if fault == "garbage":
+        return Step(answer(200, whole[: len(whole) // 2], rule.headers), end="whole")
+    if fault in ("stall", "cut", "reset"):
         all_of_it = answer(200, whole, rule.headers)
-        yield Step(all_of_it[: len(all_of_it) - len(whole) // 2], end=_ENDINGS[fault])
-    else:
-        yield Step(answer(200, whole, rule.headers), chunks=made, end="whole")
+        return Step(all_of_it[: len(all_of_it) - len(whole) // 2], end=_ENDINGS[fault])
+    return Step(answer(200, whole, rule.headers), chunks=chunks, end="whole")
 
 
 def streamed(reply: Reply, rule: Rule, speaker: Speaker, *, include_usage: bool) -> Iterator[Step]:
