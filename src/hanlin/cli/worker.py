@@ -5,7 +5,6 @@ dies with the main process, however that ends: what it had written is in its jou
 """
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -16,7 +15,7 @@ import msgspec
 import uvloop
 
 from hanlin import logs
-from hanlin.cli.rising import LAST_WORDS_S
+from hanlin.cli.rising import LAST_WORDS_S, settle_collector
 from hanlin.engines.keeper import when_the_parent_dies
 from hanlin.errors import HanlinError, StartupError
 from hanlin.home import Home
@@ -92,8 +91,7 @@ async def _work(orders: Orders, settings: Settings) -> None:
         await server.start()
         line.tell(Listening())
         tasks.append(asyncio.create_task(Prober(studio).run()))
-        gc.collect()
-        gc.freeze()
+        settle_collector()
         await told_to_end.wait()
         studio.stopping = True
         line.tell(Draining(app.open_calls))
