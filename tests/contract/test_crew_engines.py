@@ -22,10 +22,12 @@ from hanlin.errors import (
     TokensExceeded,
 )
 from hanlin.routing.capacity import Capacity
+from hanlin.service.crew.channel import Channel
+from hanlin.service.crew.coordinator import Desk
 from hanlin.service.crew.engines import Remote, RemoteEmbedder, RemoteEngine
 from hanlin.service.crew.failures import error_of, failure_of
 from hanlin.service.crew.line import Line
-from hanlin.service.crew.messages import Chat, Failed, Shown, decode_first, decode_said, encode, encode_first
+from hanlin.service.crew.messages import Chat, Failed, Place, Shown, decode_first, decode_said, encode, encode_first
 from hanlin.service.crew.places import SharedCapacity
 from hanlin.service.crew.roster import share
 from hanlin.service.deployments import Deployment
@@ -416,6 +418,25 @@ async def test_a_place_that_comes_when_its_caller_has_left_is_for_the_next_one()
         await one.acquire("b")
 
         assert own.capacity.running == 1
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_place_is_given_back_whenever_its_caller_leaves(turns: int) -> None:
+    """Just before it comes, in the moment in which it comes, or just after."""
+    capacity = Capacity(1, 5)
+    desk = Desk(1, 1, cast(Channel, SimpleNamespace(send=lambda _: None, close=lambda: None)))
+    desk.place(Place(1, "chat", "own", "a"), capacity)
+    desk.place(Place(2, "chat", "own", "a"), capacity)
+    await asyncio.sleep(0)
+
+    desk.leave(1)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    desk.leave(2)
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert (capacity.running, capacity.waiting) == (0, 0)
 
 
 async def test_the_places_of_a_dead_worker_are_for_the_others() -> None:

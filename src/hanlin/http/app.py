@@ -250,7 +250,6 @@ async def _completions(app: App, exchange: Exchange) -> None:
     output_tokens = request.sampling.max_tokens or plan.model.output_limit_tokens() or _LONG_ANSWER_TOKENS
     subjects = studio.accounting.subjects(key)
     most = most_of_text(texts, output_tokens, plan.answering)
-    subjects = studio.accounting.subjects(key)
     reservation = await studio.accounting.reserve(subjects, most, exchange.id) if subjects else None
     account.call = call
     call.came = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation).delivered

@@ -168,8 +168,9 @@ class Accounting:
             raise AccessDenied(say(f"This key may not call from {peer()}", f"该密钥不可从 {peer()} 调用"))
 
     async def reserve(self, subjects: Sequence[Subject], most: "Most", id: str) -> Reservation:
-        """Hold what the call of an id may use of the limits of its `subjects`. Raises QuotaExceeded and
-        LimitsUnavailable. Whoever has a reservation owes it a bill.
+        """Hold what a call may use of the limits of its `subjects`. Raises QuotaExceeded and LimitsUnavailable.
+
+        Whoever has a reservation owes it a bill; `id` is that of its row.
         """
         tokens, cost = most(self.prices)
         return await self.meter.reserve(subjects, tokens, cost.nanos, currency=cost.currency, call=id)

@@ -66,7 +66,7 @@ _UNREAD_BYTES = 1024 * 1024
 _BACKLOG = 1024
 
 
-class _Desk:
+class Desk:
     """One worker's line, and the places that its calls have or wait for. `life` tells it from those before it."""
 
     def __init__(self, worker: int, life: int, channel: Channel) -> None:
@@ -109,6 +109,7 @@ class _Desk:
         except HanlinError as problem:
             self.tell(Refused(asked.number, failure_of(problem)))
         else:
+            del self._waiting[asked.number]  # now, not when the task's end is told: its caller may leave in between
             self._held[asked.number] = capacity
             self.tell(Placed(asked.number))
 
@@ -150,7 +151,7 @@ class Coordinator:
         self._expected = expected
         self._processes = processes
         self._page = page
-        self._desks: dict[int, _Desk] = {}
+        self._desks: dict[int, Desk] = {}
         self._roster = roster.roster(studio)
         self._is_up = False
         self._served: set[int] = set()
@@ -238,8 +239,11 @@ class Coordinator:
 
     async def _keep_telling(self) -> None:
         for look in itertools.count():
-            self.push(beat=look % _LOOKS_A_BEAT == 0)
-            await self._counter.tidy(all_read=not self._studio.accounting.has_left)
+            try:
+                self.push(beat=look % _LOOKS_A_BEAT == 0)
+                await self._counter.tidy(all_read=not self._studio.accounting.has_left)
+            except Exception:  # a mistake of ours must not make the workers believe that nobody is here
+                log.exception("the workers could not be told what is going on")
             await asyncio.sleep(_PUSH_EVERY_S)
 
     # --- connections
@@ -267,7 +271,7 @@ class Coordinator:
             channel.close()
 
     async def _line(self, hello: Hello, channel: Channel) -> None:
-        desk = self._desks[hello.worker] = _Desk(hello.worker, self._number(), channel)
+        desk = self._desks[hello.worker] = Desk(hello.worker, self._number(), channel)
         self.push()
         if self._draining:
             desk.tell(Drain())
@@ -283,7 +287,7 @@ class Coordinator:
             await self._counter.lost(desk.life)
             self.changed.set()
 
-    async def _hear(self, desk: _Desk, told: Told) -> None:
+    async def _hear(self, desk: Desk, told: Told) -> None:
         """Do what nearly all messages are about; decisions in the order in which they are asked for."""
         match told:
             case Take():
@@ -301,7 +305,7 @@ class Coordinator:
             case _:
                 self._note(desk, told)
 
-    def _note(self, desk: _Desk, told: Adopted | Listening | Alive | Draining | PagesAsked | Page) -> None:
+    def _note(self, desk: Desk, told: Adopted | Listening | Alive | Draining | PagesAsked | Page) -> None:
         match told:
             case Alive():
                 return
@@ -323,17 +327,17 @@ class Coordinator:
 
     # --- metrics
 
-    def _gather_soon(self, desk: _Desk, number: int) -> None:
+    def _gather_soon(self, desk: Desk, number: int) -> None:
         task = asyncio.create_task(self._gather(desk, number))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _gather(self, asking: _Desk, number: int) -> None:
+    async def _gather(self, asking: Desk, number: int) -> None:
         others = {str(worker): desk for worker, desk in self._desks.items() if desk is not asking}
         found = await asyncio.gather(self._page(), *map(self._page_of, others.values()))
         asking.tell(Pages(number, dict(zip((MAIN, *others), found, strict=True))))
 
-    async def _page_of(self, desk: _Desk) -> bytes | None:
+    async def _page_of(self, desk: Desk) -> bytes | None:
         number = self._number()
         page = desk.pages[number] = asyncio.get_running_loop().create_future()
         desk.tell(PageWanted(number))

@@ -98,7 +98,7 @@ class Line:
             del self._open[question.number]
 
     async def run(self, listener: Listener) -> None:
-        """Hear what is said, until the main process hangs up."""
+        """Hear what is said, until the main process hangs up, or says what cannot be done."""
         says: dict[type[object], Callable[..., None]] = {
             Roster: listener.roster,
             Pulse: listener.pulse,
@@ -115,6 +115,8 @@ class Line:
                     says[type(heard)](heard)
                 elif (answer := self._open.get(heard.number)) is not None and not answer.done():
                     answer.set_result(heard)
+        except Exception:  # what cannot be done leaves this worker unlike the others: it ends, and is started anew
+            log.exception("what the main process said could not be done")
         finally:
             self.over.set()
             watching.cancel()
