@@ -320,6 +320,26 @@ def test_prices_are_those_of_the_catalogue_with_the_version_that_bills_name(tmp_
     assert data["prices"][0]["tiers"] == [msgspec.to_builtins(tier) for tier in load().by_name["qwen-plus"].prices]
 
 
+def test_own_prices_stand_below_those_of_the_list(tmp_path: Path) -> None:
+    """By deployment, in their own currency; the version is the one that a service with this file charges by."""
+    (tmp_path / "hanlin.toml").write_text(
+        '[[deployment]]\nname = "gpu"\nurl = "http://127.0.0.1:9/v1"\n'
+        '[[price]]\ndeployment = "gpu"\nnames = ["qwen3-*"]\ncurrency = "USD"\nprompt = 0.25\ncompletion = 1.5\n'
+        '[[price]]\ndeployment = "embedded"\nprompt = 0.01\n'
+    )
+
+    data = asked(tmp_path, "prices", "qwen-plus")
+    shown = hanlin(tmp_path, "prices", COLUMNS="100").stdout
+    (tmp_path / "hanlin.toml").write_text('[[price]]\ndeployment = "gpu"\nprompt = -1\n')
+    wrong = hanlin(tmp_path, "prices")
+
+    assert data["version"] != PriceList.of(load()).version
+    assert [row["deployment"] for row in data["own"]] == ["embedded"]
+    assert "gpu qwen3-* USD" in shown
+    assert wrong.returncode == 1
+    assert "there is no [[deployment]] 'gpu'" in wrong.stderr
+
+
 def test_prices_are_shown_by_tier_as_far_as_the_screen_reaches(tmp_path: Path) -> None:
     """On a wide one every kind of tokens has its column; on a narrow one the usual ones do."""
     narrow = hanlin(tmp_path, "prices", "qwen3-*", COLUMNS="80")

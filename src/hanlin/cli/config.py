@@ -81,9 +81,17 @@ def _shown(value: Any) -> str:
         case str():
             return value
         case tuple() | list():
-            return "\n".join(f"{item['name']}: {item['url']}" if isinstance(item, dict) else item for item in value)
+            return "\n".join(_row(item) if isinstance(item, dict) else item for item in value)
         case _:
             return msgspec.json.encode(value).decode()
+
+
+def _row(item: dict[str, Any]) -> str:
+    """Return a table of the file as a line: a server by its address, anything else by what it says."""
+    if item.get("url"):
+        return f"{item['name']}: {item['url']}"
+    said = {name: value for name, value in item.items() if value not in (None, "", (), [], {})}
+    return msgspec.json.encode(said).decode()
 
 
 __all__ = ["config", "described", "view"]

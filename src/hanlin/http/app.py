@@ -22,8 +22,9 @@ from hanlin.http.streaming import Frames, StreamedAnswer
 from hanlin.http.traces import Tracer
 from hanlin.metering.estimate import texts_tokens
 from hanlin.service import chat, completion, embedding
-from hanlin.service.accounting import Bill, Most, most_of, most_of_text
+from hanlin.service.accounting import Bill
 from hanlin.service.attempts import Call
+from hanlin.service.charging import Most, most_of, most_of_text
 from hanlin.service.deployments import Deployment
 from hanlin.service.embedding_planning import EmbeddingDeployment
 from hanlin.service.studio import Card, Studio

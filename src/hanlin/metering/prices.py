@@ -98,7 +98,7 @@ class PriceList:
     """Every price that holds at a time: `listed` by name and alias, the operator's `own` by deployment.
 
     `text` is all of it in JSON, `version` is made of the text: the same prices have the same version everywhere and
-    always. Raises StartupError when a price has more than nine decimal places.
+    always. `own` are the operator's, by deployment. Raises StartupError when a price has more than nine decimal places.
     """
 
     def __init__(
@@ -111,6 +111,7 @@ class PriceList:
         text = msgspec.json.encode(content, order="sorted")
         self.text = text.decode()
         self.version = hashlib.sha256(text).hexdigest()[:_VERSION_DIGITS]
+        self.own: Mapping[str, tuple[Tariff, ...]] = content.own
         self._listed = {name: _rates(tiers) for name, tiers in content.listed.items()}
         self._own = {
             deployment: tuple((tariff, _rates(tariff.tiers)) for tariff in several)

@@ -12,11 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-import msgspec
-
-from hanlin.catalogue.models import Catalogue, Model
+from hanlin.catalogue.models import Catalogue
 from hanlin.errors import AccessDenied, HanlinError, ModelAccessDenied
-from hanlin.metering.estimate import Estimate, estimate, texts_tokens
 from hanlin.metering.journal import Journal, Mark
 from hanlin.metering.journal_calls import Start
 from hanlin.metering.ledger import LedgerState, LedgerWriter
@@ -24,9 +21,10 @@ from hanlin.metering.limits import Subject
 from hanlin.metering.memory import MemoryStore
 from hanlin.metering.prices import Cost, Counted, PriceList, checked_usage
 from hanlin.metering.reserving import Meter, Reservation
+from hanlin.service.charging import Book, Most
 from hanlin.store.database import Store
 from hanlin.store.rows import UNLIMITED, KeyRow, LedgerRow, Limits, Outcome
-from hanlin.types import Answering, ChatRequest, Served, Usage
+from hanlin.types import Answering, Served, Usage
 from hanlin.words import say
 
 log = logging.getLogger("hanlin.service")
@@ -35,38 +33,35 @@ _LOOK_S = 1.0  # how soon a changed workspace counts
 _KNOWN_KEYS = 1024
 _MILLION = 1_000_000
 _LAST_ROWS_S = 5.0
-_HELD_ANSWER_TOKENS = 2048
-"""What is held of a limit of tokens for an answer whose caller sets no limit: nearly all are shorter, and what is more
-is taken when it is known."""
-
-
-class _Million(msgspec.Struct, frozen=True, gc=False):
-    """What a million tokens cost, in nanos."""
-
-    currency: str
-    prompt_nanos: int
-    list_prompt_nanos: int
-    answer_nanos: int
-    list_answer_nanos: int
 
 
 class Accounting:
     """Admits calls and keeps their bills. Without a journal nothing is kept: for services that only tests run."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        journal: Journal | None = None,
+        *,
+        is_embedded: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """`is_embedded` says whether a deployment is one of the weights that Hanlin runs itself."""
         self._store = store
         self._journal = journal
         self._writer = None if journal is None else LedgerWriter(journal, store.ledger)
         self._workspaces: Mapping[str, Limits] = {}
         self._subjects: dict[str, tuple[KeyRow, Limits, tuple[Subject, ...]]] = {}
-        self._millions: dict[tuple[str, str, Served], _Million] = {}
+        self._unkept: dict[str, PriceList] = {}
+        self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self.prices = PriceList.of(catalogue)
+        self._is_embedded = is_embedded
+        self._book = Book(PriceList.of(catalogue), is_embedded)
         self.meter = Meter(MemoryStore(), self._spent)
 
     async def start(self) -> None:
         """Read what is kept, take over what an earlier process left, and go on in the background."""
-        await self._store.prices.keep(self.prices.version, self.prices.text)
+        await self._store.prices.keep(self._book.version, self._book.prices.text)
         await self._look()
         self._tasks.append(asyncio.create_task(self._keep_looking()))
         if self._writer is not None:
@@ -86,10 +81,28 @@ class Accounting:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(HanlinError, TimeoutError):
+            async with asyncio.timeout(_LAST_ROWS_S):
+                await self._keep_prices()
         await self.meter.close()
         if self._writer is not None and self._journal is not None:
             await self._writer.close(_LAST_ROWS_S)
             self._journal.close()
+
+    @property
+    def prices(self) -> PriceList:
+        """The prices that calls which begin now are charged by."""
+        return self._book.prices
+
+    def exchange(self, prices: PriceList) -> None:
+        """Charge calls that begin from now on by other prices; those that run keep the ones that they began with.
+
+        The list is in the database as soon as that takes it: rows name its version.
+        """
+        if prices.version != self._book.version:
+            self._book = Book(prices, self._is_embedded)
+            self._unkept[prices.version] = prices
+            self._changed.set()
 
     def ledger_state(self) -> LedgerState | None:
         """Return how the way into the ledger stands, None where there is none."""
@@ -121,21 +134,22 @@ class Accounting:
         stream: bool,
         began_unix_s: float,
         prompt_tokens: int,
-        most: "Most",
+        most: Most,
     ) -> "Bill":
         """Hold what a call may use, and begin its bill. Raises QuotaExceeded and LimitsUnavailable.
 
         `most` says what that is, and is only asked where something is limited. `prompt_tokens` are an estimate, for the
         bill of a call that the service dies under.
         """
+        book = self._book
         subjects = self._subjects_of(key)
         reservation = None
         tokens = nanos = 0
         if subjects:
-            tokens, cost = most(self.prices)
+            tokens, cost = most(book)
             nanos = cost.nanos
             reservation = await self.meter.reserve(subjects, tokens, nanos, currency=cost.currency)
-        million = self._of_a_million(answering)
+        million = book.million(answering)
         row = LedgerRow(
             id=id,
             began_at=datetime.fromtimestamp(began_unix_s, UTC),
@@ -148,7 +162,7 @@ class Accounting:
             stream=stream,
             usage=Usage(prompt_tokens),
             estimated=True,
-            price_version=self.prices.version,
+            price_version=book.version,
             currency=million.currency,
             cost_nanos=prompt_tokens * million.prompt_nanos // _MILLION,
             list_cost_nanos=prompt_tokens * million.list_prompt_nanos // _MILLION,
@@ -164,29 +178,7 @@ class Accounting:
                     list_answer_nanos=million.list_answer_nanos,
                 )
             )
-        return Bill(self, row, reservation, mark)
-
-    def _of_a_million(self, answering: Answering) -> "_Million":
-        """Return what a million tokens cost where a prompt is short, for calls whose counts nobody will know."""
-        of = (answering.model, answering.deployment, answering.served)
-        known = self._millions.get(of)
-        if known is None:
-            name, deployment, served = of
-            prompt, answer = (
-                self.prices.cost(name, Counted(usage), deployment=deployment, served=served)
-                for usage in (Usage(1000), Usage(0, 1000))
-            )
-            known = _Million(
-                prompt.currency,
-                1000 * prompt.nanos,
-                1000 * prompt.list_nanos,
-                1000 * answer.nanos,
-                1000 * answer.list_nanos,
-            )
-            if len(self._millions) >= _KNOWN_KEYS:
-                self._millions.clear()
-            self._millions[of] = known
-        return known
+        return Bill(self.meter, book, row, reservation, mark)
 
     def _subjects_of(self, key: KeyRow) -> tuple[Subject, ...]:
         """Return whoever's limits a key's calls count for, none where nobody has any."""
@@ -215,9 +207,18 @@ class Accounting:
 
     async def _keep_looking(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._changed.wait()
+            self._changed.clear()
             with contextlib.suppress(HanlinError):  # the store has logged it; what was known last goes on to count
+                await self._keep_prices()
                 await self._look()
+
+    async def _keep_prices(self) -> None:
+        for version, prices in list(self._unkept.items()):
+            await self._store.prices.keep(version, prices.text)
+            self._unkept.pop(version, None)
 
     async def _look(self) -> None:
         limits = {workspace.id: workspace.limits for workspace in await self._store.workspaces.all()}
@@ -225,43 +226,16 @@ class Accounting:
             self._workspaces = limits
 
 
-Most = Callable[[PriceList], tuple[int, Cost]]
-"""Says how many tokens a call is taken for, and what it could cost at most."""
-
-
-def most_of(request: ChatRequest, model: Model, answering: Answering) -> Most:
-    """Return what says the most of a chat call."""
-
-    def most(prices: PriceList) -> tuple[int, Cost]:
-        likely: Estimate = estimate(request, model, cap_tokens=_HELD_ANSWER_TOKENS)
-        counted = Counted(likely.most(thinks=request.thinking.on))
-        return likely.tokens, prices.cost(
-            answering.model, counted, deployment=answering.deployment, served=answering.served
-        )
-
-    return most
-
-
-def most_of_text(texts: Sequence[str], output_tokens: int, answering: Answering) -> Most:
-    """Return what says the most of a call whose prompt is text."""
-
-    def most(prices: PriceList) -> tuple[int, Cost]:
-        usage = Usage(texts_tokens(texts), output_tokens)
-        cost = prices.cost(answering.model, Counted(usage), deployment=answering.deployment, served=answering.served)
-        return usage.total, cost
-
-    return most
-
-
 class Bill:
     """What one call used and cost. `ends` may be said twice, and counts once; whoever has a bill owes a `settle`."""
 
-    __slots__ = ("_accounting", "_mark", "_reservation", "_row", "ended")
+    __slots__ = ("_book", "_mark", "_meter", "_reservation", "_row", "ended")
 
     def __init__(
-        self, accounting: Accounting, row: LedgerRow, reservation: Reservation | None, mark: Mark | None
+        self, meter: Meter, book: Book, row: LedgerRow, reservation: Reservation | None, mark: Mark | None
     ) -> None:
-        self._accounting = accounting
+        self._meter = meter
+        self._book = book
         self._row = row
         self._reservation = reservation
         self._mark = mark
@@ -269,7 +243,7 @@ class Bill:
 
     def headers(self) -> Mapping[str, str]:
         """Return what is left of the limits that the call counts for, as `x-ratelimit-…` headers."""
-        return {} if self._reservation is None else self._accounting.meter.rates(self._reservation).headers()
+        return {} if self._reservation is None else self._meter.rates(self._reservation).headers()
 
     def delivered(self, completion_tokens: int) -> None:
         """Note how much of the answer has come, before it leaves."""
@@ -327,14 +301,12 @@ class Bill:
         """Give back what was held and not used, or take what was used beyond it."""
         if self._reservation is not None:
             row = self._row
-            await self._accounting.meter.settle(self._reservation, row.usage.total, row.cost_nanos)
+            await self._meter.settle(self._reservation, row.usage.total, row.cost_nanos, currency=row.currency)
 
     def _cost(self, usage: Usage, answering: Answering) -> Cost:
         if not usage.total or answering.served is Served.UNAVAILABLE:
             return Cost()
-        return self._accounting.prices.cost(
-            answering.model, Counted(usage), deployment=answering.deployment, served=answering.served
-        )
+        return self._book.cost(answering, Counted(usage))
 
 
 def _is_within(peer: str, networks: Sequence[str]) -> bool:
@@ -345,4 +317,4 @@ def _is_within(peer: str, networks: Sequence[str]) -> bool:
     return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
-__all__ = ["Accounting", "Bill", "most_of", "most_of_text"]
+__all__ = ["Accounting", "Bill"]

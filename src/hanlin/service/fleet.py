@@ -23,6 +23,8 @@ from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.engines.server import ServerEngine
 from hanlin.engines.wire import Address, Deadlines
 from hanlin.errors import StartupError
+from hanlin.metering.prices import PriceList
+from hanlin.metering.tariffs import Tariffs, tariffs_of
 from hanlin.routing.capacity import Capacity
 from hanlin.service import upstreams
 from hanlin.service.deployments import EMBEDDED, Deployment
@@ -54,11 +56,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Fleet:
-    """What a version of the settings asks for. `guests` are names that it serves and the catalogue does not know."""
+    """What a version of the settings asks for. `guests` are names that it serves and the catalogue does not know.
+
+    `prices` None leaves them as they are.
+    """
 
     members: tuple[Member, ...] = ()
     routes: tuple[RouteRow, ...] = ()
     guests: tuple[str, ...] = ()
+    prices: PriceList | None = None
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:
@@ -77,6 +83,7 @@ class Wanted:
     rows: tuple[DeploymentRow, ...]
     routes: tuple[RouteRow, ...]
     guests: tuple[str, ...]
+    own: Tariffs
 
 
 def stated(settings: Settings, catalogue: Catalogue, environment: Mapping[str, str] = os.environ) -> Wanted:
@@ -126,7 +133,23 @@ def _checked(
         for name in (*(row.serves or ()), *row.names)
         if name not in catalogue.by_name and not any(sign in name for sign in _WILD)
     )
-    return Wanted(rows, routes, tuple(guests))
+    own = tariffs_of(settings.price, [row.name for row in rows] + [EMBEDDED])
+    for deployment, tariffs in own.items():
+        for pattern in (pattern for tariff in tariffs for pattern in tariff.names):
+            if not _matching(pattern, catalogue) and not any(fnmatchcase(name, pattern) for name in guests):
+                raise StartupError(
+                    say(
+                        f"[[price]] {deployment!r}: {pattern!r} matches no name. `hanlin models` lists them",
+                        f"[[price]] {deployment!r}：{pattern!r} 不匹配任何名称。`hanlin models` 会列出全部名称",
+                    )
+                )
+    return Wanted(rows, routes, tuple(guests), own)
+
+
+def own_prices(settings: Settings, environment: Mapping[str, str] = os.environ) -> Tariffs:
+    """Return the operator's own prices, without a look at the rest of the settings. Raises StartupError."""
+    flagged, _ = upstreams.from_flag(settings.upstream, environment)
+    return tariffs_of(settings.price, [row.name for row in (*settings.deployment, *flagged)] + [EMBEDDED])
 
 
 def assemble(
@@ -149,7 +172,8 @@ def assemble(
             vectors = None if row.engine else _vectors(row, key, settings, catalogue)
             found = Member(row, key, _deployment(row, engine, profile, settings, catalogue), vectors)
         members[row.name] = found
-    return Fleet(tuple(members[row.name] for row in asked.rows), asked.routes, asked.guests)
+    prices = PriceList.of(catalogue, asked.own)
+    return Fleet(tuple(members[row.name] for row in asked.rows), asked.routes, asked.guests, prices)
 
 
 def _identity(row: DeploymentRow, key: str) -> tuple[bytes, str]:
@@ -370,4 +394,4 @@ def _deployment(
     )
 
 
-__all__ = ["Fleet", "Member", "Start", "Wanted", "assemble", "learned", "retire", "server", "stated"]
+__all__ = ["Fleet", "Member", "Start", "Wanted", "assemble", "learned", "own_prices", "retire", "server", "stated"]
