@@ -516,10 +516,23 @@ async def test_a_rotation_does_not_begin_a_budget_anew(store: Store) -> None:
     assert spent == [111, 111, 111, 1000]
 
 
+async def test_spending_of_a_model_is_that_of_all_its_names(store: Store) -> None:
+    """An alias is the model; another model is not, nor is another currency."""
+    names = ("qwen-plus", "qwen-plus-0919", "qwen-max")
+    for number, name in enumerate(names):
+        await store.ledger.append([call(f"call-{number}", model=name, cost_nanos=10**number)])
+    await store.ledger.append([call("call-dollars", model="qwen-plus", cost_nanos=10**6, currency="USD")])
+
+    spent = await store.ledger.spent(models=names[:2])
+    lately = await store.ledger.spent(models=names[:2], since=NOON + timedelta(days=400))
+
+    assert (spent, lately) == (11, 0)
+
+
 @pytest.mark.parametrize(("key_id", "workspace_id"), [("", ""), ("key-1", "default")])
 async def test_spending_is_somebodys(store: Store, key_id: str, workspace_id: str) -> None:
     """Neither everybody's nor that of a key within a workspace: nobody has a budget for those."""
-    with pytest.raises(ValueError, match="name a key or a workspace"):
+    with pytest.raises(ValueError, match="name a key, a workspace or models"):
         await store.ledger.spent(key_id=key_id, workspace_id=workspace_id)
 
 

@@ -22,14 +22,15 @@ from hanlin.metering.memory import MemoryStore
 from hanlin.metering.prices import Cost, Counted, PriceList, checked_usage
 from hanlin.metering.reserving import Meter, Reservation
 from hanlin.service.charging import Book, Most
+from hanlin.service.model_limits import limits_for
 from hanlin.store.database import Store
-from hanlin.store.rows import UNLIMITED, KeyRow, LedgerRow, Limits, Outcome
+from hanlin.store.rows import UNLIMITED, KeyRow, LedgerRow, Limits, ModelLimits, Outcome
 from hanlin.types import Answering, Served, Usage
 from hanlin.words import say
 
 log = logging.getLogger("hanlin.service")
 
-_LOOK_S = 1.0  # how soon a changed workspace counts
+_LOOK_S = 1.0  # how soon a changed workspace or limit counts
 _KNOWN_KEYS = 1024
 _MILLION = 1_000_000
 _LAST_ROWS_S = 5.0
@@ -51,6 +52,9 @@ class Accounting:
         self._journal = journal
         self._writer = None if journal is None else LedgerWriter(journal, store.ledger)
         self._workspaces: Mapping[str, Limits] = {}
+        self._model_limits: tuple[ModelLimits, ...] = ()
+        self._models: dict[str, Subject] = {}
+        self._catalogue = catalogue
         self._subjects: dict[str, tuple[KeyRow, Limits, tuple[Subject, ...]]] = {}
         self._unkept: dict[str, PriceList] = {}
         self._changed = asyncio.Event()
@@ -143,6 +147,8 @@ class Accounting:
         """
         book = self._book
         subjects = self._subjects_of(key)
+        if self._model_limits and (model := self._model(answering.model)).is_limited:
+            subjects = (*subjects, model)
         reservation = None
         tokens = nanos = 0
         if subjects:
@@ -198,12 +204,26 @@ class Accounting:
         self._subjects[key.id] = key, workspace, limited
         return limited
 
+    def _model(self, name: str) -> Subject:
+        """Return a model as somebody that calls are counted for, with or without limits of its own."""
+        subject = self._models.get(name)
+        if subject is None:
+            model = self._catalogue.find(name)
+            own = name if model is None else model.name  # the catalogue knows nothing of the operator's own names
+            row = limits_for(own, self._model_limits)
+            subject = self._models[name] = Subject("model", own, UNLIMITED if row is None else row.limits)
+        return subject
+
     async def _spent(self, subject: Subject, since: datetime | None) -> int:
         budget = subject.limits.budget
         assert budget is not None
         if subject.kind == "key":
             return await self._store.ledger.spent(key_id=subject.id, currency=budget.currency, since=since)
-        return await self._store.ledger.spent(workspace_id=subject.id, currency=budget.currency, since=since)
+        if subject.kind == "workspace":
+            return await self._store.ledger.spent(workspace_id=subject.id, currency=budget.currency, since=since)
+        model = self._catalogue.find(subject.id)
+        names = [subject.id] if model is None else [model.name, *model.aliases]
+        return await self._store.ledger.spent(models=names, currency=budget.currency, since=since)
 
     async def _keep_looking(self) -> None:
         while True:
@@ -224,6 +244,9 @@ class Accounting:
         limits = {workspace.id: workspace.limits for workspace in await self._store.workspaces.all()}
         if limits != self._workspaces:
             self._workspaces = limits
+        models = await self._store.limits.all()
+        if models != self._model_limits:
+            self._model_limits, self._models = models, {}
 
 
 class Bill:

@@ -127,12 +127,7 @@ def _checked(
         _check_row(row, catalogue, environment)
     for route in routes:
         _check_route(route, rows, catalogue)
-    guests = dict.fromkeys(
-        name
-        for row in rows
-        for name in (*(row.serves or ()), *row.names)
-        if name not in catalogue.by_name and not any(sign in name for sign in _WILD)
-    )
+    guests = [name for name in _stated_names(rows) if name not in catalogue.by_name]
     own = tariffs_of(settings.price, [row.name for row in rows] + [EMBEDDED])
     for deployment, tariffs in own.items():
         for pattern in (pattern for tariff in tariffs for pattern in tariff.names):
@@ -144,6 +139,16 @@ def _checked(
                     )
                 )
     return Wanted(rows, routes, tuple(guests), own)
+
+
+def own_names(settings: Settings) -> tuple[str, ...]:
+    """Return the names that the `[[deployment]]` tables state one by one, without a look at anything else."""
+    return _stated_names(settings.deployment)
+
+
+def _stated_names(rows: Sequence[DeploymentRow]) -> tuple[str, ...]:
+    stated = dict.fromkeys(name for row in rows for name in (*(row.serves or ()), *row.names))
+    return tuple(name for name in stated if not any(sign in name for sign in _WILD))
 
 
 def own_prices(settings: Settings, environment: Mapping[str, str] = os.environ) -> Tariffs:
@@ -394,4 +399,16 @@ def _deployment(
     )
 
 
-__all__ = ["Fleet", "Member", "Start", "Wanted", "assemble", "learned", "own_prices", "retire", "server", "stated"]
+__all__ = [
+    "Fleet",
+    "Member",
+    "Start",
+    "Wanted",
+    "assemble",
+    "learned",
+    "own_names",
+    "own_prices",
+    "retire",
+    "server",
+    "stated",
+]

@@ -18,6 +18,7 @@ from hanlin.store.engine import FAILURES, connect_file, connect_server, reason
 from hanlin.store.keys import Keys
 from hanlin.store.ledger import Ledger
 from hanlin.store.migrate import MIGRATIONS, bring_to, bring_up_to_date
+from hanlin.store.model_limits import LimitsOfModels
 from hanlin.store.prices import Prices
 from hanlin.store.workspaces import Workspaces
 from hanlin.words import say
@@ -30,6 +31,7 @@ class Store:
         self._engine = engine
         self.keys = Keys(engine)
         self.workspaces = Workspaces(engine)
+        self.limits = LimitsOfModels(engine)
         self.ledger = Ledger(engine)
         self.prices = Prices(engine)
         self.audit = Audit(engine)

@@ -91,19 +91,27 @@ class Ledger:
         return added_up(found, apart)
 
     async def spent(
-        self, *, key_id: str = "", workspace_id: str = "", currency: str = "CNY", since: datetime | None = None
+        self,
+        *,
+        key_id: str = "",
+        workspace_id: str = "",
+        models: Collection[str] = (),
+        currency: str = "CNY",
+        since: datetime | None = None,
     ) -> int:
-        """Return what a key, or a workspace, was charged since a time (None: ever), in nanos.
+        """Return what a key, a workspace, or calls of some names were charged since a time (None: ever), in nanos.
 
-        Keys of one line of rotations are one key here. Raises ValueError unless exactly one of the two is named.
+        Keys of one line of rotations are one key here. Raises ValueError unless exactly one of the three is given.
         """
-        if bool(key_id) == bool(workspace_id):
-            raise ValueError("name a key or a workspace")
+        if bool(key_id) + bool(workspace_id) + bool(models) != 1:
+            raise ValueError("name a key, a workspace or models")
         async with reading(self._engine) as connection:
             if key_id:
                 queries = spent_queries("key_id", await _line(connection, key_id), currency, since)
-            else:
+            elif workspace_id:
                 queries = spent_queries("workspace_id", [workspace_id], currency, since)
+            else:
+                queries = spent_queries("model", models, currency, since)
             return sum([int(await connection.scalar(query) or 0) for query in queries])
 
     async def purge(self, before: datetime, batch: int = _OLD_ONES) -> AsyncGenerator[int, None]:

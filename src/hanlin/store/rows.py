@@ -161,6 +161,28 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     keeps_content: bool = False
 
 
+class ModelLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What each model is held to whose name is `pattern` or matches it, all callers together."""
+
+    pattern: str
+    made_at: datetime
+    limits: Limits = Limits()
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a call said and was told, of a workspace that keeps that: JSON text, both.
+
+    `prompt` is what was asked (messages, a text with its gap, or texts for vectors), `answer` a list of choices, empty
+    when nothing came. What was too long ends early, and says so.
+    """
+
+    call_id: str
+    began_at: datetime
+    workspace_id: str
+    prompt: str
+    answer: str
+
+
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     """A key as stored; its text is not. `hint` is the end of the text.
 
