@@ -6,6 +6,7 @@ Calls that were refused count as well: a client with a wrong key is something th
 from contextlib import aclosing
 
 from hanlin.errors import HanlinError
+from hanlin.metering.estimate import generated_tokens
 from hanlin.service.accounting import Bill
 from hanlin.service.attempts import Call
 from hanlin.service.records import CallRecord
@@ -18,9 +19,12 @@ NOBODY = Answering("", "", "", Served.UNAVAILABLE)
 
 
 class Account:
-    """One such request. Its handler fills in what it learns; `record` is asked for once, at the end."""
+    """One such request. Its handler fills in what it learns; `record` is asked for once, at the end.
 
-    __slots__ = ("answering", "bill", "call", "model", "operation", "stream", "usage")
+    `usage` is what the caller was told, as far as that is not the call's own count.
+    """
+
+    __slots__ = ("_pieces", "_texts", "answering", "bill", "call", "model", "operation", "stream", "usage")
 
     def __init__(self, operation: str) -> None:
         self.operation = operation
@@ -30,37 +34,51 @@ class Account:
         self.usage = Usage()
         self.call: Call | None = None
         self.bill: Bill | None = None
+        self._pieces = 0
+        self._texts: list[str] = []
 
     def settle(self, ends_s: dict[str, float], status: int, problem: HanlinError | None) -> None:
         """Write the bill, if there is one and it is not written. `status` 0: the caller has left without an answer."""
         bill, call = self.bill, self.call
         if bill is None or bill.ended:
             return
-        usage, estimated = self.usage, False
-        reasons: tuple[str, ...] = ()
-        if call is not None:
-            usage, reasons = call.usage, call.finish_reasons
-            if usage.total == 0 and call.pieces:  # nobody has counted to the end
-                usage, estimated = Usage(call.prompt_tokens, call.pieces), True
+        reasons = () if call is None else call.finish_reasons
         outcome = Outcome.CANCELLED if status in (0, _LEFT) else Outcome.FAILED if problem else Outcome.ANSWERED
+        # Whoever waited for a whole answer and got an error in its place has got nothing.
+        got_nothing = outcome is Outcome.FAILED and not self.stream
+        usage = Usage() if got_nothing else self.usage if self.usage.total else self._spent()
         bill.ends(
             outcome,
             self.answering if call is None else call.plan.answering,
             usage,
-            estimated=estimated,
             status=status or _LEFT,
             code="" if problem is None else problem.code or problem.type,
             finish_reason=reasons[0] if reasons else "",
             ends_s=ends_s,
         )
 
+    def _spent(self) -> Usage:
+        """Return what was used of an answer that may not have come to its end."""
+        if self.call is not None:
+            return self.call.spent()
+        if not self._pieces or self.bill is None:
+            return Usage()
+        answered = generated_tokens(self._pieces, "".join(self._texts))
+        return Usage(self.bill.prompt_tokens, answered, estimated=True)
+
     async def counting(self, events: Events) -> Events:
         """Yield events as they come, and keep the usage that they end with."""
+        bill = self.bill
         async with aclosing(events) as bursts:
             async for burst in bursts:
                 for event in burst:
                     if event.usage is not None:
                         self.usage = event.usage
+                    elif event.text:
+                        self._pieces += 1
+                        self._texts.append(event.text)
+                if bill is not None:
+                    bill.delivered(self._pieces)
                 yield burst
 
     @property

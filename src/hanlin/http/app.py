@@ -194,6 +194,8 @@ async def _caller(studio: Studio, exchange: Exchange) -> KeyRow:
 async def _whole(studio: Studio, exchange: Exchange, call: Call) -> None:
     result = await chat.complete(call, studio.settings.unstreamed_limit_s)
     if result.cut_short:
+        if exchange.account is not None:
+            exchange.account.usage = result.usage
         exchange.extra_headers["x-dashscope-partialresponse"] = "true"
     body = openai_chat.answer(result, call.answering, id=f"chatcmpl-{exchange.id}", created=exchange.created)
     await exchange.answer(200, body)
@@ -237,8 +239,8 @@ async def _completions(app: App, exchange: Exchange) -> None:
         frames = openai_completions.Stream(plan.answering, include_usage=request.include_usage, **about)
         await exchange.unless_gone(_send(studio, exchange, frames, account.counting(completion.generate(plan))))
         return
-    result = await exchange.unless_gone(chat.collect(completion.generate(plan), studio.settings.unstreamed_limit_s))
-    account.usage = result.usage
+    events = account.counting(completion.generate(plan))
+    result = await exchange.unless_gone(chat.collect(events, studio.settings.unstreamed_limit_s))
     await exchange.answer(200, openai_completions.answer(result, plan.answering, **about))
 
 

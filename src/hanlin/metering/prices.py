@@ -31,14 +31,17 @@ _VERSION_DIGITS = 12
 
 
 class Checked(msgspec.Struct, frozen=True, gc=False):
-    """A usage that adds up. `corrected`: it did not, as it came."""
+    """A usage that adds up: its four counts, and beside them what was written to a cache.
+
+    `corrected`: it did not add up as it came.
+    """
 
     usage: Usage
     cache_created: int = 0
     corrected: bool = False
 
 
-def checked_usage(usage: Usage, cache_created: int = 0) -> Checked:
+def checked_usage(usage: Usage) -> Checked:
     """Return a usage whose parts are parts: nothing negative, cached and cache-created within the prompt, reasoning
     within the completion.
 
@@ -47,9 +50,11 @@ def checked_usage(usage: Usage, cache_created: int = 0) -> Checked:
     """
     prompt, completion = max(usage.prompt, 0), max(usage.completion, 0)
     cached = min(max(usage.cached, 0), prompt)
-    created = min(max(cache_created, 0), prompt - cached)
-    right = Usage(prompt, completion, cached, min(max(usage.reasoning, 0), completion))
-    return Checked(right, created, right != usage or created != cache_created)
+    created = min(max(usage.cache_created, 0), prompt - cached)
+    reasoning = min(max(usage.reasoning, 0), completion)
+    told = (usage.prompt, usage.completion, usage.cached, usage.reasoning, usage.cache_created)
+    corrected = told != (prompt, completion, cached, reasoning, created)
+    return Checked(Usage(prompt, completion, cached, reasoning), created, corrected)
 
 
 class Counted(msgspec.Struct, frozen=True, gc=False):

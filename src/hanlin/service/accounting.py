@@ -268,6 +268,11 @@ class Bill:
         """Return what is left of the limits that the call counts for, as `x-ratelimit-…` headers."""
         return {} if self._reservation is None else self._meter.rates(self._reservation).headers()
 
+    @property
+    def prompt_tokens(self) -> int:
+        """What the prompt was taken for when the call was admitted."""
+        return self._row.usage.prompt
+
     def delivered(self, completion_tokens: int) -> None:
         """Note how much of the answer has come, before it leaves."""
         if self._mark is not None:
@@ -279,7 +284,6 @@ class Bill:
         answering: Answering,
         usage: Usage,
         *,
-        estimated: bool = False,
         status: int = 200,
         code: str = "",
         finish_reason: str = "",
@@ -290,7 +294,7 @@ class Bill:
             return
         self.ended = True
         checked = checked_usage(usage)
-        cost = self._cost(checked.usage, answering)
+        cost = self._cost(Counted(checked.usage, checked.cache_created, usage.explicit), answering)
         began = self._row
         queue_s, first_s, end_s = ends_s.get("queue"), ends_s.get("first"), ends_s.get("end")
         row = self._row = LedgerRow(
@@ -308,7 +312,8 @@ class Bill:
             code=code,
             finish_reason=finish_reason,
             usage=checked.usage,
-            estimated=estimated or checked.corrected,
+            cache_created=checked.cache_created,
+            estimated=usage.estimated or checked.corrected,
             queue_ms=None if queue_s is None else (queue_s - ends_s.get("plan", 0.0)) * 1000,
             first_token_ms=None if first_s is None else first_s * 1000,
             total_ms=None if end_s is None else end_s * 1000,
@@ -326,10 +331,10 @@ class Bill:
             row = self._row
             await self._meter.settle(self._reservation, row.usage.total, row.cost_nanos, currency=row.currency)
 
-    def _cost(self, usage: Usage, answering: Answering) -> Cost:
-        if not usage.total or answering.served is Served.UNAVAILABLE:
+    def _cost(self, counted: Counted, answering: Answering) -> Cost:
+        if not counted.usage.total or answering.served is Served.UNAVAILABLE:
             return Cost()
-        return self._book.cost(answering, Counted(usage))
+        return self._book.cost(answering, counted)
 
 
 def _is_within(peer: str, networks: Sequence[str]) -> bool:

@@ -32,6 +32,7 @@ _BYTES_A_TOKEN = 4
 _BEFORE_GOING_ON_S = 0.3  # an engine that died is not known to be dead at once
 _RETRIES_A_SECOND = 1.0  # where calls are few, their share would be none
 _AWAY = ("resting", "probing")
+_TOKENS_PER_S = 20.0  # what an engine is taken to generate for one caller before it has shown how fast it is
 _ANSWER_TOKENS = 256  # what an answer is taken for where its caller sets no limit
 
 
@@ -39,7 +40,10 @@ def shared_prompt(total: Usage, choice: Usage) -> Usage:
     """Add one choice's usage to the total: the prompt and what of it was cached count once."""
     first = total if total.prompt else choice
     return msgspec.structs.replace(
-        first, completion=total.completion + choice.completion, reasoning=total.reasoning + choice.reasoning
+        first,
+        completion=total.completion + choice.completion,
+        reasoning=total.reasoning + choice.reasoning,
+        estimated=total.estimated or choice.estimated,
     )
 
 
@@ -177,6 +181,16 @@ class Call:
             return self.said[0].usage or Usage()
         return reduce(shared_prompt, (said.usage for said in self.said if said.usage is not None), Usage())
 
+    def spent(self) -> Usage:
+        """Return what its choices have used until now, guessed for those that nobody has counted to their ends.
+
+        Attempts that were given up for another one count for nothing: what they said was never said.
+        """
+        found = [said.usage or said.used(self.prompt_tokens) for said in self.said]
+        if len(found) == 1:
+            return found[0] or Usage()
+        return reduce(shared_prompt, filter(None, found), Usage())
+
     @property
     def pieces(self) -> int:
         """How much has come of its choices until now, about a token each."""
@@ -307,6 +321,7 @@ class Call:
                         self.has_place(plan)
                         whole = engine.whole(request)
                         if whole is not None:
+                            attempt.asks()
                             return attempt.answered(await whole)
                         return await self._put_together(engine.generate(request), attempt, run.said)
                     finally:
@@ -334,13 +349,14 @@ def _as_it_is(request: ChatRequest) -> ChatRequest:
 class _Attempt:
     """One try: counted as load while it lasts, and with a verdict on its deployment at its end."""
 
-    __slots__ = ("_began", "_call", "_plan", "_probing", "_said", "_standing")
+    __slots__ = ("_asked_at", "_began", "_call", "_plan", "_probing", "_said", "_standing")
 
     def __init__(self, call: Call, plan: Plan, said: Said) -> None:
         self._call = call
         self._plan = plan
         self._said = said
         self._standing = plan.deployment.standing
+        self._asked_at: float | None = None
 
     def __enter__(self) -> "_Attempt":
         call, standing = self._call, self._standing
@@ -365,9 +381,15 @@ class _Attempt:
         call.came(said.pieces if len(call.said) == 1 else call.pieces)
         return burst
 
+    def asks(self) -> None:
+        """Note that an answer is asked for as a whole: nothing will be heard of it before its end."""
+        self._asked_at = self._call.router.clock()
+
     def answered(self, result: ChatResult) -> ChatResult:
         """Take note of an answer that came as a whole, and return it. The verdict is that of the end."""
         self._call.takes_over(self._plan)
+        if self._asked_at is not None:
+            self._standing.generated(result.usage.completion, self._call.router.clock() - self._asked_at)
         said, choice = self._said, result.choices[0]
         said.usage, said.finish_reason = result.usage, choice.finish_reason
         if choice.finish_reason is None:
@@ -390,9 +412,17 @@ class _Attempt:
             fault = "failed"  # our own, or nobody's: no verdict on the deployment
         else:
             fault = "left"  # the caller hung up
+            if self._asked_at is not None:
+                self._said.unseen = self._unseen(now - self._asked_at)
         if self._probing:
             standing.probe_left()
         call.has_tried(self._plan, fault, self._began, now, continued=bool(self._said.before))
+
+    def _unseen(self, took_s: float) -> int:
+        """Return about how many tokens were generated in a time, of an answer that nobody will ever see."""
+        sampling = self._plan.request.sampling
+        tokens = int(took_s * (self._standing.tokens_per_s or _TOKENS_PER_S))
+        return max(min(tokens, sampling.max_tokens or sampling.max_completion_tokens or tokens), 1)
 
 
 class _Choice:

@@ -65,9 +65,10 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     whose own row leaves out what its inner calls used and cost. Rows with ids that grow with time are stored fastest.
 
     `surface` is the route's word (`chat`, `text_completion`, `embeddings`). `model` is the name asked for, `deployment`
-    who answered, "" when nobody did. `cache_created` is part of the prompt, `media` counts units of media by their
-    kind. `estimated`: the counts are a guess, because nobody had counted to the end. Times are milliseconds since
-    `began_at`; None for a phase that was never reached.
+    who answered, "" when nobody did. `usage` has its four counts only: what else is known of them stands in fields of
+    the row. `cache_created` is part of the prompt, `media` counts units of media by their kind. `estimated`: the counts
+    are a guess, because nobody had counted to the end. Times are milliseconds since `began_at`; None for a phase that
+    was never reached.
 
     `cost_nanos` is what the workspace is charged, `list_cost_nanos` what the vendor's list would charge for the name;
     `price_version` names the price list that both were worked out by.
