@@ -16,7 +16,7 @@ from hanlin.errors import StartupError
 from hanlin.store.database import migrate, open_store
 from hanlin.store.engine import changing, connect_file, connect_server
 from hanlin.store.migrate import MIGRATIONS, Contents, Steps, revisions, run, steps_to
-from hanlin.store.rows import Budget, KeyRow, LedgerRow, Limits
+from hanlin.store.rows import Budget, Content, KeyRow, LedgerRow, Limits
 from hanlin.store.tables import UtcTime
 from hanlin.types import Usage
 
@@ -176,17 +176,21 @@ async def test_there_and_back_between_the_last_two_releases_keeps_the_accounts(n
 
     async with await open_store(where) as store:
         await store.limits.change("qwen3-*", lambda _: Limits(rpm=5, budget=Budget(7)))
+        await store.contents.append(
+            [Content(call_id="call-1", began_at=MADE, workspace_id="default", prompt="{}", answer="{}")]
+        )
         [workspace] = await store.workspaces.all()
     changed = await picture(where)
     await migrate(where, "0002_accounts")
     after = await picture(where)
     async with await open_store(where) as store:
         again = await store.limits.all()
+        left = await store.contents.find("call-1")
 
     assert (workspace.keeps_content, workspace.limits) == (True, Limits(rpm=5))
     assert set(changed) - set(before) == {"model_limits", "contents"}
     assert {**after, "audit": ()} == {**before, "audit": ()}
-    assert again == ()
+    assert (again, left) == ((), None)
 
 
 async def test_the_ledger_of_the_release_before_is_that_of_this_one(new_database: NewDatabase) -> None:

@@ -307,6 +307,19 @@ def test_looking_at_a_home_that_was_never_used_makes_nothing(tmp_path: Path) -> 
     assert not fresh.exists()
 
 
+def test_a_workspace_keeps_content_when_it_is_told_to(tmp_path: Path) -> None:
+    """Off unless somebody says yes; an operator sees which do."""
+    made = asked(tmp_path, "workspaces", "create", "--name", "research")
+    kept = asked(tmp_path, "workspaces", "change", "research", "--keep-content", "yes")
+    shown = hanlin(tmp_path, "workspaces", "list").stdout
+    again = asked(tmp_path, "workspaces", "change", "research", "--keep-content", "no", "--rpm", "5")
+    wrong = hanlin(tmp_path, "workspaces", "change", "research", "--keep-content", "maybe")
+
+    assert [made["keeps_content"], kept["keeps_content"], again["keeps_content"]] == [False, True, False]
+    assert "keeps content" in shown
+    assert (wrong.returncode, "there are yes, no" in wrong.stderr) == (2, True)
+
+
 # Prices
 
 

@@ -158,12 +158,14 @@ async def _chat(app: App, exchange: Exchange) -> None:
     most = most_of(plan.request, plan.model, plan.answering)
     bill = await _billed(studio, exchange, key, plan.answering, call.prompt_tokens, most)
     account.call, call.came = call, bill.delivered
+    if bill.conversation is not None:
+        bill.conversation.asked_chat(request)
     ends_s["plan"] = monotonic() - began
     exchange.statement = partial(_call_statement, call)
     if request.stream:
-        await exchange.unless_gone(_streamed(studio, exchange, call))
+        await exchange.unless_gone(_streamed(studio, exchange, call, bill))
     else:
-        await exchange.unless_gone(_whole(studio, exchange, call))
+        await exchange.unless_gone(_whole(studio, exchange, call, bill))
 
 
 async def _billed(
@@ -191,8 +193,10 @@ async def _caller(studio: Studio, exchange: Exchange) -> KeyRow:
     return studio.keyring.known(header) or await studio.keyring.authenticate(exchange.bearer(), header)
 
 
-async def _whole(studio: Studio, exchange: Exchange, call: Call) -> None:
+async def _whole(studio: Studio, exchange: Exchange, call: Call, bill: Bill) -> None:
     result = await chat.complete(call, studio.settings.unstreamed_limit_s)
+    if bill.conversation is not None:
+        bill.conversation.answered(result.choices)
     if result.cut_short:
         if exchange.account is not None:
             exchange.account.usage = result.usage
@@ -201,7 +205,7 @@ async def _whole(studio: Studio, exchange: Exchange, call: Call) -> None:
     await exchange.answer(200, body)
 
 
-async def _streamed(studio: Studio, exchange: Exchange, call: Call) -> None:
+async def _streamed(studio: Studio, exchange: Exchange, call: Call, bill: Bill) -> None:
     frames = openai_chat.Stream(
         call.answering,
         id=f"chatcmpl-{exchange.id}",
@@ -211,7 +215,10 @@ async def _streamed(studio: Studio, exchange: Exchange, call: Call) -> None:
         thinks=call.plan.request.thinking.on,
     )
     call.changed = frames.answered_by
-    await _send(studio, exchange, frames, chat.generate(call))
+    events = chat.generate(call)
+    if bill.conversation is not None:
+        events = bill.conversation.hearing(events)
+    await _send(studio, exchange, frames, events)
 
 
 async def _send(studio: Studio, exchange: Exchange, frames: Frames, events: Events) -> None:
@@ -232,14 +239,17 @@ async def _completions(app: App, exchange: Exchange) -> None:
     texts = (request.prompt, request.suffix or "")
     output_tokens = request.sampling.max_tokens or plan.model.output_limit_tokens() or _LONG_ANSWER_TOKENS
     most = most_of_text(texts, output_tokens, plan.answering)
-    await _billed(studio, exchange, key, plan.answering, texts_tokens(texts), most)
+    bill = await _billed(studio, exchange, key, plan.answering, texts_tokens(texts), most)
     exchange.statement = partial(_statement, plan.answering)
+    events = account.counting(completion.generate(plan))
+    if bill.conversation is not None:
+        bill.conversation.asked_completion(request)
+        events = bill.conversation.hearing(events)
     about: dict[str, Any] = {"id": f"cmpl-{exchange.id}", "created": exchange.created}
     if request.stream:
         frames = openai_completions.Stream(plan.answering, include_usage=request.include_usage, **about)
-        await exchange.unless_gone(_send(studio, exchange, frames, account.counting(completion.generate(plan))))
+        await exchange.unless_gone(_send(studio, exchange, frames, events))
         return
-    events = account.counting(completion.generate(plan))
     result = await exchange.unless_gone(chat.collect(events, studio.settings.unstreamed_limit_s))
     await exchange.answer(200, openai_completions.answer(result, plan.answering, **about))
 
@@ -254,7 +264,9 @@ async def _embeddings(app: App, exchange: Exchange) -> None:
     plan = studio.plan_embedding(request)
     account.answering = plan.answering
     most = most_of_text(request.texts, 0, plan.answering)
-    await _billed(studio, exchange, key, plan.answering, texts_tokens(request.texts), most)
+    bill = await _billed(studio, exchange, key, plan.answering, texts_tokens(request.texts), most)
+    if bill.conversation is not None:
+        bill.conversation.asked_vectors(request.texts)
     exchange.statement = partial(_statement, plan.answering)
     result = await exchange.unless_gone(embedding.embed(plan, studio.settings.unstreamed_limit_s))
     account.usage = result.usage

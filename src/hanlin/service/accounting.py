@@ -22,6 +22,7 @@ from hanlin.metering.memory import MemoryStore
 from hanlin.metering.prices import Cost, Counted, PriceList, checked_usage
 from hanlin.metering.reserving import Meter, Reservation
 from hanlin.service.charging import Book, Most
+from hanlin.service.contents import Conversation, Keeper
 from hanlin.service.model_limits import limits_for
 from hanlin.store.database import Store
 from hanlin.store.rows import UNLIMITED, KeyRow, LedgerRow, Limits, ModelLimits, Outcome
@@ -51,6 +52,8 @@ class Accounting:
         self._store = store
         self._journal = journal
         self._writer = None if journal is None else LedgerWriter(journal, store.ledger)
+        self._keeper = Keeper(store.contents)
+        self._keeping: frozenset[str] = frozenset()  # workspaces
         self._workspaces: Mapping[str, Limits] = {}
         self._model_limits: tuple[ModelLimits, ...] = ()
         self._models: dict[str, Subject] = {}
@@ -71,6 +74,7 @@ class Accounting:
         if self._writer is not None:
             await self._catch_up(self._writer)
             self._tasks.append(asyncio.create_task(self._writer.run()))
+            self._tasks.append(asyncio.create_task(self._keeper.run()))
 
     async def _catch_up(self, writer: LedgerWriter) -> None:
         """Have what an earlier process left in the database before budgets are read from it, if it takes that now."""
@@ -89,6 +93,7 @@ class Accounting:
             async with asyncio.timeout(_LAST_ROWS_S):
                 await self._keep_prices()
         await self.meter.close()
+        await self._keeper.close(_LAST_ROWS_S)
         if self._writer is not None and self._journal is not None:
             await self._writer.close(_LAST_ROWS_S)
             self._journal.close()
@@ -184,7 +189,8 @@ class Accounting:
                     list_answer_nanos=million.list_answer_nanos,
                 )
             )
-        return Bill(self.meter, book, row, reservation, mark)
+        keeps = self._keeping and key.workspace_id in self._keeping
+        return Bill(self.meter, book, row, reservation, mark, self._keeper if keeps else None)
 
     def _subjects_of(self, key: KeyRow) -> tuple[Subject, ...]:
         """Return whoever's limits a key's calls count for, none where nobody has any."""
@@ -241,7 +247,10 @@ class Accounting:
             self._unkept.pop(version, None)
 
     async def _look(self) -> None:
-        limits = {workspace.id: workspace.limits for workspace in await self._store.workspaces.all()}
+        workspaces = await self._store.workspaces.all()
+        if self._journal is not None:  # what is kept stands beside rows, and goes with them
+            self._keeping = frozenset(workspace.id for workspace in workspaces if workspace.keeps_content)
+        limits = {workspace.id: workspace.limits for workspace in workspaces}
         if limits != self._workspaces:
             self._workspaces = limits
         models = await self._store.limits.all()
@@ -250,18 +259,29 @@ class Accounting:
 
 
 class Bill:
-    """What one call used and cost. `ends` may be said twice, and counts once; whoever has a bill owes a `settle`."""
+    """What one call used and cost. `ends` may be said twice, and counts once; whoever has a bill owes a `settle`.
 
-    __slots__ = ("_book", "_mark", "_meter", "_reservation", "_row", "ended")
+    `conversation` takes what is said, of a workspace that keeps it; None for all others.
+    """
+
+    __slots__ = ("_book", "_keeper", "_mark", "_meter", "_reservation", "_row", "conversation", "ended")
 
     def __init__(
-        self, meter: Meter, book: Book, row: LedgerRow, reservation: Reservation | None, mark: Mark | None
+        self,
+        meter: Meter,
+        book: Book,
+        row: LedgerRow,
+        reservation: Reservation | None,
+        mark: Mark | None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._meter = meter
         self._book = book
         self._row = row
         self._reservation = reservation
         self._mark = mark
+        self._keeper = keeper
+        self.conversation = None if keeper is None else Conversation()
         self.ended = False
 
     def headers(self) -> Mapping[str, str]:
@@ -324,6 +344,8 @@ class Bill:
         )
         if self._mark is not None:
             self._mark.ended(row)
+        if self._keeper is not None and self.conversation is not None:
+            self._keeper.put(self.conversation.row(row.id, row.began_at, row.workspace_id))
 
     async def settle(self) -> None:
         """Give back what was held and not used, or take what was used beyond it."""

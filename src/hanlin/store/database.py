@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from hanlin.errors import StartupError
 from hanlin.home import cannot_use
 from hanlin.store.audit import Audit
+from hanlin.store.contents import Contents
 from hanlin.store.engine import FAILURES, connect_file, connect_server, reason
 from hanlin.store.keys import Keys
 from hanlin.store.ledger import Ledger
@@ -33,6 +34,7 @@ class Store:
         self.workspaces = Workspaces(engine)
         self.limits = LimitsOfModels(engine)
         self.ledger = Ledger(engine)
+        self.contents = Contents(engine)
         self.prices = Prices(engine)
         self.audit = Audit(engine)
 

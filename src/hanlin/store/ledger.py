@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from hanlin.store import bulk, columns
+from hanlin.store.contents import forget, forget_older
 from hanlin.store.engine import reading, writing
 from hanlin.store.rollups import DIMENSIONS, SUMS, changes
 from hanlin.store.rows import EVERYTHING, Dimension, Filters, LedgerRow, Mark, Outcome, Page, Total
@@ -117,7 +118,8 @@ class Ledger:
     async def purge(self, before: datetime, batch: int = _OLD_ONES) -> AsyncGenerator[int, None]:
         """Delete the rows of calls that began before a time; yield how many are gone after each `batch` of them.
 
-        Each batch is a transaction of its own, and between two of them others have as much time as one took. Sums stay.
+        What those calls said and were told goes with them, where it was kept. Each batch is a transaction of its own,
+        and between two of them others have as much time as one took. Sums stay.
         Rows that come late are counted once more if theirs have been deleted: append what a crash left over first.
         Raises ValueError unless a batch has 1 to 10,000 rows.
         """
@@ -132,8 +134,10 @@ class Ledger:
             async with writing(self._engine) as connection:
                 chosen = (await connection.scalars(old)).all()
                 if not chosen:
+                    await forget_older(connection, before)  # of calls whose rows never came here
                     return
                 await connection.execute(delete(ledger).where(ledger.c.id.in_(chosen)))
+                await forget(connection, chosen)
             took_s = time.perf_counter() - began
             gone += len(chosen)
             yield gone
