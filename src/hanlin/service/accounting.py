@@ -52,7 +52,7 @@ class Accounting:
         self._store = store
         self._journal = journal
         self._writer = None if journal is None else LedgerWriter(journal, store.ledger)
-        self._keeper = Keeper(store.contents)
+        self._keeper = None if journal is None else Keeper(store.contents)
         self._keeping: frozenset[str] = frozenset()  # workspaces
         self._workspaces: Mapping[str, Limits] = {}
         self._model_limits: tuple[ModelLimits, ...] = ()
@@ -74,6 +74,7 @@ class Accounting:
         if self._writer is not None:
             await self._catch_up(self._writer)
             self._tasks.append(asyncio.create_task(self._writer.run()))
+        if self._keeper is not None:
             self._tasks.append(asyncio.create_task(self._keeper.run()))
 
     async def _catch_up(self, writer: LedgerWriter) -> None:
@@ -93,7 +94,8 @@ class Accounting:
             async with asyncio.timeout(_LAST_ROWS_S):
                 await self._keep_prices()
         await self.meter.close()
-        await self._keeper.close(_LAST_ROWS_S)
+        if self._keeper is not None:
+            await self._keeper.close(_LAST_ROWS_S)
         if self._writer is not None and self._journal is not None:
             await self._writer.close(_LAST_ROWS_S)
             self._journal.close()
@@ -248,7 +250,7 @@ class Accounting:
 
     async def _look(self) -> None:
         workspaces = await self._store.workspaces.all()
-        if self._journal is not None:  # what is kept stands beside rows, and goes with them
+        if self._keeper is not None:  # what is kept stands beside rows, and goes with them
             self._keeping = frozenset(workspace.id for workspace in workspaces if workspace.keeps_content)
         limits = {workspace.id: workspace.limits for workspace in workspaces}
         if limits != self._workspaces:
