@@ -155,7 +155,7 @@ async def _chat(app: App, exchange: Exchange) -> None:
     accounting.permit(key, "chat", request.model, exchange.peer)
     call = studio.call(request, began=began, ends_s=ends_s, who=key.id)
     plan = call.plan
-    most = most_of(plan.request, plan.model, plan.answering)
+    most = most_of(plan.request, plan.model, plan.answering, call.asked.route)
     bill = await _billed(studio, exchange, key, plan.answering, call.prompt_tokens, most)
     account.call, call.came = call, bill.delivered
     if bill.conversation is not None:

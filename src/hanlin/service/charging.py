@@ -7,7 +7,7 @@ import msgspec
 from hanlin.catalogue.models import Model
 from hanlin.metering.estimate import Estimate, estimate, texts_tokens
 from hanlin.metering.prices import Cost, Counted, PriceList
-from hanlin.service.deployments import EMBEDDED
+from hanlin.service.deployments import EMBEDDED, Route, Target
 from hanlin.types import Answering, ChatRequest, Served, Usage
 
 _KNOWN_MILLIONS = 1024
@@ -71,14 +71,27 @@ Most = Callable[[Book], tuple[int, Cost]]
 """Says how many tokens a call is taken for, and what it could cost at most."""
 
 
-def most_of(request: ChatRequest, model: Model, answering: Answering) -> Most:
-    """Return what says the most of a chat call."""
+def most_of(request: ChatRequest, model: Model, answering: Answering, route: Route) -> Most:
+    """Return what says the most of a chat call.
+
+    It may cost something here and more at a deployment that takes it over: money is held for the dearest. A call that
+    costs nothing where it begins holds nothing, so that it is never refused for money.
+    """
 
     def most(book: Book) -> tuple[int, Cost]:
         likely: Estimate = estimate(request, model, cap_tokens=_HELD_ANSWER_TOKENS)
-        return likely.tokens, book.cost(answering, Counted(likely.most(thinks=request.thinking.on)))
+        counted = Counted(likely.most(thinks=request.thinking.on))
+        cost = book.cost(answering, counted)
+        if cost.nanos and len(route.targets) > 1:
+            others = [book.cost(_elsewhere(answering, target), counted) for target in route.targets]
+            cost = max(cost, *(one for one in others if one.currency == cost.currency), key=lambda one: one.nanos)
+        return likely.tokens, cost
 
     return most
+
+
+def _elsewhere(answering: Answering, target: Target) -> Answering:
+    return msgspec.structs.replace(answering, deployment=target.deployment.name, served=target.served)
 
 
 def most_of_text(texts: Sequence[str], output_tokens: int, answering: Answering) -> Most:
