@@ -19,7 +19,7 @@ import typer.main
 
 from hanlin.cli.main import app
 from hanlin.engines.upstreams import Upstream, upstreams
-from hanlin.settings import FIELDS, TABLES, DeploymentRow, RouteRow, is_secret, type_name
+from hanlin.settings import FIELDS, TABLES, DeploymentRow, PriceRow, RouteRow, is_secret, type_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -163,6 +163,61 @@ ROUTE_SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
 }
 
+PRICES_HEAD = """
+## What it costs here · 自定价格
+
+A `[[price]]` table says what a million tokens cost at a deployment. Without one, a call costs what the vendor's list
+says, and nothing where a stand-in answers. Of the tables of a deployment, the first whose names match counts; tables
+with the same names are tiers by the length of the prompt. Changes take effect without a restart, for calls that begin
+after them ([accounts.md](accounts.md)).
+
+`[[price]]` 表规定某一部署每百万 token 的价格。没有时，调用按官方价目计费，替身模型的调用免费。同一部署的各表中，
+首个名称匹配的生效；名称相同的多张表为按输入长度划分的各档。修改无需重启，对其后开始的调用生效
+（见 [accounts.md](accounts.md)）。
+
+```toml
+[[price]]
+deployment = "gpu"
+prompt = 0.5
+completion = 2.0
+
+[[price]]
+deployment = "maker"
+names = ["deepseek-*"]
+currency = "USD"
+prompt = 0.28
+cached = 0.028
+completion = 0.42
+```
+"""
+
+PRICE_SENTENCES: Mapping[str, tuple[str, str]] = {
+    "deployment": (
+        "Name of a `[[deployment]]` table, or `embedded` for the weights that Hanlin runs itself.",
+        "`[[deployment]]` 表的名称，或表示内置权重的 `embedded`。",
+    ),
+    "prompt": ("Price of a million prompt tokens.", "每百万输入 token 的价格。"),
+    "completion": (
+        "Price of a million tokens of answers; absent: they cost nothing.",
+        "每百万输出 token 的价格；省略则不计。",
+    ),
+    "cached": ("Price of prompt tokens read from a cache; absent: as `prompt`.", "命中缓存的输入；省略则同 `prompt`。"),
+    "cache_creation": (
+        "Price of prompt tokens written to a cache; absent: as `prompt`.",
+        "写入缓存的输入；省略则同 `prompt`。",
+    ),
+    "thinking": (
+        "Price of all tokens of an answer that was thought about; absent: as `completion`.",
+        "经过思考的回答，其全部输出的价格；省略则同 `completion`。",
+    ),
+    "names": ("Names or patterns that it holds for.", "适用的名称或通配模式。"),
+    "currency": ("Three capital letters.", "三个大写字母的货币代码。"),
+    "up_to_tokens": (
+        "The longest prompt that this tier holds for; the last tier holds for all that are longer.",
+        "此档适用的最大输入长度；最后一档适用于更长的输入。",
+    ),
+}
+
 VARIABLES_HEAD = """
 ## Other variables · 其他环境变量
 """
@@ -225,6 +280,8 @@ def settings_page() -> str:
             *table(columns, field_rows(DeploymentRow, DEPLOYMENT_SENTENCES)),
             ROUTES_HEAD,
             *table(columns, field_rows(RouteRow, ROUTE_SENTENCES)),
+            PRICES_HEAD,
+            *table(columns, field_rows(PriceRow, PRICE_SENTENCES)),
             VARIABLES_HEAD,
             *table(("Variable · 变量", "Meaning · 含义"), [(names, f"{en} {zh}") for names, en, zh in VARIABLES]),
             "",

@@ -85,6 +85,27 @@ class RouteRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fallbacks: tuple[str, ...] = ()
 
 
+class PriceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A `[[price]]` of `hanlin.toml`: what a million tokens cost at one deployment, for the names that match.
+
+    `deployment` is the name of a `[[deployment]]`, or `embedded` for the weights that Hanlin runs itself. Of the rows
+    of a deployment, the first whose `names` match counts. Rows with the same names are tiers by the length of the
+    prompt: each holds for prompts of at most `up_to_tokens`, the last one for all that are longer. `completion` None:
+    what comes out costs nothing, as vectors. Any other price that is None is that of which it is a kind: `cached` and
+    `cache_creation` of `prompt`, `thinking` of `completion`.
+    """
+
+    deployment: str
+    prompt: float
+    completion: float | None = None
+    cached: float | None = None
+    cache_creation: float | None = None
+    thinking: float | None = None
+    names: tuple[str, ...] = ("*",)
+    currency: str = "CNY"
+    up_to_tokens: int | None = None
+
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -250,6 +271,11 @@ class Settings:
         "Which deployments answer which names ([[route]] tables; file only).",
         "各名称由哪些部署回答（[[route]] 表，仅限文件）。",
     )
+    price: tuple[PriceRow, ...] = setting(
+        (),
+        "What a million tokens cost at a deployment ([[price]] tables; file only); without one, what the list says.",
+        "各部署每百万 token 的自定价格（[[price]] 表，仅限文件）；没有则按官方价目。",
+    )
 
 
 @dataclass(frozen=True)
@@ -261,7 +287,7 @@ class Effective:
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
-TABLES = ("deployment", "route")
+TABLES = ("deployment", "route", "price")
 """Settings that only a file can hold."""
 _TYPES = typing.get_type_hints(Settings, include_extras=True)
 
@@ -402,6 +428,7 @@ __all__ = [
     "VARIABLE",
     "DeploymentRow",
     "Effective",
+    "PriceRow",
     "RouteRow",
     "Secret",
     "Settings",

@@ -227,12 +227,19 @@ class CompletionRequest(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Tokens of one call. `prompt` includes `cached`, `completion` includes `reasoning`."""
+    """Tokens of one call. `prompt` includes `cached` and `cache_created`, `completion` includes `reasoning`.
+
+    `cache_created` tokens were written to an explicit cache, `explicit`: the cached ones were read from one.
+    `estimated`: some of it is a guess, because nobody has counted.
+    """
 
     prompt: int = 0
     completion: int = 0
     cached: int = 0
     reasoning: int = 0
+    cache_created: int = 0
+    explicit: bool = False
+    estimated: bool = False
 
     @property
     def total(self) -> int:
@@ -244,6 +251,9 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
             self.completion + other.completion,
             self.cached + other.cached,
             self.reasoning + other.reasoning,
+            self.cache_created + other.cache_created,
+            self.explicit or other.explicit,
+            self.estimated or other.estimated,
         )
 
 

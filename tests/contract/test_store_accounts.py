@@ -16,6 +16,7 @@ from hanlin.errors import DuplicateKey, InvalidRequest, UnknownKey
 from hanlin.store.database import Store, open_store
 from hanlin.store.engine import connect_file, connect_server
 from hanlin.store.keys import Keys
+from hanlin.store.model_limits import UnknownLimits
 from hanlin.store.rows import AuditRow, Budget, KeyRow, Limits
 from hanlin.store.workspaces import UnknownWorkspace
 
@@ -60,6 +61,45 @@ async def keys(new_database: NewDatabase, clock: Clock) -> AsyncIterator[Keys]:
     engine: AsyncEngine = connect_file(where) if isinstance(where, Path) else connect_server(make_url(where))
     yield Keys(engine, now=clock)
     await engine.dispose()
+
+
+# Limits of models
+
+
+async def test_limits_of_models_are_set_changed_and_removed_with_a_trace(store: Store) -> None:
+    """Who loosened a limit is what an operator asks after the bill."""
+    await store.limits.change("qwen3-*", lambda _: LIMITS, who="cli")
+    changed = await store.limits.change("qwen3-*", lambda old: replace(old, rpm=7), who="key-1")
+    await store.limits.change("qwen3-*", lambda old: old, who="nobody")
+    await store.limits.change("a", lambda old: old, who="cli")
+    there = await store.limits.all()
+    gone = await store.limits.remove("qwen3-*", who="cli")
+
+    assert changed.limits == replace(LIMITS, rpm=7)
+    assert [row.pattern for row in there] == ["a", "qwen3-*"]
+    assert there[1] == gone == changed
+    assert [row.pattern for row in await store.limits.all()] == ["a"]
+    trail = await store.audit.page(subject="qwen3-*")
+    assert [(row.who, row.what) for row in reversed(trail)] == [
+        ("cli", "limits.change"),
+        ("key-1", "limits.change"),
+        ("cli", "limits.remove"),
+    ]
+    assert [json.loads(row.before or "null") is None for row in reversed(trail)] == [True, False, False]
+    with pytest.raises(UnknownLimits, match="no limits are set"):
+        await store.limits.remove("qwen3-*")
+
+
+async def test_many_who_change_a_models_limits_at_once_lose_no_change(store: Store) -> None:
+    """Two admins with one page open."""
+    await store.limits.change("m", lambda _: Limits(rpm=0))
+
+    await asyncio.gather(
+        *(store.limits.change("m", lambda old: replace(old, rpm=(old.rpm or 0) + 1)) for _ in range(8))
+    )
+
+    (row,) = await store.limits.all()
+    assert row.limits.rpm == 8
 
 
 # Keys

@@ -17,7 +17,7 @@ import pytest
 
 from hanlin.store.database import Store, open_store
 from hanlin.store.rollups import SUMS, key_of, sums_of
-from hanlin.store.rows import EVERYTHING, Dimension, Filters, LedgerRow, Mark, Outcome, Total
+from hanlin.store.rows import EVERYTHING, Content, Dimension, Filters, LedgerRow, Mark, Outcome, Total
 from hanlin.types import Usage
 
 NewDatabase = Callable[[], Path | str]
@@ -516,11 +516,57 @@ async def test_a_rotation_does_not_begin_a_budget_anew(store: Store) -> None:
     assert spent == [111, 111, 111, 1000]
 
 
+async def test_spending_of_a_model_is_that_of_all_its_names(store: Store) -> None:
+    """An alias is the model; another model is not, nor is another currency."""
+    names = ("qwen-plus", "qwen-plus-0919", "qwen-max")
+    for number, name in enumerate(names):
+        await store.ledger.append([call(f"call-{number}", model=name, cost_nanos=10**number)])
+    await store.ledger.append([call("call-dollars", model="qwen-plus", cost_nanos=10**6, currency="USD")])
+
+    spent = await store.ledger.spent(models=names[:2])
+    lately = await store.ledger.spent(models=names[:2], since=NOON + timedelta(days=400))
+
+    assert (spent, lately) == (11, 0)
+
+
 @pytest.mark.parametrize(("key_id", "workspace_id"), [("", ""), ("key-1", "default")])
 async def test_spending_is_somebodys(store: Store, key_id: str, workspace_id: str) -> None:
     """Neither everybody's nor that of a key within a workspace: nobody has a budget for those."""
-    with pytest.raises(ValueError, match="name a key or a workspace"):
+    with pytest.raises(ValueError, match="name a key, a workspace or models"):
         await store.ledger.spent(key_id=key_id, workspace_id=workspace_id)
+
+
+# Prompts and answers
+
+
+def content(id: str, **fields: Any) -> Content:
+    usual = {"began_at": NOON, "workspace_id": "default", "prompt": '{"messages":[]}', "answer": '{"choices":[]}'}
+    return Content(call_id=id, **{**usual, **fields})
+
+
+async def test_what_a_call_said_is_found_by_its_id_and_the_first_counts(store: Store) -> None:
+    """Whoever is not sure whether it arrived appends it again; nobody else's comes with it."""
+    long = content("call-1", prompt='{"prompt":"' + "千" * 300_000 + '"}')
+    await store.contents.append([long, content("call-2")])
+    await store.contents.append([content("call-1", answer="other")])
+
+    assert await store.contents.find("call-1") == long
+    assert await store.contents.find("call-3") is None
+
+
+async def test_a_purge_takes_prompts_and_answers_with_the_rows(store: Store) -> None:
+    """Also of calls whose rows never came; what is younger stays."""
+    old = NOON - timedelta(days=30)
+    await store.ledger.append([call("old", began_at=old), call("new")])
+    await store.contents.append(
+        [content("old", began_at=old), content("without-row", began_at=old), content("new"), content("new-without-row")]
+    )
+
+    gone = [count async for count in store.ledger.purge(NOON - timedelta(days=1))]
+
+    found = [await store.contents.find(one) for one in ("old", "without-row", "new", "new-without-row")]
+    assert gone == [1]
+    assert [one is not None for one in found] == [False, False, True, True]
 
 
 # Retention

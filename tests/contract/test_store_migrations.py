@@ -16,7 +16,7 @@ from hanlin.errors import StartupError
 from hanlin.store.database import migrate, open_store
 from hanlin.store.engine import MIGRATION_S, changing, connect_file, connect_server
 from hanlin.store.migrate import MIGRATIONS, Contents, Steps, revisions, run, steps_to
-from hanlin.store.rows import Budget, KeyRow, LedgerRow, Limits
+from hanlin.store.rows import Budget, Content, KeyRow, LedgerRow, Limits
 from hanlin.store.tables import UtcTime
 from hanlin.types import Usage
 
@@ -155,6 +155,59 @@ def a_call(key: KeyRow) -> LedgerRow:
     )
 
 
+async def test_there_and_back_between_the_last_two_releases_keeps_the_accounts(new_database: NewDatabase) -> None:
+    """Keys, bills, prices and the log of changes stay to the letter; what only the newer one knows goes."""
+    where = new_database()
+    await migrate(where, "0002_accounts")
+    engine = connect(where)
+    async with changing(engine, MIGRATION_S) as connection:
+        await connection.execute(text("INSERT INTO prices VALUES ('v1', '2026-10-01 08:30:00', '{}')"))
+        await connection.execute(
+            text(
+                "INSERT INTO audit (at, who, what, subject, before, after) "
+                "VALUES ('2026-10-01 08:30:00', 'cli', 'prices.keep', 'v1', '', '')"
+            )
+        )
+        await connection.execute(
+            text("UPDATE workspaces SET keeps_content = :on, rpm = 5").bindparams(on=True)  # of before it did anything
+        )
+    await engine.dispose()
+    before = await picture(where)
+
+    async with await open_store(where) as store:
+        await store.limits.change("qwen3-*", lambda _: Limits(rpm=5, budget=Budget(7)))
+        await store.contents.append(
+            [Content(call_id="call-1", began_at=MADE, workspace_id="default", prompt="{}", answer="{}")]
+        )
+        [workspace] = await store.workspaces.all()
+    changed = await picture(where)
+    await migrate(where, "0002_accounts")
+    after = await picture(where)
+    async with await open_store(where) as store:
+        again = await store.limits.all()
+        left = await store.contents.find("call-1")
+
+    assert (workspace.keeps_content, workspace.limits) == (True, Limits(rpm=5))
+    assert set(changed) - set(before) == {"model_limits", "contents"}
+    assert {**after, "audit": ()} == {**before, "audit": ()}
+    assert (again, left) == ((), None)
+
+
+async def test_the_ledger_of_the_release_before_is_that_of_this_one(new_database: NewDatabase) -> None:
+    """Bills are not touched on the way there, nor on the way back."""
+    where = new_database()
+    async with await open_store(where) as store:
+        key = await store.keys.add("ci", "hash-a", "WXYZ")
+        await store.ledger.append([a_call(key)])
+        rows, totals = await store.ledger.page(), await store.ledger.totals(["key_id"])
+
+    await migrate(where, "0002_accounts")
+    async with await open_store(where) as store:
+        assert await store.ledger.page() == rows
+        assert await store.ledger.totals(["key_id"]) == totals
+        assert [one.id for one in await store.keys.all()] == [key.id]
+
+
 async def test_an_expired_key_does_not_come_back_to_life_in_an_older_release(new_database: NewDatabase) -> None:
     """It knows no end of a key, so that one that has ended is revoked for it."""
     where = new_database()
@@ -229,7 +282,9 @@ async def test_a_database_that_is_there_already_stays_as_it_is(tmp_path: Path) -
 
 async def test_a_revision_that_nobody_knows_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
     """An operator who goes back is in a hurry."""
-    with pytest.raises(StartupError, match=r"^0009_nope: no such revision. This Hanlin knows 0001_keys, 0002_accounts"):
+    with pytest.raises(
+        StartupError, match=r"^0009_nope: no such revision. This Hanlin knows 0001_keys, 0002_accounts, 0003"
+    ):
         await migrate(tmp_path / "hanlin.db", "0009_nope")
 
 

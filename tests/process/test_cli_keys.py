@@ -308,6 +308,19 @@ def test_looking_at_a_home_that_was_never_used_makes_nothing(tmp_path: Path) -> 
     assert not fresh.exists()
 
 
+def test_a_workspace_keeps_content_when_it_is_told_to(tmp_path: Path) -> None:
+    """Off unless somebody says yes; an operator sees which do."""
+    made = asked(tmp_path, "workspaces", "create", "--name", "research")
+    kept = asked(tmp_path, "workspaces", "change", "research", "--keep-content", "yes")
+    shown = hanlin(tmp_path, "workspaces", "list").stdout
+    again = asked(tmp_path, "workspaces", "change", "research", "--keep-content", "no", "--rpm", "5")
+    wrong = hanlin(tmp_path, "workspaces", "change", "research", "--keep-content", "maybe")
+
+    assert [made["keeps_content"], kept["keeps_content"], again["keeps_content"]] == [False, True, False]
+    assert "keeps content" in shown
+    assert (wrong.returncode, "there are yes, no" in wrong.stderr) == (2, True)
+
+
 # Prices
 
 
@@ -319,6 +332,26 @@ def test_prices_are_those_of_the_catalogue_with_the_version_that_bills_name(tmp_
     assert (data["currency"], data["per_tokens"]) == ("CNY", 1_000_000)
     assert [row["name"] for row in data["prices"]] == ["qwen-plus", "qwen3-max-2026-01-23"]
     assert data["prices"][0]["tiers"] == [msgspec.to_builtins(tier) for tier in load().by_name["qwen-plus"].prices]
+
+
+def test_own_prices_stand_below_those_of_the_list(tmp_path: Path) -> None:
+    """By deployment, in their own currency; the version is the one that a service with this file charges by."""
+    (tmp_path / "hanlin.toml").write_text(
+        '[[deployment]]\nname = "gpu"\nurl = "http://127.0.0.1:9/v1"\n'
+        '[[price]]\ndeployment = "gpu"\nnames = ["qwen3-*"]\ncurrency = "USD"\nprompt = 0.25\ncompletion = 1.5\n'
+        '[[price]]\ndeployment = "embedded"\nprompt = 0.01\n'
+    )
+
+    data = asked(tmp_path, "prices", "qwen-plus")
+    shown = hanlin(tmp_path, "prices", COLUMNS="100").stdout
+    (tmp_path / "hanlin.toml").write_text('[[price]]\ndeployment = "gpu"\nprompt = -1\n')
+    wrong = hanlin(tmp_path, "prices")
+
+    assert data["version"] != PriceList.of(load()).version
+    assert [row["deployment"] for row in data["own"]] == ["embedded"]
+    assert "gpu qwen3-* USD" in shown
+    assert wrong.returncode == 1
+    assert "there is no [[deployment]] 'gpu'" in wrong.stderr
 
 
 def test_prices_are_shown_by_tier_as_far_as_the_screen_reaches(tmp_path: Path) -> None:

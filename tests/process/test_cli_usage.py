@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from hanlin.home import Home, prepare
 from hanlin.store.database import open_store
-from hanlin.store.rows import LedgerRow, Outcome
+from hanlin.store.rows import Content, LedgerRow, Outcome
 from hanlin.types import Usage
 from tests.contract.test_cli import hanlin
 
@@ -266,3 +266,37 @@ def test_a_time_without_calls_is_said_to_have_none(tmp_path: Path) -> None:
 
     assert (done.returncode, done.stdout) == (0, "")
     assert "没有符合条件的调用" in done.stderr
+
+
+def test_one_call_is_shown_whole_with_what_its_workspace_keeps(tmp_path: Path) -> None:
+    """Every column by its name; prompt and answer where they are kept, null where they are not."""
+    filled(tmp_path)
+
+    async def keep() -> None:
+        async with await open_store(Home(tmp_path).database) as store:
+            await store.contents.append(
+                [
+                    Content(
+                        call_id="call-1",
+                        began_at=NOON,
+                        workspace_id="default",
+                        prompt='{"messages":[{"role":"user","content":"春眠"}]}',
+                        answer='{"choices":[{"index":0,"text":"不觉晓"}]}',
+                    )
+                ]
+            )
+
+    asyncio.run(keep())
+
+    kept, other = asked(tmp_path, "--call", "call-1"), asked(tmp_path, "--call", "call-2")
+    shown = hanlin(tmp_path, "usage", "--call", "call-1").stdout
+    nobody = hanlin(tmp_path, "usage", "--call", "call-9")
+    misused = hanlin(tmp_path, "usage", "--call", "call-1", "--calls")
+
+    assert (kept["id"], kept["prompt_tokens"], kept["cost"]) == ("call-1", 1000, "0.0009")
+    assert kept["content"]["prompt"]["messages"][0]["content"] == "春眠"
+    assert other["content"] is None
+    assert "不觉晓" in shown
+    assert "prompt_tokens" in shown
+    assert (nobody.returncode, misused.returncode) == (1, 2)
+    assert "no call has the id 'call-9'" in nobody.stderr

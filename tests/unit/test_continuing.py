@@ -114,7 +114,7 @@ def test_the_usage_is_that_of_the_whole_answer() -> None:
 
     [event] = said.noted([Event(usage=Usage(prompt=12, completion=3, cached=11, reasoning=0))])
 
-    assert event.usage == said.usage == Usage(prompt=10, completion=5, cached=10)
+    assert event.usage == said.usage == Usage(prompt=10, completion=5, cached=10, estimated=True)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ async def test_a_broken_stream_is_taken_up_by_the_next_deployment() -> None:
     result = fold(events := await events_of(call))
 
     assert (result.choices[0].text, result.choices[0].finish_reason) == ("春眠不觉晓，处处", "stop")
-    assert result.usage == call.usage == Usage(prompt=12, completion=4)
+    assert result.usage == call.usage == Usage(prompt=12, completion=4, estimated=True)
     assert not any(event.restart for event in events)
     [asked] = other.requests
     assert (asked.messages[-1], asked.partial) == (Message("assistant", "春眠不觉"), True)
@@ -199,7 +199,7 @@ async def test_an_answer_may_break_twice() -> None:
 
     result = fold(await events_of(call))
 
-    assert (result.choices[0].text, result.usage) == ("abc", Usage(prompt=10, completion=3))
+    assert (result.choices[0].text, result.usage) == ("abc", Usage(prompt=10, completion=3, estimated=True))
     assert (last.requests[0].messages[-1].text, last.requests[0].sampling.max_tokens) == ("ab", 7)
 
 
@@ -314,7 +314,7 @@ async def test_each_of_several_choices_is_continued_for_itself() -> None:
     result = fold(await events_of(call))
 
     assert [choice.text for choice in result.choices] == ["7+7", "8+8"]
-    assert result.usage == call.usage == Usage(10, 4)
+    assert result.usage == call.usage == Usage(10, 4, estimated=True)
     assert [asked.sampling.seed for asked in other.requests] == [7, 8]
 
 

@@ -31,6 +31,7 @@ from hanlin.types import (
     Sampling,
     TextPart,
     TokenLogprob,
+    Tool,
     TopLogprob,
     Usage,
 )
@@ -228,13 +229,67 @@ async def test_an_answer_comes_as_events_and_the_engines_key_goes_with_the_reque
 
 @pytest.mark.parametrize(
     ("reported", "billed"),
-    [((20, 5, 15), Usage(13, 5, cached=8)), ((20, 5, 3), Usage(13, 5)), ((4, 5, 4), Usage(0, 5))],
+    [((20, 5, 15), Usage(13, 5, cached=8)), ((20, 5, 3), Usage(13, 5)), ((7, 5, 7), Usage(5, 5, estimated=True))],
 )
 async def test_the_identity_line_is_on_nobodys_bill(reported: tuple[int, int, int], billed: Usage) -> None:
-    """Its tokens are taken from the prompt and from what of it was cached; never below zero."""
+    """Its tokens are taken from the prompt and from what of it was cached; a prompt of nothing is guessed."""
     events, _ = await answered(sse(END, usage(*reported)), Manner(LLAMA, unbilled_tokens=7))
 
     assert events[-1].usage == billed
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "joined"])
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        ([], Usage(5, 3, estimated=True)),
+        ([usage(0, 0)], Usage(5, 3, estimated=True)),
+        ([usage(9, 0)], Usage(9, 3, estimated=True)),
+        ([usage(9, 0, 4)], Usage(9, 3, cached=4, estimated=True)),
+        ([usage(0, 7)], Usage(5, 7, estimated=True)),
+        ([usage(9, 7)], Usage(9, 7)),
+    ],
+    ids=["nothing", "zeros", "no-answer", "no-answer-cached", "no-prompt", "all"],
+)
+async def test_what_a_server_does_not_count_is_guessed_and_says_so(told: list[Any], known: Usage, stream: bool) -> None:
+    """A bill of nothing for what was generated would be a lie, and so would be a guess that passes for a count."""
+    answer = sse(delta("你好"), delta("你好"), END, *told)
+
+    events, _ = await answered(answer, Manner(OPENAI), request(stream=stream))
+
+    assert [event.usage for event in events if event.usage is not None] == [known]
+
+
+async def test_thoughts_and_calls_are_a_part_of_the_guess() -> None:
+    """They were generated as the text was."""
+    thoughts = {"choices": [{"index": 0, "delta": {"reasoning_content": "想想想想想想"}}]}
+    function = {"name": "look", "arguments": json.dumps({"at": "x" * 400})}
+    call = {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c", "function": function}]}}]}
+
+    thinking, _ = await answered(sse(thoughts, delta("好"), END), Manner(OPENAI), request())
+    calling, _ = await answered(sse(call, END), Manner(OPENAI), request(tools=(Tool("look"),)))
+
+    assert thinking[-1].usage == Usage(5, 5, reasoning=4, estimated=True)
+    assert calling[-1].usage is not None
+    assert calling[-1].usage.completion > 100
+    assert calling[-1].usage.estimated
+
+
+async def test_what_was_written_to_an_explicit_cache_is_counted_apart() -> None:
+    """spec/chat.md §4.6: in all, or by the one class that there is; and the cached part was read from such a cache."""
+    details = {"cached_tokens": 1024, "cache_creation_input_tokens": 300, "cache_type": "ephemeral"}
+    by_class = {"cached_tokens": 0, "cache_creation": {"ephemeral_5m_input_tokens": 300}, "cache_type": "implicit"}
+
+    found = []
+    for one in (details, by_class):
+        told = {"choices": [], "usage": {"prompt_tokens": 2000, "completion_tokens": 5, "prompt_tokens_details": one}}
+        events, _ = await answered(sse(delta("好"), END, told), Manner(OPENAI), request(stream=True))
+        found.append(events[-1].usage)
+
+    assert found == [
+        Usage(2000, 5, cached=1024, cache_created=300, explicit=True),
+        Usage(2000, 5, cache_created=300),
+    ]
 
 
 @pytest.mark.parametrize("top", [0, 1, 2])

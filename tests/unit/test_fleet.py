@@ -18,7 +18,7 @@ from hanlin.service.deployments import serving
 from hanlin.service.fleet import Fleet, Member, assemble, learned, retire, stated
 from hanlin.service.guests import with_guests
 from hanlin.service.planning import asked, plan_for
-from hanlin.settings import DeploymentRow, RouteRow, Settings
+from hanlin.settings import DeploymentRow, PriceRow, RouteRow, Settings
 from hanlin.testing import HANG, ScriptedEngine, says
 from hanlin.types import Served
 from tests.values import LIMIT_S, catalogue_of, model, request, route_of, routed_call, server_of, whole
@@ -103,6 +103,27 @@ async def test_a_server_of_the_flag_that_is_away_for_a_moment_still_has_what_it_
     found = await learned(settings, CATALOGUE, told.append, {}, before)
 
     assert (found.rows, found.routes[0].names, told) == ((had,), ("qwen-plus",), [])
+
+
+def test_own_prices_are_a_part_of_what_is_in_force() -> None:
+    """Those of the list stay beside them; a name that only the operator's server knows may have a price, too."""
+    rows = (row("a", serves=("my-model", "qwen-*")),)
+    prices = (PriceRow("a", 1.0, names=("my-*",)), PriceRow("embedded", 2.0))
+    settings = Settings(deployment=rows, price=prices)
+
+    found = assemble(stated(settings, CATALOGUE, KEYS), settings, CATALOGUE, no_start)
+
+    assert found.prices is not None
+    assert set(found.prices.own) == {"a", "embedded"}
+    assert found.prices.version != fleet_of(*rows).prices.version  # type: ignore[union-attr]
+
+
+def test_a_price_for_a_name_that_nobody_can_call_is_refused() -> None:
+    """It would never be charged, and its writer would wait for it."""
+    settings = Settings(deployment=(row("a"),), price=(PriceRow("a", 1.0, names=("qwen9-*",)),))
+
+    with pytest.raises(StartupError, match=r"\[\[price\]\] 'a': 'qwen9-\*' matches no name"):
+        stated(settings, CATALOGUE, KEYS)
 
 
 # --- what is built ---------------------------------------------------------------------------------------------------

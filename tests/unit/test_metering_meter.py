@@ -113,6 +113,19 @@ async def test_what_is_left_is_told_with_every_call_that_is_admitted() -> None:
     assert one.rates(second) == Rates(Window(10, 8, 12.0), Window(6_000, 3_000, 30.0))
 
 
+async def test_money_that_turns_out_to_be_of_another_currency_leaves_the_budget_as_it_was() -> None:
+    """Somebody else answered in the end: dollars are no yuan, and the ledger's sum has them apart as well."""
+    one, store = meter()
+    subject = key(tpm=1_000, budget=Budget(1_000))
+    first, second = await one.reserve([subject], 100, 100), await one.reserve([subject], 100, 100)
+
+    await one.settle(first, 40, 70, currency="USD")
+    await one.settle(second, 40, 70, currency="CNY")
+
+    (state,) = await states(store, first)
+    assert (state.spent, state.reserved) == (70, 0)
+
+
 async def test_money_of_another_currency_than_the_budget_is_refused() -> None:
     """A budget that silently counts nothing is worse than none; what costs nothing has no currency."""
     one, _ = meter()

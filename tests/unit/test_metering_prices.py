@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hanlin.catalogue.loading import load
 from hanlin.catalogue.models import PriceTier
@@ -170,12 +171,56 @@ def test_every_price_of_the_catalogue_can_be_charged() -> None:
         assert cost.nanos == (0 if tier is None else round(tier.input * NANOS))
 
 
+# Worked out by hand from the list, in nanos: a price of 0.8 yuan for a million tokens is 800 nanos a token.
+BILLS: list[tuple[str, Counted, int]] = [
+    # 6,000 fresh at 0.8, 4,000 cached at 0.16, 500 of the answer at 2
+    ("qwen-plus", Counted(Usage(10_000, 500, cached=4_000)), 4_800_000 + 640_000 + 1_000_000),
+    # the second tier, 2.4; the answer was thought about: all of it at 24
+    ("qwen-plus", Counted(Usage(200_000, 500, reasoning=300)), 480_000_000 + 12_000_000),
+    # 32,768 is the last length of the first tier (2.5 and 10), the next one is charged at 4 and 16
+    ("qwen3-max", Counted(Usage(32_768, 1_000)), 81_920_000 + 10_000_000),
+    ("qwen3-max", Counted(Usage(32_769, 1_000)), 131_076_000 + 16_000_000),
+    # an explicit cache: 500 fresh at 0.15, 1,000 written at 0.188, 1,500 read at 0.015; 100 at 1.5
+    (
+        "qwen-flash",
+        Counted(Usage(3_000, 100, cached=1_500), 1_000, explicit=True),
+        75_000 + 188_000 + 22_500 + 150_000,
+    ),
+    # 187.5 nanos a token, rounded once
+    ("qwen3-vl-flash", Counted(Usage(3), 3), 563),
+    # batch files at their listed price, 1.2 and 4.8; of a thinking answer at half of 2 and of 20
+    ("qwen-max", Counted(Usage(1_000, 200), batch=True), 1_200_000 + 960_000),
+    ("qwen3-32b", Counted(Usage(1_000, 200, reasoning=150), batch=True), 1_000_000 + 2_000_000),
+    # by day 2, cached 0.2 and 8, at night half of it
+    ("deepseek-v4.1-flash", Counted(Usage(1_000, 50, cached=400)), 1_200_000 + 80_000 + 400_000),
+    ("deepseek-v4.1-flash", Counted(Usage(1_000, 50, cached=400), hours="off-peak"), 600_000 + 40_000 + 200_000),
+    # 20 and 100
+    ("kimi-k3", Counted(Usage(100, 10)), 2_000_000 + 1_000_000),
+    # vectors: 0.5, nothing comes out that could cost anything; 0.25 in a batch file
+    ("text-embedding-v4", Counted(Usage(1_234)), 617_000),
+    ("text-embedding-v4", Counted(Usage(1_234), batch=True), 308_500),
+    # a model that always thinks has one price of answers, 4; 1.6 for the prompt
+    ("qwq-plus", Counted(Usage(700, 90, reasoning=80)), 1_120_000 + 360_000),
+    # 0.3 and 0.6, thought about 3
+    ("qwen-turbo", Counted(Usage(100, 10)), 30_000 + 6_000),
+    ("qwen-turbo", Counted(Usage(100, 10, reasoning=1)), 30_000 + 30_000),
+    # longer than the last tier: charged at it, 20 and 200
+    ("qwen3-coder-plus", Counted(Usage(1_000_001, 1)), 20_000_020_000 + 200_000),
+]
+
+
+@pytest.mark.parametrize(("name", "counted", "nanos"), BILLS, ids=lambda value: value if isinstance(value, str) else "")
+def test_the_catalogues_bills_are_those_worked_out_by_hand(name: str, counted: Counted, nanos: int) -> None:
+    """Tiers, thinking, caches, batch files, hours: what a reader of the vendor's page would come to."""
+    assert PriceList.of(load()).cost(name, counted).nanos == nanos
+
+
 @given(counts, counts, counts, counts, counts)
 def test_a_usage_is_made_to_add_up_and_says_when_it_did_not(
     prompt: int, completion: int, cached: int, reasoning: int, created: int
 ) -> None:
     """Engines have reported more cached tokens than the prompt has, some of them twice, and negative ones."""
-    checked = checked_usage(Usage(prompt, completion, cached, reasoning), created)
+    checked = checked_usage(Usage(prompt, completion, cached, reasoning, created))
     right = checked.usage
 
     assert min(right.prompt, right.completion, right.cached, right.reasoning, checked.cache_created) >= 0
@@ -183,7 +228,8 @@ def test_a_usage_is_made_to_add_up_and_says_when_it_did_not(
     assert right.reasoning <= right.completion
     adds_up = 0 <= cached <= prompt and 0 <= reasoning <= completion and 0 <= created <= prompt - max(cached, 0)
     assert checked.corrected != adds_up
-    assert checked_usage(right, checked.cache_created).corrected is False
+    again = checked_usage(replace(right, cache_created=checked.cache_created))
+    assert again == replace(checked, corrected=False)
 
 
 @given(counts, counts, counts, counts, counts, st.booleans(), st.booleans())
@@ -191,7 +237,7 @@ def test_no_bill_is_negative_and_more_output_never_costs_less(
     prompt: int, completion: int, cached: int, reasoning: int, created: int, explicit: bool, batch: bool
 ) -> None:
     """Whatever an engine counts."""
-    checked = checked_usage(Usage(prompt, completion, cached, reasoning), created)
+    checked = checked_usage(Usage(prompt, completion, cached, reasoning, created))
     more = Usage(checked.usage.prompt, checked.usage.completion + 1, checked.usage.cached, checked.usage.reasoning)
 
     cost = list_nanos(Counted(checked.usage, checked.cache_created, explicit, batch=batch))

@@ -297,7 +297,7 @@ async def test_a_budget_that_the_server_does_not_keep_is_kept_here() -> None:
     assert server.bodies[1]["continue_final_message"] is True
     [choice] = result.choices
     assert (choice.reasoning, choice.text) == ("想0想1想2", "好")
-    assert result.usage == Usage(prompt=17, completion=4, reasoning=3)
+    assert result.usage == Usage(prompt=17, completion=4, reasoning=3, estimated=True)
 
 
 async def test_a_budget_that_the_server_keeps_is_left_to_it() -> None:

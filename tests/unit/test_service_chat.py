@@ -273,5 +273,5 @@ async def test_what_there_is_when_time_runs_out_is_the_answer() -> None:
     assert result.cut_short
     [choice] = result.choices
     assert (choice.reasoning, choice.text, choice.finish_reason) == ("想" * 8, "好" * 4, None)
-    assert result.usage == Usage(prompt=3, completion=9, reasoning=6)
+    assert result.usage == Usage(prompt=3, completion=9, reasoning=6, estimated=True)
     assert (engine.running, plan.deployment.capacity.running) == (0, 0)

@@ -113,11 +113,14 @@ def _shown(value: Any) -> str:
             return msgspec.json.encode(value).decode()
 
 
-def _row(row: dict[str, Any]) -> str:
-    """Return a deployment or a route in one line."""
-    if "names" in row and "deployments" in row:
-        return f"{', '.join(row['names'])}: {', '.join((*row['deployments'], *row['fallbacks']))}"
-    return f"{row['name']}: {row['url'] or row['upstream'] or row['engine'] + ' ' + row['weights']}"
+def _row(item: dict[str, Any]) -> str:
+    """Return a table of the file as a line: a server by its address, a route by its names, else by what it says."""
+    if "names" in item and "deployments" in item:
+        return f"{', '.join(item['names'])}: {', '.join((*item['deployments'], *item['fallbacks']))}"
+    if item.get("url"):
+        return f"{item['name']}: {item['url']}"
+    said = {name: value for name, value in item.items() if value not in (None, "", (), [], {})}
+    return msgspec.json.encode(said).decode()
 
 
 __all__ = ["config", "described", "view"]

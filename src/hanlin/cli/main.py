@@ -16,6 +16,7 @@ from hanlin.cli import show
 from hanlin.cli.client import target
 from hanlin.cli.help import HELP_OPTIONS, Menu, Page, examples, usage_error
 from hanlin.cli.keys import keys
+from hanlin.cli.limits import limits
 from hanlin.cli.models import models
 from hanlin.cli.options import ConfigOption, HomeOption, JsonOption, KeyVariableOption, home_of, with_settings
 from hanlin.cli.prices import PRICES_EXAMPLES, PRICES_HELP, prices
@@ -38,7 +39,7 @@ TEACHING = say(
 )
 
 # As they are met, not as they are declared below.
-_ORDER = ("serve", "chat", "models", "pull", "doctor", "config", "keys", "workspaces", "usage", "prices")
+_ORDER = ("serve", "chat", "models", "pull", "doctor", "config", "keys", "workspaces", "limits", "usage", "prices")
 
 
 class Root(Menu):
@@ -251,6 +252,7 @@ app.command(
 
 app.add_typer(keys)
 app.add_typer(workspaces)
+app.add_typer(limits)
 app.command(cls=Page, help=USAGE_HELP, epilog=USAGE_EXAMPLES)(usage)
 app.command(cls=Page, help=PRICES_HELP, epilog=PRICES_EXAMPLES)(prices)
 

@@ -1,6 +1,6 @@
-"""`hanlin prices`: what the list charges for a name, in the version that calls are charged by now."""
+"""`hanlin prices`: what the list charges for a name, and the operator's own prices, in the version that they make."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -14,19 +14,21 @@ from hanlin.cli import show
 from hanlin.cli.help import examples
 from hanlin.cli.model_views import short_count
 from hanlin.cli.models import known
-from hanlin.cli.options import JsonOption
+from hanlin.cli.options import ConfigOption, HomeOption, JsonOption, effective, home_of
 from hanlin.cli.show import Failed
 from hanlin.cli.tables import Column, Fitting, table
-from hanlin.metering.prices import LIST_CURRENCY, PriceList
+from hanlin.metering.prices import LIST_CURRENCY, PriceList, Tariff
+from hanlin.service.fleet import own_prices
 from hanlin.words import say
 
 PRICES_HELP = say(
     "Show the list prices of names, for a million tokens.\n\n"
     "A whole request is charged at one tier, by the length of its prompt. A stand-in's call costs nothing; its list "
-    "price stands beside it in `hanlin usage`. The version names the list in every row of the ledger.",
+    "price stands beside it in `hanlin usage`. Your own prices, [[price]] tables of hanlin.toml, stand below and come "
+    "first. The version names all of them in every row of the ledger.",
     "显示各名称的官方价格（每百万 token）。\n\n"
     "每次请求按输入长度整体归入一档计费。由本机小模型代答的调用费用为零，其官方价在 `hanlin usage` 中并列显示。"
-    "账目的每一行都记有价目表版本。",
+    "自定价格（hanlin.toml 的 [[price]] 表）列在其后并优先适用。账目的每一行都记有价目表版本。",
 )
 PRICES_EXAMPLES = examples("hanlin prices qwen-plus qwen3-max", "hanlin prices 'qwen3-*'", "hanlin prices --json")
 
@@ -59,27 +61,50 @@ def prices(
             help=say("Names, aliases or patterns (qwen3-*) [all].", "名称、别名或通配（qwen3-*）[全部]。"),
         ),
     ] = None,
+    home: HomeOption = None,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     catalogue = load()
-    version = PriceList.of(catalogue).version
+    price_list = PriceList.of(catalogue, own_prices(effective(home_of(home), config).settings))
+    version = price_list.version
     found = chosen(names or (), catalogue)
+    own = list(_own(price_list, found if names else None))
     if as_json:
         rows = [{"name": name, "tiers": msgspec.to_builtins(model.prices)} for name, model in found.items()]
-        show.data({"version": version, "currency": LIST_CURRENCY, "per_tokens": 1_000_000, "prices": rows})
+        about = {"version": version, "currency": LIST_CURRENCY, "per_tokens": 1_000_000}
+        own_rows = [{"deployment": deployment, **msgspec.to_builtins(tariff)} for deployment, tariff in own]
+        show.data({**about, "prices": rows, "own": own_rows})
         return
     listed = {name: model.prices for name, model in found.items() if model.prices}
     if listed:
         show.page(view(listed))
+    if own:
+        show.page("")
+        show.page(say("your own, by deployment", "自定价格，按部署"))
+        show.page(view({_title(deployment, tariff): tariff.tiers for deployment, tariff in own}))
     if names and (unpriced := [name for name, model in found.items() if not model.prices]):
         missing = ", ".join(unpriced)
         show.remark(say(f"Without a list price: {missing}.", f"无官方价格：{missing}。"))
     show.remark(
         say(
-            f"¥ per million tokens; list {version}. --json has every kind of tokens.",
-            f"元/百万 token；价目表 {version}。--json 含所有计费项。",
+            f"¥ per million tokens unless stated; list {version}. --json has every kind of tokens.",
+            f"元/百万 token（另注者除外）；价目表 {version}。--json 含所有计费项。",
         )
     )
+
+
+def _own(price_list: PriceList, names: Collection[str] | None) -> Iterator[tuple[str, Tariff]]:
+    """Yield the operator's tariffs: all, or those that hold for one of the names."""
+    for deployment, tariffs in sorted(price_list.own.items()):
+        for tariff in tariffs:
+            if names is None or any(fnmatchcase(name, pattern) for name in names for pattern in tariff.names):
+                yield deployment, tariff
+
+
+def _title(deployment: str, tariff: Tariff) -> str:
+    words = [deployment, *(() if tariff.names == ("*",) else (", ".join(tariff.names),))]
+    return " ".join([*words, *(() if tariff.currency == LIST_CURRENCY else (tariff.currency,))])
 
 
 def chosen(words: Sequence[str], catalogue: Catalogue) -> dict[str, Model]:

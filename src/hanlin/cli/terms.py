@@ -55,6 +55,10 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def _yes_or_no(text: str) -> bool:
+    return _one_of("yes", "no")(text) == "yes"
+
+
 def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))
@@ -113,6 +117,11 @@ TERMS: Mapping[str, Term] = {
         say("2026-12-31 (0:00 UTC), an ISO time, 30d, 12h.", "2026-12-31（UTC 零点）、ISO 时间、30d、12h。"),
         _expiry,
         nothing=None,
+    ),
+    "keep_content": Term(
+        "yes|no",
+        say("Store prompts and answers of its calls [no].", "保存其调用的提示词与回答 [no]。"),
+        _yes_or_no,
     ),
     "role": Term(
         "ROLE",

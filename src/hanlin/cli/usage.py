@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import msgspec
 import typer
 
-from hanlin.cli import show, times, usage_rows, usage_views
+from hanlin.cli import one_call, show, times, usage_rows, usage_views
 from hanlin.cli.help import examples
 from hanlin.cli.options import HomeOption, JsonOption, home_of
 from hanlin.cli.show import Misused
@@ -32,6 +32,7 @@ USAGE_EXAMPLES = examples(
     "hanlin usage --since 7d --by day",
     "hanlin usage --by key --by model --since 2026-11-01 --until 2026-12-01 --csv",
     "hanlin usage --calls 50 --model qwen-plus",
+    "hanlin usage --call 0192f3e1-7c2a-7b60-9d1e-3f5a8c4b2e10",
 )
 
 Form = Literal["json", "csv", "page"]
@@ -78,6 +79,14 @@ def usage(
     ] = "",
     model: Annotated[str, typer.Option("--model", metavar="NAME", help=say("Only this name.", "仅此模型名称。"))] = "",
     calls: Annotated[bool, typer.Option("--calls", help=say("List single calls.", "逐条列出调用。"))] = False,
+    call: Annotated[
+        str,
+        typer.Option(
+            "--call",
+            metavar="ID",
+            help=say("One call, whole; with its content if kept.", "单个调用的全部信息；含已保存的内容。"),
+        ),
+    ] = "",
     before: Annotated[
         str,
         typer.Option("--before", metavar="MARK", help=say("With --calls: the next page.", "与 --calls 连用：下一页。")),
@@ -91,6 +100,11 @@ def usage(
     place, asked = home_of(home), Asked(since, until, key, workspace, model)
     filters = _filters(asked)
     form: Form = "json" if as_json else "csv" if as_csv else "page"
+    if call:
+        if calls or by or as_csv:
+            raise Misused(say("--call shows one call; leave the rest out", "--call 仅显示单个调用；请去掉其他选项"))
+        one_call.show_call(place, call, as_json=as_json)
+        return
     if calls:
         if by:
             raise Misused(say("--by adds calls up; leave it out with --calls", "--by 用于合计；与 --calls 不能连用"))

@@ -43,14 +43,17 @@ workspaces = typer.Typer(
         "hanlin workspaces create --name research", "hanlin workspaces create --name ci --budget 10 --json"
     ),
 )
-@with_terms("name", *LIMITS)
+@with_terms("name", *LIMITS, "keep_content")
 def create(home: HomeOption = None, as_json: JsonOption = False, *, given: Given) -> None:
     if not given.get("name"):
         raise Misused(say("--name: a workspace needs one", "--name：业务空间需要名称"))
     limits = limits_of(given, UNLIMITED)
     place = home_of(home)
     prepare(place)
-    row = in_store(place, lambda store: store.workspaces.add(given["name"], limits=limits, who=WHO))
+    keeps = given.get("keep_content", False)
+    row = in_store(
+        place, lambda store: store.workspaces.add(given["name"], limits=limits, keeps_content=keeps, who=WHO)
+    )
     if as_json:
         show.data(described(row))
         return
@@ -87,16 +90,18 @@ def list_workspaces(home: HomeOption = None, as_json: JsonOption = False) -> Non
 @workspaces.command(
     cls=Page,
     help=say(
-        "Change a workspace's name or limits.\n\nAn option that is not given leaves things as they are; `none` takes a "
-        "limit away (--rpm none). A budget keeps what was spent of it.",
-        "修改业务空间的名称或限制。\n\n未给出的选项保持不变；`none` 表示取消该限制（--rpm none）。预算的已用部分保留。",
+        "Change a workspace's name, its limits, or whether its prompts and answers are stored.\n\nAn option that is "
+        "not given leaves things as they are; `none` takes a limit away (--rpm none). A budget keeps what was spent of "
+        "it. What was stored stays until its calls are purged.",
+        "修改业务空间的名称、限制，或是否保存其提示词与回答。\n\n未给出的选项保持不变；`none` 表示取消该限制"
+        "（--rpm none）。预算的已用部分保留；已保存的内容随账目一并清除。",
     ),
     epilog=examples(
         "hanlin workspaces change default --budget 100 --budget-period day",
-        "hanlin workspaces change research --rpm none",
+        "hanlin workspaces change research --rpm none --keep-content yes",
     ),
 )
-@with_terms("name", *LIMITS)
+@with_terms("name", *LIMITS, "keep_content")
 def change(
     workspace: Annotated[str, typer.Argument(metavar="W", help=say("Its name or id.", "名称或编号。"))],
     home: HomeOption = None,
@@ -115,7 +120,12 @@ def change(
         raise Misused(say("--name: a workspace needs one", "--name：业务空间需要名称"))
 
     def edit(row: Workspace) -> Workspace:
-        return msgspec.structs.replace(row, name=given.get("name", row.name), limits=limits_of(given, row.limits))
+        return msgspec.structs.replace(
+            row,
+            name=given.get("name", row.name),
+            limits=limits_of(given, row.limits),
+            keeps_content=given.get("keep_content", row.keeps_content),
+        )
 
     async def act(store: Store) -> Workspace:
         found = await workspace_of(store, workspace)
@@ -127,7 +137,7 @@ def change(
     if as_json:
         show.data(described(row))
         return
-    limits = ", ".join(in_short(row.limits)) or say("no limits", "无限制")
+    limits = ", ".join(_in_short(row)) or say("no limits", "无限制")
     show.note(say(f"{row.id} {show.plain(row.name)}: {limits}", f"{row.id} {show.plain(row.name)}：{limits}"))
 
 
@@ -148,11 +158,12 @@ def view(rows: tuple[Workspace, ...]) -> RenderableType:
     forms = [
         table(
             columns,
-            [
-                [row.id, row.name, separator.join(in_short(row.limits)) or "–", times.day(row.created_at)]
-                for row in rows
-            ],
+            [[row.id, row.name, separator.join(_in_short(row)) or "–", times.day(row.created_at)] for row in rows],
         )
         for separator in (", ", "\n")
     ]
     return Fitting(*forms)
+
+
+def _in_short(row: Workspace) -> list[str]:
+    return [*in_short(row.limits), *([say("keeps content", "保存内容")] if row.keeps_content else [])]

@@ -49,9 +49,43 @@ def _estimate(messages: Sequence[Message], thought_bytes: int, answer_bytes: int
     """Guess the usage that an engine does not report: about four bytes a token, in Chinese and in English."""
     prompt_bytes = sum(len(message.text.encode()) + 16 for message in messages)
     reasoning = max(thought_bytes // 4, 1) if thought_bytes else 0
-    return Usage(
-        prompt=max(prompt_bytes // 4, 1), completion=reasoning + max(answer_bytes // 4, 1), reasoning=reasoning
+    completion = reasoning + max(answer_bytes // 4, 1)
+    return Usage(max(prompt_bytes // 4, 1), completion, reasoning=reasoning, estimated=True)
+
+
+def _is_whole(usage: Usage) -> bool:
+    """Whether a server has counted both: some report zeros, or the prompt alone. An answer has at least its end."""
+    return bool(usage.prompt and usage.completion)
+
+
+def _completed(usage: Usage, guess: Usage) -> Usage:
+    """Return a usage with a guess for what was not counted: nothing that was generated is told as nothing."""
+    completion = usage.completion or guess.completion
+    return msgspec.structs.replace(
+        usage,
+        prompt=usage.prompt or guess.prompt,
+        completion=completion,
+        reasoning=min(usage.reasoning or guess.reasoning, completion),
+        estimated=True,
     )
+
+
+async def _counted(events: Events, messages: Sequence[Message]) -> Events:
+    """Yield events as they come, and a usage at their end, guessed as far as the server has not counted."""
+    thought_bytes = answer_bytes = 0
+    usage: Usage | None = None
+    async with aclosing(events) as bursts:
+        async for burst in bursts:
+            for event in burst:
+                answer_bytes += len(event.text.encode())
+                thought_bytes += len(event.reasoning.encode())
+                if event.call is not None:
+                    answer_bytes += len(event.call.name) + len(event.call.arguments.encode())
+                if event.usage is not None:
+                    usage = event.usage
+            yield burst if usage is None or _is_whole(usage) else [one for one in burst if one.usage is None]
+    if usage is None or not _is_whole(usage):
+        yield [Event(usage=_completed(usage or Usage(), _estimate(messages, thought_bytes, answer_bytes)))]
 
 
 class _Around(msgspec.Struct, frozen=True, gc=False):
@@ -116,10 +150,10 @@ class ChatEngine:
             if isinstance(problem, HanlinError):
                 problem.conceal(self._secret)
             raise
-        if result.usage == Usage():
+        if not _is_whole(result.usage):
             choice = result.choices[0]
-            usage = _estimate(request.messages, len(choice.reasoning.encode()), len(choice.text.encode()))
-            return msgspec.structs.replace(result, usage=usage)
+            guess = _estimate(request.messages, len(choice.reasoning.encode()), len(choice.text.encode()))
+            return msgspec.structs.replace(result, usage=_completed(result.usage, guess))
         return result
 
     async def _ask_for_token(self, request: ChatRequest) -> None:
@@ -181,24 +215,20 @@ class ChatEngine:
     def _end(self, request: ChatRequest, reading: PlainReading) -> list[Event]:
         """Return the end of a plain answer, its usage guessed where the server has not counted."""
         events = reading.close()
-        if not reading.counted:
+        usage = reading.usage
+        if usage is None or not _is_whole(usage):
             thought, said = len("".join(reading.thought).encode()), len("".join(reading.said).encode())
-            events.append(Event(usage=_estimate(request.messages, thought, said)))
+            guess = _estimate(request.messages, thought, said)
+            events = [event for event in events if event.usage is None]
+            events.append(Event(usage=_completed(usage or Usage(), guess)))
         return events
 
     async def _read(self, request: ChatRequest) -> Events:
         """Yield the events of a call that something is to be read out of: thoughts, calls, JSON."""
         stop = await self._stop_texts(request.sampling.stop_tokens)
-        thought_bytes, answer_bytes, counted = 0, 0, False
-        async with aclosing(self._answer(request, stop)) as bursts:
+        async with aclosing(_counted(self._answer(request, stop), request.messages)) as bursts:
             async for burst in bursts:
-                for event in burst:
-                    answer_bytes += len(event.text.encode())
-                    thought_bytes += len(event.reasoning.encode())
-                    counted = counted or event.usage is not None
                 yield burst
-        if not counted:
-            yield [Event(usage=_estimate(request.messages, thought_bytes, answer_bytes))]
 
     def _answer(self, request: ChatRequest, stop: Sequence[str]) -> Events:
         profile = self.manner.profile
@@ -256,7 +286,9 @@ class ChatEngine:
         if self.manner.profile.prompts:
             filled = self._filled(gap_pass(request, self.manner, stop), request.model)
         else:
-            filled = self._chat(ChatRequest(request.model, ()), encode_gap(request, self.manner, stop), "/completions")
+            body = encode_gap(request, self.manner, stop)
+            prompt = (Message("user", request.prompt), Message("user", request.suffix or ""))
+            filled = _counted(self._chat(ChatRequest(request.model, ()), body, "/completions"), prompt)
         async with aclosing(filled) as bursts:
             async for burst in bursts:
                 yield burst
@@ -323,7 +355,7 @@ class ChatEngine:
         if (usage := event.usage) is not None:
             prompt = max(usage.prompt - self.manner.unbilled_tokens, 0)
             cached = min(max(usage.cached - self.manner.unbilled_tokens, 0), prompt)
-            return Event(usage=Usage(prompt, usage.completion, cached, usage.reasoning))
+            return Event(usage=msgspec.structs.replace(usage, prompt=prompt, cached=cached))
         if event.logprobs is not None:
             kept = tuple(
                 msgspec.structs.replace(token, top_logprobs=token.top_logprobs[: request.top_logprobs])

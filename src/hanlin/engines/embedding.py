@@ -117,5 +117,7 @@ def read(data: bytes, texts: tuple[str, ...]) -> EmbeddingResult:
         raise EngineFailed(f"the engine gave {len(rows)} vectors of {sorted(lengths)} numbers for {len(texts)} texts")
     vectors: tuple[Vector, ...] = tuple(row.embedding for row in rows)
     counted = answer.usage.prompt_tokens if answer.usage is not None else 0
+    if counted:
+        return EmbeddingResult(vectors, Usage(counted))
     # A server that does not count: about four bytes a token, in Chinese and in English.
-    return EmbeddingResult(vectors, Usage(prompt=counted or sum(len(text.encode()) // 4 + 1 for text in texts)))
+    return EmbeddingResult(vectors, Usage(sum(len(text.encode()) // 4 + 1 for text in texts), estimated=True))

@@ -71,8 +71,21 @@ class _Logprobs(msgspec.Struct, gc=False):
     content: list[TokenLogprob] | None = None
 
 
+class _CacheCreation(msgspec.Struct, gc=False):
+    ephemeral_5m_input_tokens: int | None = None
+
+
 class _PromptDetails(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: _CacheCreation | None = None
+    cache_type: str | None = None
+
+    @property
+    def created(self) -> int:
+        """The tokens that were written to an explicit cache, in all or of the one class that there is."""
+        by_class = self.cache_creation.ephemeral_5m_input_tokens if self.cache_creation is not None else None
+        return self.cache_creation_input_tokens or by_class or 0
 
 
 class _CompletionDetails(msgspec.Struct, gc=False):
@@ -80,7 +93,10 @@ class _CompletionDetails(msgspec.Struct, gc=False):
 
 
 class _Usage(msgspec.Struct, gc=False):
-    """Counts, where OpenAI puts them and where others do: DeepSeek's hits, Moonshot's cached and SGLang's reasoning."""
+    """Counts, where OpenAI puts them and where others do: DeepSeek's hits, Moonshot's cached and SGLang's reasoning.
+
+    What was written to an explicit cache is told as Model Studio tells it (spec/chat.md §4.6).
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -100,6 +116,8 @@ class _Usage(msgspec.Struct, gc=False):
             completion=self.completion_tokens or 0,
             cached=cached or self.prompt_cache_hit_tokens or 0,
             reasoning=reasoning or 0,
+            cache_created=prompt.created if prompt is not None else 0,
+            explicit=prompt is not None and prompt.cache_type == "ephemeral",
         )
 
 

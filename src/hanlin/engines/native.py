@@ -350,11 +350,21 @@ class NativeAnswer:
 def _with_thoughts(usage: Usage, thoughts: int) -> Usage:
     """Return the usage of an answer whose thoughts, a piece a token, were sent back as a part of its prompt."""
     prompt = max(usage.prompt - thoughts, 0)
-    return Usage(prompt, usage.completion + thoughts, min(usage.cached, prompt), usage.reasoning + thoughts)
+    return msgspec.structs.replace(
+        usage,
+        prompt=prompt,
+        completion=usage.completion + thoughts,
+        cached=min(usage.cached, prompt),
+        reasoning=usage.reasoning + thoughts,
+        estimated=True,
+    )
 
 
 def _together(first: Usage, second: Usage) -> Usage:
     """Return the usage of an answer that took two calls: the prompt is the first one's."""
     return msgspec.structs.replace(
-        first, completion=first.completion + second.completion, reasoning=first.reasoning + second.reasoning
+        first,
+        completion=first.completion + second.completion,
+        reasoning=first.reasoning + second.reasoning,
+        estimated=first.estimated or second.estimated,
     )

@@ -88,8 +88,9 @@ class PlainReading:
         return shown
 
     @property
-    def counted(self) -> bool:
-        return self._usage is not None
+    def usage(self) -> Usage | None:
+        """What the server has counted, None when it has not."""
+        return self._usage
 
     def _look_into(self, event: Event, shown: list[Event]) -> None:
         if event.usage is not None:

@@ -23,7 +23,8 @@ _NOTHING = Usage()
 class Account(msgspec.Struct, eq=False):
     """One such request. Its handler fills in what it learns; `record` is asked for once, at the end.
 
-    Made for every call, hence a Struct.
+    `usage` is what the caller was told, as far as that is not the call's own count. Made for every call, hence a
+    Struct.
     """
 
     operation: str
@@ -39,17 +40,16 @@ class Account(msgspec.Struct, eq=False):
         bill, call = self.bill, self.call
         if bill is None or bill.ended or call is None:
             return
-        usage, estimated = call.usage, False
-        self.usage, reasons = usage, call.finish_reasons
-        self.finish_reasons = reasons
-        if not (usage.prompt or usage.completion) and call.pieces:  # nobody has counted to the end
-            usage, estimated = Usage(call.prompt_tokens, call.pieces), True
+        reasons = self.finish_reasons = call.finish_reasons
         outcome = Outcome.CANCELLED if status in (0, _LEFT) else Outcome.FAILED if problem else Outcome.ANSWERED
+        # Whoever waited for a whole answer and got an error in its place has got nothing.
+        got_nothing = outcome is Outcome.FAILED and not self.stream
+        told = self.usage
+        usage = self.usage = Usage() if got_nothing else told if told.prompt or told.completion else call.spent()
         bill.ends(
             outcome,
             call.plan.answering,
             usage,
-            estimated=estimated,
             status=status or _LEFT,
             code="" if problem is None else problem.code or problem.type,
             finish_reason=reasons[0] if reasons else "",

@@ -23,9 +23,11 @@ from hanlin.http.streaming import Frames, StreamedAnswer
 from hanlin.http.traces import Tracer
 from hanlin.metering.reserving import Reservation
 from hanlin.service import chat, completion, embedding
-from hanlin.service.accounting import Bill, most_of, most_of_text
+from hanlin.service.accounting import Bill
 from hanlin.service.attempts import Call
+from hanlin.service.charging import most_of, most_of_text
 from hanlin.service.chat import ChatCall
+from hanlin.service.contents import Conversation
 from hanlin.service.crew.engines import RemoteEngine
 from hanlin.service.deployments import Deployment
 from hanlin.service.embedding_planning import EmbeddingDeployment
@@ -161,18 +163,22 @@ async def _chat(app: App, exchange: Exchange) -> None:
     accounting.permit(key, "chat", request.model, exchange.peer)
     call = studio.call(request, began=began, ends_s=ends_s, who=key.id)
     plan = call.plan
-    subjects = accounting.subjects(key)
-    most = most_of(plan.request, plan.model, plan.answering) if subjects else None
+    subjects = accounting.subjects(key, request.model)
+    most = most_of(plan.request, plan.model, plan.answering, call.asked.route) if subjects else None
     reservation = None if most is None else await accounting.reserve(subjects, most, exchange.id)
     account.call = call
+    conversation: Conversation | None = None
     if reservation is not None or accounting.keeps_rows:
-        call.came = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation).delivered
+        bill = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation)
+        call.came, conversation = bill.delivered, bill.conversation
+        if conversation is not None:
+            conversation.asked_chat(request)
     ends_s["plan"] = monotonic() - began
     exchange.statement = partial(_call_statement, call)
     if request.stream:
-        await exchange.unless_gone(_streamed(studio, exchange, call))
+        await exchange.unless_gone(_streamed(studio, exchange, call, conversation))
     else:
-        await exchange.unless_gone(_whole(studio, exchange, call))
+        await exchange.unless_gone(_whole(studio, exchange, call, conversation))
 
 
 def _billed(
@@ -208,15 +214,19 @@ async def _caller(studio: Studio, exchange: Exchange) -> KeyRow:
     return key
 
 
-async def _whole(studio: Studio, exchange: Exchange, call: ChatCall) -> None:
+async def _whole(studio: Studio, exchange: Exchange, call: ChatCall, conversation: Conversation | None) -> None:
     result = await chat.complete(call, studio.settings.unstreamed_limit_s)
+    if conversation is not None:
+        conversation.answered(result.choices)
     if result.cut_short:
+        if exchange.account is not None:
+            exchange.account.usage = result.usage
         exchange.extra_headers["x-dashscope-partialresponse"] = "true"
     body = openai_chat.answer(result, call.plan.answering, id=f"chatcmpl-{exchange.id}", created=exchange.created)
     await exchange.answer(200, body)
 
 
-async def _streamed(studio: Studio, exchange: Exchange, call: ChatCall) -> None:
+async def _streamed(studio: Studio, exchange: Exchange, call: ChatCall, conversation: Conversation | None) -> None:
     frames = openai_chat.Stream(
         call.answering,
         id=f"chatcmpl-{exchange.id}",
@@ -226,7 +236,10 @@ async def _streamed(studio: Studio, exchange: Exchange, call: ChatCall) -> None:
         thinks=call.plan.request.thinking.on,
     )
     call.changed = frames.answered_by
-    await _send(studio, exchange, frames, chat.generate(call))
+    events = chat.generate(call)
+    if conversation is not None:
+        events = conversation.hearing(events)
+    await _send(studio, exchange, frames, events)
 
 
 async def _send(studio: Studio, exchange: Exchange, frames: Frames, events: Events) -> None:
@@ -248,22 +261,31 @@ async def _completions(app: App, exchange: Exchange) -> None:
     plan = call.plan
     texts = (request.prompt, request.suffix or "")
     output_tokens = request.sampling.max_tokens or plan.model.output_limit_tokens() or _LONG_ANSWER_TOKENS
-    subjects = studio.accounting.subjects(key)
+    subjects = studio.accounting.subjects(key, request.model)
     most = most_of_text(texts, output_tokens, plan.answering)
     reservation = await studio.accounting.reserve(subjects, most, exchange.id) if subjects else None
     account.call = call
-    call.came = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation).delivered
+    bill = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation)
+    call.came, conversation = bill.delivered, bill.conversation
+    if conversation is not None:
+        conversation.asked_completion(request)
     ends_s["plan"] = monotonic() - began
     exchange.statement = partial(_call_statement, call)
     about: dict[str, Any] = {"id": f"cmpl-{exchange.id}", "created": exchange.created}
     if request.stream:
         frames = openai_completions.Stream(plan.answering, include_usage=request.include_usage, **about)
         call.changed = frames.answered_by
-        await exchange.unless_gone(_send(studio, exchange, frames, call.choice()))
+        events = call.choice()
+        await exchange.unless_gone(
+            _send(studio, exchange, frames, events if conversation is None else conversation.hearing(events))
+        )
         return
     result = await exchange.unless_gone(completion.complete(call, studio.settings.unstreamed_limit_s))
+    if conversation is not None:
+        conversation.answered(result.choices)
     if result.cut_short:
         exchange.extra_headers["x-dashscope-partialresponse"] = "true"
+        account.usage = result.usage
     await exchange.answer(200, openai_completions.answer(result, call.answering, **about))
 
 
@@ -278,11 +300,13 @@ async def _embeddings(app: App, exchange: Exchange) -> None:
     studio.accounting.permit(key, account.operation, request.model, exchange.peer)
     call = studio.embedding(request, began=began, ends_s=ends_s, who=key.id)
     answering = call.plan.answering
-    subjects = studio.accounting.subjects(key)
+    subjects = studio.accounting.subjects(key, request.model)
     most = most_of_text(request.texts, 0, answering)
     reservation = await studio.accounting.reserve(subjects, most, exchange.id) if subjects else None
     account.call = call
-    _billed(studio, exchange, key, answering, call.prompt_tokens, reservation)
+    bill = _billed(studio, exchange, key, answering, call.prompt_tokens, reservation)
+    if bill.conversation is not None:
+        bill.conversation.asked_vectors(request.texts)
     ends_s["plan"] = monotonic() - began
     exchange.statement = partial(_call_statement, call)
     result = await exchange.unless_gone(embedding.embed(call, studio.settings.unstreamed_limit_s))

@@ -92,6 +92,15 @@ def prompt_tokens(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> in
     return tokens
 
 
+def generated_tokens(pieces: int, text: str) -> int:
+    """Return about how many tokens an answer has that came in so many pieces, and that nobody has counted.
+
+    A piece is a token at least, and several of them at engines that send few. Rather too few than too many: whoever is
+    charged by this has not got a count to look at.
+    """
+    return max(pieces, 3 * text_tokens(text) // 4)
+
+
 def texts_tokens(texts: Iterable[str]) -> int:
     """Return about how many tokens texts without a template are, such as those of an embedding."""
     return sum(text_tokens(text) for text in texts)

@@ -31,14 +31,17 @@ _VERSION_DIGITS = 12
 
 
 class Checked(msgspec.Struct, frozen=True, gc=False):
-    """A usage that adds up. `corrected`: it did not, as it came."""
+    """A usage that adds up: its four counts, and beside them what was written to a cache.
+
+    `corrected`: it did not add up as it came.
+    """
 
     usage: Usage
     cache_created: int = 0
     corrected: bool = False
 
 
-def checked_usage(usage: Usage, cache_created: int = 0) -> Checked:
+def checked_usage(usage: Usage) -> Checked:
     """Return a usage whose parts are parts: nothing negative, cached and cache-created within the prompt, reasoning
     within the completion.
 
@@ -47,9 +50,11 @@ def checked_usage(usage: Usage, cache_created: int = 0) -> Checked:
     """
     prompt, completion = max(usage.prompt, 0), max(usage.completion, 0)
     cached = min(max(usage.cached, 0), prompt)
-    created = min(max(cache_created, 0), prompt - cached)
-    right = Usage(prompt, completion, cached, min(max(usage.reasoning, 0), completion))
-    return Checked(right, created, right != usage or created != cache_created)
+    created = min(max(usage.cache_created, 0), prompt - cached)
+    reasoning = min(max(usage.reasoning, 0), completion)
+    told = (usage.prompt, usage.completion, usage.cached, usage.reasoning, usage.cache_created)
+    corrected = told != (prompt, completion, cached, reasoning, created)
+    return Checked(Usage(prompt, completion, cached, reasoning), created, corrected)
 
 
 class Counted(msgspec.Struct, frozen=True, gc=False):
@@ -98,7 +103,7 @@ class PriceList:
     """Every price that holds at a time: `listed` by name and alias, the operator's `own` by deployment.
 
     `text` is all of it in JSON, `version` is made of the text: the same prices have the same version everywhere and
-    always. Raises StartupError when a price has more than nine decimal places.
+    always. `own` are the operator's, by deployment. Raises StartupError when a price has more than nine decimal places.
     """
 
     def __init__(
@@ -111,6 +116,7 @@ class PriceList:
         text = msgspec.json.encode(content, order="sorted")
         self.text = text.decode()
         self.version = hashlib.sha256(text).hexdigest()[:_VERSION_DIGITS]
+        self.own: Mapping[str, tuple[Tariff, ...]] = content.own
         self._listed = {name: _rates(tiers) for name, tiers in content.listed.items()}
         self._own = {
             deployment: tuple((tariff, _rates(tariff.tiers)) for tariff in several)

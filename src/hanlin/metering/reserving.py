@@ -145,12 +145,19 @@ class Meter:
         if reservation.subjects:
             await self._take(reservation, Demand(0, tokens, nanos), currency)
 
-    async def settle(self, reservation: Reservation, tokens: int, nanos: int = 0) -> None:
-        """Replace what is held by what was used, of all calls of the reservation together. Again: does nothing."""
+    async def settle(
+        self, reservation: Reservation, tokens: int, nanos: int = 0, *, currency: str | None = None
+    ) -> None:
+        """Replace what is held by what was used, of all calls of the reservation together. Again: does nothing.
+
+        `currency` is what the money turned out to be of, None for what was reserved: budgets count only their own.
+        """
         if reservation.settled:
             return
         reservation.settled = True
         if reservation.subjects:
+            if nanos and currency is not None and _in_another(reservation.subjects, currency):
+                nanos = 0
             await self._store.settle(reservation, Demand(reservation.held.calls, tokens, nanos))
 
     async def release(self, reservation: Reservation) -> None:
@@ -236,17 +243,22 @@ class Meter:
 
 def _check_currency(subjects: Sequence[Subject], currency: str) -> None:
     """Refuse what a budget cannot count: a limit that silently counts nothing is worse than none."""
-    for subject in subjects:
+    for subject in _in_another(subjects, currency):
         budget = subject.limits.budget
-        if budget is not None and budget.currency != currency:
-            raise UnsupportedHere(
-                say(
-                    f"The budget of the {subject.kind} {subject.name!r} is in {budget.currency}, and "
-                    f"what answers here is paid in {currency}. The operator can give either in the other's currency",
-                    f"{subject.kind} {subject.name!r} 的预算以 {budget.currency} 计，而此处的服务以 "
-                    f"{currency} 计费。管理员可将二者统一为同一币种",
-                )
+        assert budget is not None
+        raise UnsupportedHere(
+            say(
+                f"The budget of the {subject.kind} {subject.name!r} is in {budget.currency}, and "
+                f"what answers here is paid in {currency}. The operator can give either in the other's currency",
+                f"{subject.kind} {subject.name!r} 的预算以 {budget.currency} 计，而此处的服务以 "
+                f"{currency} 计费。管理员可将二者统一为同一币种",
             )
+        )
+
+
+def _in_another(subjects: Sequence[Subject], currency: str) -> list[Subject]:
+    """Return those whose budget is in another currency."""
+    return [one for one in subjects if one.limits.budget is not None and one.limits.budget.currency != currency]
 
 
 def _unknown() -> LimitsUnavailable:

@@ -34,6 +34,9 @@ trying it again."""
 
 _LONGEST_WAIT_S = 60.0
 
+_TELLING_S = 0.5
+"""Only answers that took so long tell how fast an engine generates: the others are over before it has a pace."""
+
 _HALF_LIFE_S = 60.0
 _NEWS_S = 1.0
 _SAMPLES_LIMIT = 20.0
@@ -183,6 +186,7 @@ def _why(failures: int, error: EngineError) -> str:
 
 class Standing:
     """One deployment as it stands: its health, and what its calls under way add up to. `last_sign` is its latest word.
+    `tokens_per_s` is how fast one answer that comes as a whole was generated lately, 0 while nobody knows.
 
     For every call: `call_begins` when the deployment was chosen, before it waits for a place, so that the line counts
     as load; `sign_of_life` for every burst (an empty one is a sign, too); `call_ends` in any case; and one verdict,
@@ -191,13 +195,14 @@ class Standing:
     everybody else would wait for the verdict.
     """
 
-    __slots__ = ("health", "last_sign", "open_calls", "outstanding_tokens")
+    __slots__ = ("health", "last_sign", "open_calls", "outstanding_tokens", "tokens_per_s")
 
     def __init__(self) -> None:
         self.health = Health()
         self.open_calls = 0
         self.outstanding_tokens = 0
         self.last_sign = 0.0
+        self.tokens_per_s = 0.0
 
     @property
     def quiet_since(self) -> float | None:
@@ -233,6 +238,12 @@ class Standing:
 
     def failed(self, error: HanlinError, now: float) -> None:
         self.health = after_failure(self.health, error, now)
+
+    def generated(self, tokens: int, took_s: float) -> None:
+        """Learn how fast answers are generated here, each by itself, from one that is over. Short ones say nothing."""
+        if took_s >= _TELLING_S:
+            rate = tokens / took_s
+            self.tokens_per_s = rate if not self.tokens_per_s else self.tokens_per_s + (rate - self.tokens_per_s) / 8
 
     def probe_begins(self, now: float) -> bool:
         """Say whether this call is the single probe. Whoever gets True owes `succeeded`, or `probe_left` at its end."""

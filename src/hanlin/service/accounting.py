@@ -15,9 +15,8 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from hanlin.catalogue.models import Catalogue, Model
+from hanlin.catalogue.models import Catalogue
 from hanlin.errors import AccessDenied, HanlinError, ModelAccessDenied, StoreFailed, UnknownKey
-from hanlin.metering.estimate import Estimate, estimate, texts_tokens
 from hanlin.metering.journal import Journal, Mark
 from hanlin.metering.journal_calls import Start
 from hanlin.metering.journal_left import Found
@@ -26,30 +25,20 @@ from hanlin.metering.limits import Subject
 from hanlin.metering.memory import MemoryStore
 from hanlin.metering.prices import Cost, Counted, PriceList, checked_usage
 from hanlin.metering.reserving import NOTHING, LimitStore, Meter, Reservation
+from hanlin.service.charging import Book, Most
+from hanlin.service.contents import Conversation, Keeper
+from hanlin.service.model_limits import limits_for
 from hanlin.store.database import Store
-from hanlin.store.rows import UNLIMITED, KeyRow, LedgerRow, Limits, Outcome
-from hanlin.types import Answering, ChatRequest, Served, Usage
+from hanlin.store.rows import UNLIMITED, KeyRow, LedgerRow, Limits, ModelLimits, Outcome
+from hanlin.types import Answering, Served, Usage
 from hanlin.words import say
 
 log = logging.getLogger("hanlin.service")
 
-_LOOK_S = 1.0  # how soon a changed workspace counts
+_LOOK_S = 1.0  # how soon a changed workspace or limit counts
 _KNOWN_KEYS = 1024
 _MILLION = 1_000_000
 _LAST_ROWS_S = 5.0
-_HELD_ANSWER_TOKENS = 2048
-"""What is held of a limit of tokens for an answer whose caller sets no limit: nearly all are shorter, and what is more
-is taken when it is known."""
-
-
-class _Million(msgspec.Struct, frozen=True, gc=False):
-    """What a million tokens cost, in nanos."""
-
-    currency: str
-    prompt_nanos: int
-    list_prompt_nanos: int
-    answer_nanos: int
-    list_answer_nanos: int
 
 
 @dataclass(frozen=True)
@@ -72,8 +61,15 @@ class Accounting:
     """Admits calls and keeps their bills. Without a journal nothing is kept: for services that only tests run."""
 
     def __init__(
-        self, store: Store, catalogue: Catalogue, journal: Journal | None = None, sharing: Sharing = ALONE
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        journal: Journal | None = None,
+        sharing: Sharing = ALONE,
+        *,
+        is_embedded: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """`is_embedded` says whether a deployment is one of the weights that Hanlin runs itself."""
         self._store = store
         self._journal = journal
         self._takes_over = sharing.takes_over
@@ -90,16 +86,23 @@ class Accounting:
             )
         )
         self._cut: list[LedgerRow] = []
+        self._keeper = None if journal is None else Keeper(store.contents)
+        self._keeping: frozenset[str] = frozenset()  # workspaces
         self._workspaces: Mapping[str, Limits] = {}
+        self._model_limits: tuple[ModelLimits, ...] = ()
+        self._models: dict[str, Subject] = {}
+        self._catalogue = catalogue
         self._subjects: dict[str, tuple[KeyRow, Limits, tuple[Subject, ...]]] = {}
-        self._millions: dict[tuple[str, str, Served], _Million] = {}
+        self._unkept: dict[str, PriceList] = {}
+        self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self.prices = PriceList.of(catalogue)
+        self._is_embedded = is_embedded
+        self._book = Book(PriceList.of(catalogue), is_embedded)
         self.meter = Meter(sharing.limits or MemoryStore(), self._spent)
 
     async def start(self) -> None:
         """Read what is kept, take over what an earlier process left, and go on in the background."""
-        await self._store.prices.keep(self.prices.version, self.prices.text)
+        await self._store.prices.keep(self._book.version, self._book.prices.text)
         await self._look()
         self._tasks.append(asyncio.create_task(self._keep_looking()))
         if self._writer is not None:
@@ -108,6 +111,8 @@ class Accounting:
                 with contextlib.suppress(StoreFailed):  # in a second again
                     await self._charge_cut()
             self._tasks.append(asyncio.create_task(self._writer.run()))
+        if self._keeper is not None:
+            self._tasks.append(asyncio.create_task(self._keeper.run()))
 
     async def _catch_up(self, writer: LedgerWriter) -> None:
         """Have what an earlier process left in the database before budgets are read from it, if it takes that now."""
@@ -122,10 +127,30 @@ class Accounting:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(HanlinError, TimeoutError):
+            async with asyncio.timeout(_LAST_ROWS_S):
+                await self._keep_prices()
         await self.meter.close()
+        if self._keeper is not None:
+            await self._keeper.close(_LAST_ROWS_S)
         if self._writer is not None and self._journal is not None:
             await self._writer.close(_LAST_ROWS_S)
             self._journal.close()
+
+    @property
+    def prices(self) -> PriceList:
+        """The prices that calls which begin now are charged by."""
+        return self._book.prices
+
+    def exchange(self, prices: PriceList) -> None:
+        """Charge calls that begin from now on by other prices; those that run keep the ones that they began with.
+
+        The list is in the database as soon as that takes it: rows name its version.
+        """
+        if prices.version != self._book.version:
+            self._book = Book(prices, self._is_embedded)
+            self._unkept[prices.version] = prices
+            self._changed.set()
 
     @property
     def keeps_rows(self) -> bool:
@@ -167,12 +192,12 @@ class Accounting:
         if key.addresses and not _is_within(peer(), key.addresses):
             raise AccessDenied(say(f"This key may not call from {peer()}", f"该密钥不可从 {peer()} 调用"))
 
-    async def reserve(self, subjects: Sequence[Subject], most: "Most", id: str) -> Reservation:
+    async def reserve(self, subjects: Sequence[Subject], most: Most, id: str) -> Reservation:
         """Hold what a call may use of the limits of its `subjects`. Raises QuotaExceeded and LimitsUnavailable.
 
         Whoever has a reservation owes it a bill; `id` is that of its row.
         """
-        tokens, cost = most(self.prices)
+        tokens, cost = most(self._book)
         return await self.meter.reserve(subjects, tokens, cost.nanos, currency=cost.currency, call=id)
 
     def begin(
@@ -188,8 +213,8 @@ class Accounting:
         reservation: Reservation | None = None,
     ) -> "Bill":
         """Begin a call's bill. `prompt_tokens` are an estimate, in case that the service dies under the call."""
-        known = self._millions.get((answering.model, answering.deployment, answering.served))
-        million = known or self._of_a_million(answering)
+        book = self._book
+        million = book.million(answering)
         row = LedgerRow(
             id=id,
             began_at=datetime.fromtimestamp(began_unix_s, UTC),
@@ -202,7 +227,7 @@ class Accounting:
             stream=stream,
             usage=Usage(prompt_tokens),
             estimated=True,
-            price_version=self.prices.version,
+            price_version=book.version,
             currency=million.currency,
             cost_nanos=prompt_tokens * million.prompt_nanos // _MILLION,
             list_cost_nanos=prompt_tokens * million.list_prompt_nanos // _MILLION,
@@ -219,28 +244,18 @@ class Accounting:
                     list_answer_nanos=million.list_answer_nanos,
                 )
             )
-        return Bill(self, row, reservation, mark)
+        keeper = self._keeper if self._keeping and key.workspace_id in self._keeping else None
+        conversation = None if keeper is None else Conversation()
+        return Bill(self.meter, book, row, reservation, mark, keeper, conversation)
 
-    def _of_a_million(self, answering: Answering) -> "_Million":
-        """Return what a million tokens cost where a prompt is short, for calls whose counts nobody will know."""
-        name, deployment, served = answering.model, answering.deployment, answering.served
-        prompt, answer = (
-            self.prices.cost(name, Counted(usage), deployment=deployment, served=served)
-            for usage in (Usage(1000), Usage(0, 1000))
-        )
-        if len(self._millions) >= _KNOWN_KEYS:
-            self._millions.clear()
-        million = self._millions[name, deployment, served] = _Million(
-            prompt.currency,
-            1000 * prompt.nanos,
-            1000 * prompt.list_nanos,
-            1000 * answer.nanos,
-            1000 * answer.list_nanos,
-        )
-        return million
+    def subjects(self, key: KeyRow, model: str) -> tuple[Subject, ...]:
+        """Return whoever's limits a key's calls of a model count for, none where nobody has any."""
+        subjects = self._subjects_of(key)
+        if self._model_limits and (subject := self._model(model)).is_limited:
+            return (*subjects, subject)
+        return subjects
 
-    def subjects(self, key: KeyRow) -> tuple[Subject, ...]:
-        """Return whoever's limits a key's calls count for, none where nobody has any."""
+    def _subjects_of(self, key: KeyRow) -> tuple[Subject, ...]:
         workspace = self._workspaces.get(key.workspace_id, UNLIMITED)
         known = self._subjects.get(key.id)
         if known is not None and known[0].limits == key.limits and known[1] is workspace:
@@ -257,17 +272,35 @@ class Accounting:
         self._subjects[key.id] = key, workspace, limited
         return limited
 
+    def _model(self, name: str) -> Subject:
+        """Return a model as somebody that calls are counted for, with or without limits of its own."""
+        subject = self._models.get(name)
+        if subject is None:
+            model = self._catalogue.find(name)
+            own = name if model is None else model.name  # the catalogue knows nothing of the operator's own names
+            row = limits_for(own, self._model_limits)
+            subject = self._models[name] = Subject("model", own, UNLIMITED if row is None else row.limits)
+        return subject
+
     async def _spent(self, subject: Subject, since: datetime | None) -> int:
         budget = subject.limits.budget
         assert budget is not None
         if subject.kind == "key":
             return await self._store.ledger.spent(key_id=subject.id, currency=budget.currency, since=since)
-        return await self._store.ledger.spent(workspace_id=subject.id, currency=budget.currency, since=since)
+        if subject.kind == "workspace":
+            return await self._store.ledger.spent(workspace_id=subject.id, currency=budget.currency, since=since)
+        model = self._catalogue.find(subject.id)
+        names = [subject.id] if model is None else [model.name, *model.aliases]
+        return await self._store.ledger.spent(models=names, currency=budget.currency, since=since)
 
     async def _keep_looking(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._changed.wait()
+            self._changed.clear()
             with contextlib.suppress(HanlinError):  # the store has logged it; what was known last goes on to count
+                await self._keep_prices()
                 await self._look()
                 await self._charge_cut()
 
@@ -279,58 +312,46 @@ class Accounting:
         while self._cut:
             row = self._cut[0]
             with contextlib.suppress(UnknownKey):
-                subjects = self.subjects(await self._store.keys.get(row.key_id))
+                subjects = self.subjects(await self._store.keys.get(row.key_id), row.model)
                 await self.meter.charge(row.id, subjects, row.cost_nanos, row.began_at.timestamp())
             del self._cut[0]
 
+    async def _keep_prices(self) -> None:
+        for version, prices in list(self._unkept.items()):
+            await self._store.prices.keep(version, prices.text)
+            self._unkept.pop(version, None)
+
     async def _look(self) -> None:
-        limits = {workspace.id: workspace.limits for workspace in await self._store.workspaces.all()}
+        workspaces = await self._store.workspaces.all()
+        if self._keeper is not None:  # what is kept stands beside rows, and goes with them
+            self._keeping = frozenset(workspace.id for workspace in workspaces if workspace.keeps_content)
+        limits = {workspace.id: workspace.limits for workspace in workspaces}
         if limits != self._workspaces:
             self._workspaces = limits
-
-
-Most = Callable[[PriceList], tuple[int, Cost]]
-"""Says how many tokens a call is taken for, and what it could cost at most."""
-
-
-def most_of(request: ChatRequest, model: Model, answering: Answering) -> Most:
-    """Return what says the most of a chat call."""
-
-    def most(prices: PriceList) -> tuple[int, Cost]:
-        likely: Estimate = estimate(request, model, cap_tokens=_HELD_ANSWER_TOKENS)
-        counted = Counted(likely.most(thinks=request.thinking.on))
-        return likely.tokens, prices.cost(
-            answering.model, counted, deployment=answering.deployment, served=answering.served
-        )
-
-    return most
-
-
-def most_of_text(texts: Sequence[str], output_tokens: int, answering: Answering) -> Most:
-    """Return what says the most of a call whose prompt is text."""
-
-    def most(prices: PriceList) -> tuple[int, Cost]:
-        usage = Usage(texts_tokens(texts), output_tokens)
-        cost = prices.cost(answering.model, Counted(usage), deployment=answering.deployment, served=answering.served)
-        return usage.total, cost
-
-    return most
+        models = await self._store.limits.all()
+        if models != self._model_limits:
+            self._model_limits, self._models = models, {}
 
 
 class Bill(msgspec.Struct, eq=False):
     """What one call used and cost. `ends` may be said twice, and counts once; whoever has a bill with a reservation
     owes a `settle`. Made for every call, hence a Struct.
+
+    `conversation` takes what is said, of a workspace that keeps it; None for all others.
     """
 
-    accounting: Accounting
+    meter: Meter
+    book: Book
     row: LedgerRow
     reservation: Reservation | None
     mark: Mark | None
+    keeper: Keeper | None = None
+    conversation: Conversation | None = None
     ended: bool = False
 
     def headers(self) -> Mapping[str, str]:
         """Return what is left of the limits that the call counts for, as `x-ratelimit-…` headers."""
-        return {} if self.reservation is None else self.accounting.meter.rates(self.reservation).headers()
+        return {} if self.reservation is None else self.meter.rates(self.reservation).headers()
 
     def delivered(self, completion_tokens: int) -> None:
         """Note how much of the answer has come, before it leaves."""
@@ -343,7 +364,6 @@ class Bill(msgspec.Struct, eq=False):
         answering: Answering,
         usage: Usage,
         *,
-        estimated: bool = False,
         status: int = 200,
         code: str = "",
         finish_reason: str = "",
@@ -354,7 +374,7 @@ class Bill(msgspec.Struct, eq=False):
             return
         self.ended = True
         checked = checked_usage(usage)
-        cost = self._cost(checked.usage, answering)
+        cost = self._cost(Counted(checked.usage, checked.cache_created, usage.explicit), answering)
         began = self.row
         queue_s, first_s, end_s = ends_s.get("queue"), ends_s.get("first"), ends_s.get("end")
         row = self.row = LedgerRow(
@@ -372,7 +392,8 @@ class Bill(msgspec.Struct, eq=False):
             code=code,
             finish_reason=finish_reason,
             usage=checked.usage,
-            estimated=estimated or checked.corrected,
+            cache_created=checked.cache_created,
+            estimated=usage.estimated or checked.corrected,
             queue_ms=None if queue_s is None else (queue_s - ends_s.get("plan", 0.0)) * 1000,
             first_token_ms=None if first_s is None else first_s * 1000,
             total_ms=None if end_s is None else end_s * 1000,
@@ -383,19 +404,20 @@ class Bill(msgspec.Struct, eq=False):
         )
         if self.mark is not None:
             self.mark.ended(row)
+        if self.keeper is not None and self.conversation is not None:
+            self.keeper.put(self.conversation.row(row.id, row.began_at, row.workspace_id))
 
     async def settle(self) -> None:
         """Give back what was held and not used, or take what was used beyond it."""
         if self.reservation is not None:
             row = self.row
-            await self.accounting.meter.settle(self.reservation, row.usage.total, row.cost_nanos)
+            await self.meter.settle(self.reservation, row.usage.total, row.cost_nanos, currency=row.currency)
 
-    def _cost(self, usage: Usage, answering: Answering) -> Cost:
-        if not (usage.prompt or usage.completion) or answering.served is Served.UNAVAILABLE:
+    def _cost(self, counted: Counted, answering: Answering) -> Cost:
+        used = counted.usage
+        if not (used.prompt or used.completion) or answering.served is Served.UNAVAILABLE:
             return Cost()
-        return self.accounting.prices.cost(
-            answering.model, Counted(usage), deployment=answering.deployment, served=answering.served
-        )
+        return self.book.cost(answering, counted)
 
 
 def _is_within(peer: str, networks: Sequence[str]) -> bool:
@@ -406,4 +428,4 @@ def _is_within(peer: str, networks: Sequence[str]) -> bool:
     return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
-__all__ = ["Accounting", "Bill", "Sharing", "most_of", "most_of_text"]
+__all__ = ["Accounting", "Bill", "Sharing"]

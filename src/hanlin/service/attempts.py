@@ -31,6 +31,7 @@ from hanlin.types import Answering, Burst, ChatResult, EmbeddingResult, Event, E
 _BEFORE_GOING_ON_S = 0.3  # an engine that died is not known to be dead at once
 _RETRIES_A_SECOND = 1.0  # where calls are few, their share would be none
 _AWAY = ("resting", "probing")
+_TOKENS_PER_S = 20.0  # what an engine is taken to generate for one caller before it has shown how fast it is
 
 A = TypeVar("A", bound=ChatResult | EmbeddingResult)
 
@@ -90,7 +91,10 @@ def shared_prompt(total: Usage, choice: Usage) -> Usage:
     """Add one choice's usage to the total: the prompt and what of it was cached count once."""
     first = total if total.prompt else choice
     return msgspec.structs.replace(
-        first, completion=total.completion + choice.completion, reasoning=total.reasoning + choice.reasoning
+        first,
+        completion=total.completion + choice.completion,
+        reasoning=total.reasoning + choice.reasoning,
+        estimated=total.estimated or choice.estimated,
     )
 
 
@@ -210,6 +214,16 @@ class Call(Generic[P, A]):
         if len(self.said) == 1:
             return self.said[0].usage or Usage()
         return reduce(shared_prompt, (said.usage for said in self.said if said.usage is not None), Usage())
+
+    def spent(self) -> Usage:
+        """Return what its choices have used until now, guessed for those that nobody has counted to their ends.
+
+        Attempts that were given up for another one count for nothing: what they said was never said.
+        """
+        found = [said.usage or said.used(self.prompt_tokens) for said in self.said]
+        if len(found) == 1:
+            return found[0] or Usage()
+        return reduce(shared_prompt, filter(None, found), Usage())
 
     @property
     def pieces(self) -> int:
@@ -346,6 +360,7 @@ class Call(Generic[P, A]):
                         self.has_place(plan)
                         whole = plan.whole(request)
                         if whole is not None:
+                            attempt.asks()
                             return attempt.answered(await whole)
                         assert plan.stream is not None, "it comes in one way or the other"
                         return await self._put_together(plan.stream(request), attempt, run.said)
@@ -378,6 +393,7 @@ class _Attempt(msgspec.Struct, Generic[P, A], eq=False):
     _standing: Standing
     _began: float = 0.0
     _probing: bool = False
+    _asked_at: float | None = None
 
     def __enter__(self) -> "_Attempt[P, A]":
         call, standing = self._call, self._standing
@@ -402,12 +418,18 @@ class _Attempt(msgspec.Struct, Generic[P, A], eq=False):
         call.came(said.pieces if len(call.said) == 1 else call.pieces)
         return burst
 
+    def asks(self) -> None:
+        """Note that an answer is asked for as a whole: nothing will be heard of it before its end."""
+        self._asked_at = self._call.router.clock()
+
     def answered(self, result: A) -> A:
         """Take note of an answer that came as a whole, and return it. The verdict is that of the end."""
         self._call.takes_over(self._plan)
         said = self._said
         said.usage = result.usage
         if isinstance(result, ChatResult):
+            if self._asked_at is not None:
+                self._standing.generated(result.usage.completion, self._call.router.clock() - self._asked_at)
             said.finish_reason = result.choices[0].finish_reason
             if said.finish_reason is None:
                 said.check()
@@ -429,9 +451,17 @@ class _Attempt(msgspec.Struct, Generic[P, A], eq=False):
             fault = "failed"  # our own, or nobody's: no verdict on the deployment
         else:
             fault = "left"  # the caller hung up
+            if self._asked_at is not None:
+                self._said.unseen = self._unseen(now - self._asked_at)
         if self._probing:
             standing.probe_left()
         call.has_tried(self._plan, fault, self._began, now, continued=bool(self._said.before))
+
+    def _unseen(self, took_s: float) -> int:
+        """Return about how many tokens were generated in a time, of an answer that nobody will ever see."""
+        sampling = self._plan.request.sampling
+        tokens = int(took_s * (self._standing.tokens_per_s or _TOKENS_PER_S))
+        return max(min(tokens, sampling.max_tokens or sampling.max_completion_tokens or tokens), 1)
 
 
 class _Choice(Generic[P, A]):

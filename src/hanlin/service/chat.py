@@ -91,7 +91,8 @@ def _estimated(plan: Plan, result: ChatResult) -> ChatResult:
         prompt_bytes = sum(len(message.text.encode()) for message in plan.request.messages)
         thought = sum(len(choice.reasoning.encode()) for choice in result.choices)
         said = sum(len(choice.text.encode()) for choice in result.choices)
-        usage = Usage(max(prompt_bytes // 4, 1), max((thought + said) // 4, 1), reasoning=thought // 4)
+        completion = max((thought + said) // 4, 1)
+        usage = Usage(max(prompt_bytes // 4, 1), completion, reasoning=thought // 4, estimated=True)
         return msgspec.structs.replace(result, usage=usage)
     return result
 

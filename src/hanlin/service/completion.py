@@ -126,4 +126,4 @@ async def complete(call: CompletionCall, limit_s: float) -> ChatResult:
             return await call.answer()
     except TimeoutError:
         result = so_far(call.heard, limit_s)
-        return msgspec.structs.replace(result, usage=Usage(call.prompt_tokens, call.pieces))
+        return msgspec.structs.replace(result, usage=Usage(call.prompt_tokens, call.pieces, estimated=True))

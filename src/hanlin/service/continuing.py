@@ -6,6 +6,7 @@ Only plain text can be taken up: thoughts, calls and JSON are in a state that no
 import msgspec
 
 from hanlin.errors import EngineFailed
+from hanlin.metering.estimate import generated_tokens
 from hanlin.types import Burst, ChatRequest, Event, Message, Texts, Thinking, Usage
 
 
@@ -14,19 +15,33 @@ class Said:
 
     `anything`: an event with content has come. `hidden`: the caller sees nothing before the end, so that all of it can
     be taken back. `before` counts the tokens that earlier attempts have said of this answer. `finish_reason` and
-    `usage` are there once it is over; `pieces` is how much has come until now, about a token each.
+    `usage` are there once it is over; `pieces` is how much has come until now, about a token each. `unseen` are the
+    tokens that were generated, as far as anybody can tell, of an answer that would have come as a whole and did not.
     """
 
-    __slots__ = ("_plain", "_texts", "anything", "before", "finish_reason", "hidden", "pieces", "usage")
+    __slots__ = (
+        "_plain",
+        "_texts",
+        "_thoughts",
+        "anything",
+        "before",
+        "finish_reason",
+        "hidden",
+        "pieces",
+        "unseen",
+        "usage",
+    )
 
     def __init__(self, *, hidden: bool, plain: bool) -> None:
         self.hidden = hidden
         self.anything = False
         self.before = 0
         self.pieces = 0
+        self.unseen = 0
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self._texts: list[str] = []
+        self._thoughts: list[str] = []
         self._plain = plain
 
     @property
@@ -66,13 +81,26 @@ class Said:
                 self.finish_reason = event.finish_reason
             if event.reasoning or event.call is not None:
                 self._plain = False
+                if event.reasoning:
+                    self._thoughts.append(event.reasoning)
+
+    def used(self, prompt_tokens: int) -> Usage | None:
+        """Return what it used: as it was counted, or a guess of what has come until now; None before anything has."""
+        if self.usage is not None:
+            return self.usage
+        if not (self.pieces or self.unseen):
+            return None
+        reasoning = generated_tokens(len(self._thoughts), "".join(self._thoughts))
+        said = generated_tokens(self.pieces - len(self._thoughts), "".join(self._texts))
+        return Usage(prompt_tokens, max(reasoning + said, self.unseen), reasoning=reasoning, estimated=True)
 
     def take_back(self) -> Event:
-        """Forget everything, and return the event that makes others forget it."""
+        """Forget everything, and return the event that makes others forget it. Nobody pays for it, either."""
         self.anything = False
-        self.pieces = 0
+        self.pieces = self.unseen = 0
         self.finish_reason = self.usage = None
         self._texts.clear()
+        self._thoughts.clear()
         return Event(restart=True)
 
     def taken_up(self) -> tuple[str, int]:
@@ -112,5 +140,12 @@ def less(limit: int | None, said: int) -> int | None:
 
 
 def _of_all(usage: Usage, before: int) -> Usage:
+    """Return the usage of an answer that was continued behind so many pieces: they stood in the second prompt."""
     prompt = max(usage.prompt - before, 0)
-    return Usage(prompt, usage.completion + before, min(usage.cached, prompt), usage.reasoning)
+    return msgspec.structs.replace(
+        usage,
+        prompt=prompt,
+        completion=usage.completion + before,
+        cached=min(usage.cached, prompt),
+        estimated=True,
+    )

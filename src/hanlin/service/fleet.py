@@ -23,6 +23,8 @@ from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.engines.server import ServerEngine
 from hanlin.engines.wire import Address, Deadlines
 from hanlin.errors import StartupError
+from hanlin.metering.prices import PriceList
+from hanlin.metering.tariffs import Tariffs, tariffs_of
 from hanlin.routing.capacity import Capacity
 from hanlin.service import upstreams
 from hanlin.service.deployments import EMBEDDED, Deployment
@@ -56,13 +58,14 @@ class Member:
 class Fleet:
     """What a version of the settings asks for. `guests` are names that it serves and the catalogue does not know.
 
-    `wanted` is what it was assembled from.
+    `wanted` is what it was assembled from. `prices` None leaves them as they are.
     """
 
     members: tuple[Member, ...] = ()
     routes: tuple[RouteRow, ...] = ()
     guests: tuple[str, ...] = ()
     wanted: "Wanted | None" = None
+    prices: PriceList | None = None
 
     @property
     def deployments(self) -> tuple[Deployment, ...]:
@@ -81,6 +84,7 @@ class Wanted:
     rows: tuple[DeploymentRow, ...]
     routes: tuple[RouteRow, ...]
     guests: tuple[str, ...]
+    own: Tariffs
 
 
 def stated(settings: Settings, catalogue: Catalogue, environment: Mapping[str, str] = os.environ) -> Wanted:
@@ -124,13 +128,34 @@ def _checked(
         _check_row(row, catalogue, environment)
     for route in routes:
         _check_route(route, rows, catalogue)
-    guests = dict.fromkeys(
-        name
-        for row in rows
-        for name in (*(row.serves or ()), *row.names)
-        if name not in catalogue.by_name and not any(sign in name for sign in _WILD)
-    )
-    return Wanted(rows, routes, tuple(guests))
+    guests = [name for name in _stated_names(rows) if name not in catalogue.by_name]
+    own = tariffs_of(settings.price, [row.name for row in rows] + [EMBEDDED])
+    for deployment, tariffs in own.items():
+        for pattern in (pattern for tariff in tariffs for pattern in tariff.names):
+            if not _matching(pattern, catalogue) and not any(fnmatchcase(name, pattern) for name in guests):
+                raise StartupError(
+                    say(
+                        f"[[price]] {deployment!r}: {pattern!r} matches no name. `hanlin models` lists them",
+                        f"[[price]] {deployment!r}：{pattern!r} 不匹配任何名称。`hanlin models` 会列出全部名称",
+                    )
+                )
+    return Wanted(rows, routes, tuple(guests), own)
+
+
+def own_names(settings: Settings) -> tuple[str, ...]:
+    """Return the names that the `[[deployment]]` tables state one by one, without a look at anything else."""
+    return _stated_names(settings.deployment)
+
+
+def _stated_names(rows: Sequence[DeploymentRow]) -> tuple[str, ...]:
+    stated = dict.fromkeys(name for row in rows for name in (*(row.serves or ()), *row.names))
+    return tuple(name for name in stated if not any(sign in name for sign in _WILD))
+
+
+def own_prices(settings: Settings, environment: Mapping[str, str] = os.environ) -> Tariffs:
+    """Return the operator's own prices, without a look at the rest of the settings. Raises StartupError."""
+    flagged, _ = upstreams.from_flag(settings.upstream, environment)
+    return tariffs_of(settings.price, [row.name for row in (*settings.deployment, *flagged)] + [EMBEDDED])
 
 
 def assemble(
@@ -154,7 +179,8 @@ def assemble(
             vectors = None if row.engine else _vectors(row, key, deployment, settings, catalogue)
             found = Member(row, key, deployment, vectors)
         members[row.name] = found
-    return Fleet(tuple(members[row.name] for row in asked.rows), asked.routes, asked.guests, asked)
+    prices = PriceList.of(catalogue, asked.own)
+    return Fleet(tuple(members[row.name] for row in asked.rows), asked.routes, asked.guests, asked, prices)
 
 
 def _identity(row: DeploymentRow, key: str) -> tuple[bytes, str]:
@@ -391,4 +417,16 @@ def _deployment(
     )
 
 
-__all__ = ["Fleet", "Member", "Start", "Wanted", "assemble", "learned", "retire", "server", "stated"]
+__all__ = [
+    "Fleet",
+    "Member",
+    "Start",
+    "Wanted",
+    "assemble",
+    "learned",
+    "own_names",
+    "own_prices",
+    "retire",
+    "server",
+    "stated",
+]

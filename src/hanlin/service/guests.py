@@ -8,10 +8,10 @@ from hanlin.catalogue.models import Catalogue, Model
 
 
 def with_guests(catalogue: Catalogue, names: Sequence[str]) -> Catalogue:
-    """Return the catalogue with names that only the operator's servers know; nothing is promised for them."""
-    if not names:
+    """Return the catalogue with the names that only the operator's servers know; nothing is promised for them."""
+    rows = {name: _guest(name) for name in names if name not in catalogue.by_name}
+    if not rows:
         return catalogue
-    rows = {name: _guest(name) for name in names}
     models, by_name = {**catalogue.models, **rows}, {**catalogue.by_name, **rows}
     return msgspec.structs.replace(catalogue, models=models, by_name=by_name)
 

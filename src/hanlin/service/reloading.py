@@ -23,7 +23,7 @@ _LOOK_EVERY_S = 1.0
 _SETTLES_S = 0.5  # half of a file may be a good one, with fewer deployments: it is read once nobody writes to it
 
 # What a running service can exchange; everything else holds from the start to the end.
-_EXCHANGED = frozenset({"deployment", "route", "upstream"})
+_EXCHANGED = frozenset({"deployment", "route", "upstream", "price"})
 
 Stamp = tuple[int, int, int]
 

@@ -82,7 +82,7 @@ class Studio:
         self.processes: tuple[ProcessState, ...] = ()
         self.store = store
         self.keyring = Keyring(store.keys, secret)
-        self.accounting = Accounting(store, catalogue, journal, sharing)
+        self.accounting = Accounting(store, catalogue, journal, sharing, is_embedded=self._is_embedded)
         self.retention = Retention(store, settings.ledger_keep_days, self.accounting.is_behind)
 
     @property
@@ -116,12 +116,18 @@ class Studio:
         for gone in [one for one in before if one not in now]:
             self.router.prefixes.forget(gone.name)
         self._fleet = fleet
+        if fleet.prices is not None:
+            self.accounting.exchange(fleet.prices)
         self.catalogue = with_guests(self._own_catalogue, fleet.guests)
         self.deployments = (*now, *embedded)
         own_vectors = [deployment for deployment in self.embedding_deployments if deployment.embedded]
         self.embedding_deployments = (*fleet.vectors, *own_vectors)
         dropped: list[Deployment | EmbeddingDeployment] = [one for one in before if one not in now]
         return dropped + [vectors for vectors in vectors_before if vectors not in fleet.vectors]
+
+    def _is_embedded(self, deployment: str) -> bool:
+        names = [one.name for one in self._deployments if one.embedded]
+        return deployment in names or any(one.embedded and one.name == deployment for one in self.embedding_deployments)
 
     def serving(self, model: Model) -> Serving:
         """Return what a chat name gets here; worked out once for each version of the settings."""

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import RowMapping
 
-from hanlin.store.rows import Budget, KeyRow, LedgerRow, Limits, Outcome, Workspace
+from hanlin.store.rows import Budget, KeyRow, LedgerRow, Limits, ModelLimits, Outcome, Workspace
 from hanlin.store.tables import ledger
 from hanlin.types import Usage
 
@@ -46,6 +46,14 @@ def of_key(row: KeyRow) -> Columns:
 
 def key(columns: RowMapping) -> KeyRow:
     return KeyRow(**_with_limits(columns))
+
+
+def of_model_limits(row: ModelLimits) -> Columns:
+    return {**_without_limits(row), **_of_limits(row.limits)}
+
+
+def model_limits(columns: RowMapping) -> ModelLimits:
+    return ModelLimits(**_with_limits(columns))
 
 
 def of_call(row: LedgerRow) -> tuple[Any, ...]:
@@ -91,7 +99,7 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def _without_limits(row: KeyRow | Workspace) -> Columns:
+def _without_limits(row: KeyRow | Workspace | ModelLimits) -> Columns:
     fields = msgspec.structs.asdict(row)
     del fields["limits"]
     return fields

@@ -14,10 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from hanlin.errors import StartupError
 from hanlin.home import cannot_use
 from hanlin.store.audit import Audit
+from hanlin.store.contents import Contents
 from hanlin.store.engine import FAILURES, connect_file, connect_server, manners, reason, shown
 from hanlin.store.keys import Keys
 from hanlin.store.ledger import Ledger
 from hanlin.store.migrate import MIGRATIONS, bring_to, bring_up_to_date
+from hanlin.store.model_limits import LimitsOfModels
 from hanlin.store.prices import Prices
 from hanlin.store.secret import SecretMark
 from hanlin.store.workspaces import Workspaces
@@ -31,7 +33,9 @@ class Store:
         self._engine = engine
         self.keys = Keys(engine)
         self.workspaces = Workspaces(engine)
+        self.limits = LimitsOfModels(engine)
         self.ledger = Ledger(engine)
+        self.contents = Contents(engine)
         self.prices = Prices(engine)
         self.audit = Audit(engine)
         self.secret = SecretMark(engine)

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from hanlin.store import bulk, columns
+from hanlin.store.contents import forget, forget_older
 from hanlin.store.engine import BULK_S, LONG_S, reading, writing
 from hanlin.store.rollups import DIMENSIONS, SUMS, changes
 from hanlin.store.rows import EVERYTHING, Dimension, Filters, LedgerRow, Mark, Outcome, Page, Total
@@ -96,25 +97,34 @@ class Ledger:
         return added_up(found, apart)
 
     async def spent(
-        self, *, key_id: str = "", workspace_id: str = "", currency: str = "CNY", since: datetime | None = None
+        self,
+        *,
+        key_id: str = "",
+        workspace_id: str = "",
+        models: Collection[str] = (),
+        currency: str = "CNY",
+        since: datetime | None = None,
     ) -> int:
-        """Return what a key, or a workspace, was charged since a time (None: ever), in nanos.
+        """Return what a key, a workspace, or calls of some names were charged since a time (None: ever), in nanos.
 
-        Keys of one line of rotations are one key here. Raises ValueError unless exactly one of the two is named.
+        Keys of one line of rotations are one key here. Raises ValueError unless exactly one of the three is given.
         """
-        if bool(key_id) == bool(workspace_id):
-            raise ValueError("name a key or a workspace")
+        if bool(key_id) + bool(workspace_id) + bool(models) != 1:
+            raise ValueError("name a key, a workspace or models")
         async with reading(self._engine) as connection:
             if key_id:
                 queries = spent_queries("key_id", await _line(connection, key_id), currency, since)
-            else:
+            elif workspace_id:
                 queries = spent_queries("workspace_id", [workspace_id], currency, since)
+            else:
+                queries = spent_queries("model", models, currency, since)
             return sum([int(await connection.scalar(query) or 0) for query in queries])
 
     async def purge(self, before: datetime, batch: int = _OLD_ONES) -> AsyncGenerator[int, None]:
         """Delete the rows of calls that began before a time; yield how many are gone after each `batch` of them.
 
-        Each batch is a transaction of its own, and between two of them others have as much time as one took. Sums stay.
+        What those calls said and were told goes with them, where it was kept. Each batch is a transaction of its own,
+        and between two of them others have as much time as one took. Sums stay.
         Rows that come late are counted once more if theirs have been deleted: append what a crash left over first.
         Raises ValueError unless a batch has 1 to 10,000 rows.
         """
@@ -129,8 +139,10 @@ class Ledger:
             async with writing(self._engine, BULK_S) as connection:
                 chosen = (await connection.scalars(old)).all()
                 if not chosen:
+                    await forget_older(connection, before)  # of calls whose rows never came here
                     return
                 await connection.execute(delete(ledger).where(ledger.c.id.in_(chosen)))
+                await forget(connection, chosen)
             took_s = time.perf_counter() - began
             gone += len(chosen)
             yield gone

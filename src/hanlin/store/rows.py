@@ -65,9 +65,10 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     whose own row leaves out what its inner calls used and cost. Rows with ids that grow with time are stored fastest.
 
     `surface` is the route's word (`chat`, `text_completion`, `embeddings`). `model` is the name asked for, `deployment`
-    who answered, "" when nobody did. `cache_created` is part of the prompt, `media` counts units of media by their
-    kind. `estimated`: the counts are a guess, because nobody had counted to the end. Times are milliseconds since
-    `began_at`; None for a phase that was never reached.
+    who answered, "" when nobody did. `usage` has its four counts only: what else is known of them stands in fields of
+    the row. `cache_created` is part of the prompt, `media` counts units of media by their kind. `estimated`: the counts
+    are a guess, because nobody had counted to the end. Times are milliseconds since `began_at`; None for a phase that
+    was never reached.
 
     `cost_nanos` is what the workspace is charged, `list_cost_nanos` what the vendor's list would charge for the name;
     `price_version` names the price list that both were worked out by.
@@ -159,6 +160,28 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     limits: Limits = Limits()
     keeps_content: bool = False
+
+
+class ModelLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What each model is held to whose name is `pattern` or matches it, all callers together."""
+
+    pattern: str
+    made_at: datetime
+    limits: Limits = Limits()
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a call said and was told, of a workspace that keeps that: JSON text, both.
+
+    `prompt` is what was asked (messages, a text with its gap, or texts for vectors), `answer` a list of choices, empty
+    when nothing came. What was too long ends early, and says so.
+    """
+
+    call_id: str
+    began_at: datetime
+    workspace_id: str
+    prompt: str
+    answer: str
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):

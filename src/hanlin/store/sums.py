@@ -70,7 +70,7 @@ def totals_queries(filters: Filters, apart: Sequence[str]) -> list[Query]:
 
 
 def spent_queries(
-    scope: Literal["key_id", "workspace_id"], ids: Collection[str], currency: str, since: datetime | None
+    scope: Literal["key_id", "workspace_id", "model"], ids: Collection[str], currency: str, since: datetime | None
 ) -> list[Query]:
     """Return queries whose results, added up, are the nanos that were charged."""
     time = span(since, None)

@@ -115,6 +115,14 @@ workspaces = Table(
     Column("keeps_content", Boolean, nullable=False),
 )
 
+model_limits = Table(
+    "model_limits",
+    metadata,
+    Column("pattern", Text, primary_key=True),
+    Column("made_at", UtcTime, nullable=False),
+    *_limits(),
+)
+
 keys = Table(
     "keys",
     metadata,
@@ -163,6 +171,16 @@ Index("ledger_by_workspace", ledger.c.workspace_id, ledger.c.began_at)
 Index("ledger_by_model", ledger.c.model, ledger.c.began_at)
 # The few calls that somebody looks for; an entry for each of the others would only cost.
 Index("ledger_by_outcome", ledger.c.outcome, ledger.c.began_at, sqlite_where=UNUSUAL, postgresql_where=UNUSUAL)
+
+# Beside the ledger, not in it: rows of calls stay small for everybody who keeps nothing more.
+contents = Table(
+    "contents",
+    metadata,
+    Column("call_id", Text, primary_key=True),
+    Column("began_at", UtcTime, nullable=False),
+    *_words("workspace_id", "prompt", "answer"),
+)
+Index("contents_by_time", contents.c.began_at)
 
 ledger_days = Table(
     "ledger_days",
