@@ -24,9 +24,9 @@ workspaces = typer.Typer(
     no_args_is_help=True,
     help=say(
         "Make, list and change workspaces: who pays.\n\nLimits hold for all of a workspace's keys together. "
-        "Every key is in one; `default` is always there. Works on the home's database, as `hanlin keys` does.",
+        "Every key is in one; `default` is always there. Works on the service's database, as `hanlin keys` does.",
         "创建、列出与修改业务空间：由谁付费。\n\n业务空间的限制对其全部密钥合计生效。每个密钥都属于一个业务空间；"
-        "`default` 始终存在。与 `hanlin keys` 一样直接操作主目录的数据库。",
+        "`default` 始终存在。与 `hanlin keys` 一样直接操作服务的数据库。",
     ),
     epilog=examples(
         "hanlin workspaces create --name research --budget 100 --rpm 600",
