@@ -212,7 +212,7 @@ async def test_a_stream_of_text_goes_on_at_another_one() -> None:
 
     assert "".join(event.text for event in events) == "xy"
     assert well.requests[0].messages[0].text == "ax"
-    assert call.usage == Usage(prompt=10, completion=2)
+    assert call.usage == Usage(prompt=10, completion=2, estimated=True)
 
 
 async def test_a_text_that_takes_too_long_is_what_there_is_of_it() -> None:
@@ -222,4 +222,4 @@ async def test_a_text_that_takes_too_long_is_what_there_is_of_it() -> None:
     result = await completion.complete(call, 0.05)
 
     assert (result.choices[0].text, result.cut_short) == ("x", True)
-    assert result.usage == Usage(call.prompt_tokens, 1)
+    assert result.usage == Usage(call.prompt_tokens, 1, estimated=True)

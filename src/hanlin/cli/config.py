@@ -114,11 +114,11 @@ def _shown(value: Any) -> str:
 
 
 def _row(item: dict[str, Any]) -> str:
-    """Return a table of the file as a line: a server by its address, a route by its names, else by what it says."""
+    """Return a table of the file as a line: a deployment by what runs it, a route by its names, else what it says."""
     if "names" in item and "deployments" in item:
         return f"{', '.join(item['names'])}: {', '.join((*item['deployments'], *item['fallbacks']))}"
-    if item.get("url"):
-        return f"{item['name']}: {item['url']}"
+    if "serves" in item:
+        return f"{item['name']}: {item['url'] or item['upstream'] or item['engine'] + ' ' + item['weights']}"
     said = {name: value for name, value in item.items() if value not in (None, "", (), [], {})}
     return msgspec.json.encode(said).decode()
 

@@ -68,6 +68,7 @@ async def open_limits(settings: Settings, secret: bytes) -> LimitStore:
     Whoever shares the secret, and so the keys, shares the limits; others may use the same Redis.
     """
     pace, url = pace_of(settings), settings.redis.reveal()
+    shares = settings.redis_services * settings.workers  # each worker has a store of its own
     if not url:
         return MemoryStore(pace)
     redis = RedisStore(url, pace, prefix=f"{{hanlin:{fingerprint(secret)[:8]}}}")
@@ -79,10 +80,9 @@ async def open_limits(settings: Settings, secret: bytes) -> LimitStore:
             )
             if settings.redis_policy == "closed"
             else say(
-                f"limits: until Redis answers, each limit is divided by {settings.redis_services} (redis_policy = "
-                "open, redis_services)",
-                f"限额：在 Redis 恢复之前，每项限额按 {settings.redis_services} 均分（redis_policy = open，"
-                "redis_services）",
+                f"limits: until Redis answers, each limit is divided by {shares} (redis_policy = "
+                "open, redis_services × workers)",
+                f"限额：在 Redis 恢复之前，每项限额按 {shares} 均分（redis_policy = open，redis_services × workers）",
             )
         )
-    return SharedStore(redis, settings.redis_policy, settings.redis_services)
+    return SharedStore(redis, settings.redis_policy, shares)
