@@ -263,7 +263,7 @@ def _from_file(file: Path) -> Iterable[tuple[str, Any]]:
         yield name, value
 
 
-_NOT_SETTINGS = {"HANLIN_HOME", "HANLIN_LANG", "HANLIN_CONFIG"}
+_NOT_SETTINGS = {"HANLIN_HOME", "HANLIN_LANG", "HANLIN_CONFIG", "HANLIN_ADMIN_KEY"}
 
 
 def _of_kubernetes(variable: str, value: str) -> bool:

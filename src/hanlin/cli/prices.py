@@ -1,23 +1,22 @@
 """`hanlin prices`: what the list charges for a name, in the version that calls are charged by now."""
 
-from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from hanlin.catalogue import Catalogue, Model, PriceTier, load
+from hanlin.catalogue import PriceTier, load
 from hanlin.cli import show
+from hanlin.cli.administering import AdminKeyOption, UrlOption, remotely, where
 from hanlin.cli.help import examples
 from hanlin.cli.model_views import short_count
-from hanlin.cli.models import known
 from hanlin.cli.options import JsonOption
-from hanlin.cli.show import Failed
 from hanlin.cli.tables import Column, Fitting, table
-from hanlin.metering.prices import LIST_CURRENCY, PriceList
+from hanlin.metering.prices import PriceList
+from hanlin.service.administration.steward import priced
+from hanlin.service.administration.values import PricesAsked
 from hanlin.words import say
 
 PRICES_HELP = say(
@@ -29,8 +28,6 @@ PRICES_HELP = say(
     "账目的每一行都记有价目表版本。",
 )
 PRICES_EXAMPLES = examples("hanlin prices qwen-plus qwen3-max", "hanlin prices 'qwen3-*'", "hanlin prices --json")
-
-_WILD = "*?["
 
 _COLUMNS: tuple[tuple[str, tuple[str, str]], ...] = (
     ("input", ("in", "输入")),
@@ -59,51 +56,35 @@ def prices(
             help=say("Names, aliases or patterns (qwen3-*) [all].", "名称、别名或通配（qwen3-*）[全部]。"),
         ),
     ] = None,
+    url: UrlOption = "",
+    admin_key: AdminKeyOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    catalogue = load()
-    version = PriceList.of(catalogue).version
-    found = chosen(names or (), catalogue)
+    asked = PricesAsked(name=tuple(names or ()))
+    place = where(None, url, admin_key)
+    if place.url:
+        found = remotely(place, lambda administration: administration.prices(asked))
+    else:
+        catalogue = load()
+        found = priced(asked, catalogue, PriceList.of(catalogue))
     if as_json:
-        rows = [{"name": name, "tiers": msgspec.to_builtins(model.prices)} for name, model in found.items()]
-        show.data({"version": version, "currency": LIST_CURRENCY, "per_tokens": 1_000_000, "prices": rows})
+        show.data(found)
         return
-    listed = {name: model.prices for name, model in found.items() if model.prices}
+    listed = {price.name: price.tiers for price in found.prices if price.tiers}
     if listed:
         show.page(view(listed))
-    if names and (unpriced := [name for name, model in found.items() if not model.prices]):
+    if names and (unpriced := [price.name for price in found.prices if not price.tiers]):
         missing = ", ".join(unpriced)
         show.remark(say(f"Without a list price: {missing}.", f"无官方价格：{missing}。"))
     show.remark(
         say(
-            f"¥ per million tokens; list {version}. --json has every kind of tokens.",
-            f"元/百万 token；价目表 {version}。--json 含所有计费项。",
+            f"¥ per million tokens; list {found.version}. --json has every kind of tokens.",
+            f"元/百万 token；价目表 {found.version}。--json 含所有计费项。",
         )
     )
 
 
-def chosen(words: Sequence[str], catalogue: Catalogue) -> dict[str, Model]:
-    """Return the models that are asked for, by the names that they are asked by; all without a word. Raises Failed."""
-    if not words:
-        return dict(catalogue.models)
-    found: dict[str, Model] = {}
-    for word in words:
-        if any(sign in word for sign in _WILD):
-            matching = {name: model for name, model in catalogue.models.items() if fnmatchcase(name, word)}
-            if not matching:
-                raise Failed(
-                    say(
-                        f"{word!r} matches no name: `hanlin models` lists all",
-                        f"{word!r} 不匹配任何名称：`hanlin models` 列出全部",
-                    )
-                )
-            found.update(matching)
-        else:
-            found[word] = known(word, catalogue)
-    return found
-
-
-def view(listed: dict[str, tuple[PriceTier, ...]]) -> RenderableType:
+def view(listed: Mapping[str, tuple[PriceTier, ...]]) -> RenderableType:
     """Return a line for each tier; kinds of tokens that no line has a price for are left out."""
     kinds = [
         (field, words)
@@ -114,7 +95,7 @@ def view(listed: dict[str, tuple[PriceTier, ...]]) -> RenderableType:
     return Fitting(*(_form(listed, kinds[:count]) for count in counts))
 
 
-def _form(listed: dict[str, tuple[PriceTier, ...]], kinds: Sequence[tuple[str, tuple[str, str]]]) -> Table:
+def _form(listed: Mapping[str, tuple[PriceTier, ...]], kinds: Sequence[tuple[str, tuple[str, str]]]) -> Table:
     columns = [
         Column(say("name", "名称")),
         Column(say("prompt", "输入长度"), whole=True),
@@ -123,7 +104,7 @@ def _form(listed: dict[str, tuple[PriceTier, ...]], kinds: Sequence[tuple[str, t
     return table(columns, _rows(listed, [field for field, _ in kinds]))
 
 
-def _rows(listed: dict[str, tuple[PriceTier, ...]], fields: Sequence[str]) -> Iterator[list[str]]:
+def _rows(listed: Mapping[str, tuple[PriceTier, ...]], fields: Sequence[str]) -> Iterator[list[str]]:
     for name, tiers in listed.items():
         for place, tier in enumerate(tiers):
             values = (getattr(tier, field) for field in fields)

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     TextColumn,
@@ -84,6 +85,18 @@ def downloading(name: str) -> Iterator[Report]:
             progress.update(task, completed=done_bytes, total=total_bytes or None, doing=text)
 
         yield report
+
+
+@contextmanager
+def counting(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a long list is: a bar on a terminal, nothing elsewhere. What is yielded takes how many came."""
+    if not err.is_terminal:
+        yield lambda _: None
+        return
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda count: progress.update(task, advance=count)
 
 
 class _Download(Progress):

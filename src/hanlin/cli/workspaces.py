@@ -1,21 +1,21 @@
 """`hanlin workspaces`: who pays, and how much all the keys of one may use together."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
-import msgspec
 import typer
+from msgspec import UNSET
 from rich.console import RenderableType
 
 from hanlin.cli import show, times
+from hanlin.cli.administering import AdminKeyOption, UrlOption, changed, every_workspace, looked, where
 from hanlin.cli.help import Menu, Page, examples
-from hanlin.cli.options import HomeOption, JsonOption, home_of
+from hanlin.cli.options import HomeOption, JsonOption
 from hanlin.cli.show import Misused
-from hanlin.cli.stored import WHO, in_store, looked_up, workspace_of
 from hanlin.cli.tables import Column, Fitting, table
-from hanlin.cli.terms import LIMITS, Given, in_short, limits_of, with_terms
-from hanlin.home import prepare
-from hanlin.store.database import Store
-from hanlin.store.rows import UNLIMITED, Workspace
+from hanlin.cli.terms import LIMITS, Given, in_short, limit_terms, limits_change, with_terms
+from hanlin.service.administration.operations import Administration
+from hanlin.service.administration.values import NewWorkspace, WorkspaceChange, WorkspaceView
 from hanlin.words import say
 
 workspaces = typer.Typer(
@@ -44,15 +44,20 @@ workspaces = typer.Typer(
     ),
 )
 @with_terms("name", *LIMITS)
-def create(home: HomeOption = None, as_json: JsonOption = False, *, given: Given) -> None:
+def create(
+    home: HomeOption = None,
+    url: UrlOption = "",
+    admin_key: AdminKeyOption = "",
+    as_json: JsonOption = False,
+    *,
+    given: Given,
+) -> None:
     if not given.get("name"):
         raise Misused(say("--name: a workspace needs one", "--name：业务空间需要名称"))
-    limits = limits_of(given, UNLIMITED)
-    place = home_of(home)
-    prepare(place)
-    row = in_store(place, lambda store: store.workspaces.add(given["name"], limits=limits, who=WHO))
+    new = NewWorkspace(name=given["name"], limits=limit_terms(given))
+    row = changed(where(home, url, admin_key), lambda administration: administration.make_workspace(new))
     if as_json:
-        show.data(described(row))
+        show.data(row)
         return
     show.note(
         say(
@@ -68,11 +73,16 @@ def create(home: HomeOption = None, as_json: JsonOption = False, *, given: Given
     help=say("List all workspaces with their limits.\n\nDates are UTC.", "列出所有业务空间及其限制。\n\n日期为 UTC。"),
     epilog=examples("hanlin workspaces list", "hanlin workspaces list --json"),
 )
-def list_workspaces(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    nothing: tuple[Workspace, ...] = ()
-    rows = looked_up(home_of(home), lambda store: store.workspaces.all(), nothing)
+def list_workspaces(
+    home: HomeOption = None, url: UrlOption = "", admin_key: AdminKeyOption = "", as_json: JsonOption = False
+) -> None:
+    async def act(administration: Administration) -> list[WorkspaceView]:
+        return [row async for row in every_workspace(administration)]
+
+    nothing: list[WorkspaceView] = []
+    rows = looked(where(home, url, admin_key), act, nothing)
     if as_json:
-        show.data([described(row) for row in rows])
+        show.data(rows)
     elif rows:
         show.page(view(rows))
     else:
@@ -100,6 +110,8 @@ def list_workspaces(home: HomeOption = None, as_json: JsonOption = False) -> Non
 def change(
     workspace: Annotated[str, typer.Argument(metavar="W", help=say("Its name or id.", "名称或编号。"))],
     home: HomeOption = None,
+    url: UrlOption = "",
+    admin_key: AdminKeyOption = "",
     as_json: JsonOption = False,
     *,
     given: Given,
@@ -114,30 +126,17 @@ def change(
     if given.get("name") == "":
         raise Misused(say("--name: a workspace needs one", "--name：业务空间需要名称"))
 
-    def edit(row: Workspace) -> Workspace:
-        return msgspec.structs.replace(row, name=given.get("name", row.name), limits=limits_of(given, row.limits))
-
-    async def act(store: Store) -> Workspace:
-        found = await workspace_of(store, workspace)
-        return await store.workspaces.change(found.id, edit, who=WHO)
-
-    place = home_of(home)
-    prepare(place)
-    row = in_store(place, act)
+    wanted = WorkspaceChange(name=given.get("name", UNSET), limits=limits_change(given))
+    place = where(home, url, admin_key)
+    row = changed(place, lambda administration: administration.change_workspace(workspace, wanted))
     if as_json:
-        show.data(described(row))
+        show.data(row)
         return
     limits = ", ".join(in_short(row.limits)) or say("no limits", "无限制")
     show.note(say(f"{row.id} {show.plain(row.name)}: {limits}", f"{row.id} {show.plain(row.name)}：{limits}"))
 
 
-def described(row: Workspace) -> dict[str, Any]:
-    """Return a workspace's row for programs."""
-    fields: dict[str, Any] = msgspec.to_builtins(row)
-    return fields
-
-
-def view(rows: tuple[Workspace, ...]) -> RenderableType:
+def view(rows: Sequence[WorkspaceView]) -> RenderableType:
     """Return the list."""
     columns = [
         Column("id", whole=True),

@@ -10,7 +10,7 @@ from hanlin.service.accounting import Bill
 from hanlin.service.attempts import Call
 from hanlin.service.records import CallRecord
 from hanlin.store.rows import Outcome
-from hanlin.types import Answering, Events, Served, Usage
+from hanlin.types import Answering, Events, Served, Surface, Usage
 
 _LEFT = 499
 
@@ -22,7 +22,7 @@ class Account:
 
     __slots__ = ("answering", "bill", "call", "model", "operation", "stream", "usage")
 
-    def __init__(self, operation: str) -> None:
+    def __init__(self, operation: Surface) -> None:
         self.operation = operation
         self.model = ""
         self.stream = False

@@ -64,15 +64,28 @@ class Channel:
         "path",
         "problem",
         "size",
+        "target",
         "watched",
     )
 
     def __init__(
-        self, wire: Wire, method: str, path: str, headers: Mapping[bytes, bytes], *, keeps: bool, chunks: bool
+        self,
+        wire: Wire,
+        method: str,
+        path: str,
+        headers: Mapping[bytes, bytes],
+        *,
+        target: bytes = b"",
+        keeps: bool,
+        chunks: bool,
     ) -> None:
-        """`chunks` says whether the client can read a body in chunks: HTTP/1.0 cannot."""
+        """`target` is what was asked for as it was sent, of which `path` is a part.
+
+        `chunks` says whether the client can read a body in chunks: HTTP/1.0 cannot.
+        """
         self.method = method
         self.path = path
+        self.target = target
         self.headers = headers
         self.keeps = keeps
         self.complete = self.gone = self.ended = False

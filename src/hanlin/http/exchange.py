@@ -12,7 +12,7 @@ from hanlin.errors import HanlinError, InvalidRequest
 from hanlin.http import timings
 from hanlin.http.accounts import Account
 from hanlin.http.channel import Channel, Gone
-from hanlin.http.heads import head
+from hanlin.http.heads import head, query_of
 from hanlin.service.records import CallRecord
 
 Result = TypeVar("Result")
@@ -93,6 +93,11 @@ class Exchange:
     def peer(self) -> str:
         """Return the address that the request came from, "" when nobody knows."""
         return self._channel.peer
+
+    @property
+    def query(self) -> str:
+        """The part of the target behind its path, as it was sent."""
+        return query_of(self._channel.target)
 
     @property
     def write_paused(self) -> bool:

@@ -108,8 +108,8 @@ class Accounting:
                     f"该密钥只可调用 {', '.join(key.models)}，不含 {model!r}",
                 )
             )
-        if key.addresses and not _is_within(peer(), key.addresses):
-            raise AccessDenied(say(f"This key may not call from {peer()}", f"该密钥不可从 {peer()} 调用"))
+        if key.addresses:
+            permit_from(key, peer())
 
     async def admit(
         self,
@@ -337,6 +337,12 @@ class Bill:
         )
 
 
+def permit_from(key: KeyRow, peer: str) -> None:
+    """Let a key be used from an address. Raises AccessDenied."""
+    if key.addresses and not _is_within(peer, key.addresses):
+        raise AccessDenied(say(f"This key may not call from {peer}", f"该密钥不可从 {peer} 调用"))
+
+
 def _is_within(peer: str, networks: Sequence[str]) -> bool:
     try:
         address = ipaddress.ip_address(peer)
@@ -345,4 +351,4 @@ def _is_within(peer: str, networks: Sequence[str]) -> bool:
     return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
-__all__ = ["Accounting", "Bill", "most_of", "most_of_text"]
+__all__ = ["Accounting", "Bill", "most_of", "most_of_text", "permit_from"]

@@ -1,7 +1,8 @@
 """Whose key a call brings: looked up once, believed for a second, and asked after again while it is in use.
 
 A key that was revoked stops within a second as long as the database answers. While that hangs or is away, keys that
-worked go on working: calls must not depend on it.
+worked go on working: calls must not depend on it. A temporary key is read and not looked up; the key that it stands for
+is.
 """
 
 import asyncio
@@ -10,8 +11,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import msgspec
+
 from hanlin.errors import InvalidApiKey, StoreFailed
 from hanlin.keys import hash_key, hint
+from hanlin.service import temporary
 from hanlin.store.keys import Keys
 from hanlin.store.rows import KeyRow
 from hanlin.words import say
@@ -29,23 +33,39 @@ KNOWN_KEYS = 1024
 _HEADER_BYTES = 1024
 
 
+_BY_ID = "id:"
+"""Stands before the id of a key that is known by it, where others have their hash."""
+
+
 class _Known:
-    """A key as the database last had it, asked at `asked_at`."""
+    """A key as the database last had it, asked at `asked_at`; `by` is what it is looked up by."""
 
-    __slots__ = ("asked_at", "row")
+    __slots__ = ("asked_at", "by", "row")
 
-    def __init__(self, row: KeyRow, asked_at: float) -> None:
+    def __init__(self, by: str, row: KeyRow, asked_at: float) -> None:
+        self.by = by
         self.row = row
         self.asked_at = asked_at
 
 
 class Keyring:
-    """The keys that calls have brought of late, by their hashes and by the headers that they came in."""
+    """The keys that calls have brought of late, by their hashes or ids, and by the headers that they came in.
 
-    def __init__(self, keys: Keys, secret: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+    `clock` is for ages, `now` the time of day.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        secret: bytes,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.secret = secret
+        self._sealing_key = temporary.sealing_key(secret)
         self._keys = keys
         self._clock = clock
+        self._now = now
         self._known: dict[str, _Known] = {}
         self._by_header: dict[bytes, _Known] = {}
         self._asking: dict[str, asyncio.Task[KeyRow | None]] = {}
@@ -57,9 +77,9 @@ class Keyring:
             return None
         age_s = self._clock() - known.asked_at
         if age_s >= RENEWED_S:
-            if age_s >= BELIEVED_S and known.row.hash not in self._asking:
+            if age_s >= BELIEVED_S and known.by not in self._asking:
                 return None
-            self._ask(known.row.hash)
+            self._ask(known.by)
         return known.row
 
     async def authenticate(self, key: str | None, header: bytes = b"") -> KeyRow:
@@ -74,8 +94,11 @@ class Keyring:
                     "or make another with `hanlin keys create`",
                     "请求未携带密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
                     "或用 `hanlin keys create` 新建一个",
-                )
+                ),
+                missing=True,
             )
+        if key.startswith(temporary.PREFIX) and (stands := temporary.read(self._sealing_key, key)) is not None:
+            return await self._stood_for(stands)
         hashed = hash_key(self.secret, key)
         row = await self._find(hashed)
         if row is None:
@@ -94,48 +117,78 @@ class Keyring:
             self._by_header[header] = known
         return row
 
-    async def _find(self, hashed: str) -> KeyRow | None:
-        known = self._known.get(hashed)
+    async def _stood_for(self, stands: temporary.Temporary) -> KeyRow:
+        """Return the row of the key that a temporary one stands for, without its role."""
+        row = await self._find(_BY_ID + stands.key_id) if stands.works(self._now()) else None
+        if row is None:
+            raise InvalidApiKey(
+                say(
+                    "This temporary key has expired, or the key that it was made with no longer works: make another "
+                    "one with POST /api/v1/tokens",
+                    "该临时密钥已过期，或其所属密钥已失效：请通过 POST /api/v1/tokens 重新获取",
+                )
+            )
+        # Temporary keys are handed to browsers and phones, which nobody administers from.
+        return msgspec.structs.replace(row, role="") if row.role else row
+
+    def is_temporary(self, key: str | None) -> bool:
+        """Say whether a key is a temporary one that was made here."""
+        return key is not None and temporary.read(self._sealing_key, key) is not None
+
+    def make_temporary(self, row: KeyRow, lasting_s: int) -> tuple[str, int]:
+        """Return a key that stands for another one, and when it ends, in seconds since 1970: with that one at last."""
+        expires_unix_s = int(self._now()) + lasting_s
+        if row.expires_at is not None:
+            expires_unix_s = min(expires_unix_s, int(row.expires_at.timestamp()))
+        return temporary.temporary_key(self._sealing_key, row.id, expires_unix_s), expires_unix_s
+
+    async def _find(self, by: str) -> KeyRow | None:
+        known = self._known.get(by)
         if known is None:
-            return await asyncio.shield(self._ask(hashed))
+            return await asyncio.shield(self._ask(by))
         if self._clock() - known.asked_at < BELIEVED_S:
             return known.row if known.row.works(datetime.now(UTC)) else None
         try:
             async with asyncio.timeout(ANSWER_S):
-                return await asyncio.shield(self._ask(hashed))
+                return await asyncio.shield(self._ask(by))
         except (TimeoutError, StoreFailed):
             log.warning("the database does not answer: key %s goes on as it was last known", known.row.id)
             return known.row if known.row.works(datetime.now(UTC)) else None
 
-    def _ask(self, hashed: str) -> "asyncio.Task[KeyRow | None]":
+    def _ask(self, by: str) -> "asyncio.Task[KeyRow | None]":
         """Return the one look-up of this key that is under way."""
-        task = self._asking.get(hashed)
+        task = self._asking.get(by)
         if task is None:
-            task = self._asking[hashed] = asyncio.get_running_loop().create_task(self._look_up(hashed))
+            task = self._asking[by] = asyncio.get_running_loop().create_task(self._look_up(by))
             task.add_done_callback(_seen)
         return task
 
-    async def _look_up(self, hashed: str) -> KeyRow | None:
+    async def _look_up(self, by: str) -> KeyRow | None:
         asked_at = self._clock()
         try:
-            row = await self._keys.find(hashed)
+            row = await self._asked_for(by)
         finally:
-            del self._asking[hashed]
-        known = self._known.get(hashed)
+            del self._asking[by]
+        known = self._known.get(by)
         if row is None:  # an unknown one is not remembered: it may be made at any moment
             if known is not None:
-                self._forget(hashed, known)
+                self._forget(by, known)
         elif known is not None:
             known.row, known.asked_at = row, asked_at
         else:
             if len(self._known) >= KNOWN_KEYS:
                 self._known.clear()
                 self._by_header.clear()
-            self._known[hashed] = _Known(row, asked_at)
+            self._known[by] = _Known(by, row, asked_at)
         return row
 
-    def _forget(self, hashed: str, known: _Known) -> None:
-        del self._known[hashed]
+    async def _asked_for(self, by: str) -> KeyRow | None:
+        if by.startswith(_BY_ID):
+            return await self._keys.find_by_id(by.removeprefix(_BY_ID))
+        return await self._keys.find(by)
+
+    def _forget(self, by: str, known: _Known) -> None:
+        del self._known[by]
         for header in [header for header, one in self._by_header.items() if one is known]:
             del self._by_header[header]
 

@@ -1,4 +1,4 @@
-"""`hanlin keys`, `hanlin workspaces` and `hanlin prices`, on a home that no service runs on."""
+"""`hanlin keys`, `hanlin workspaces` and `hanlin prices`, on a home that no service runs on, without processes."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from hanlin.home import Home
 from hanlin.metering.prices import PriceList
 from hanlin.store.database import open_store
 from hanlin.store.rows import AuditRow, Budget, KeyRow
-from tests.contract.test_cli import hanlin
+from tests.cli import hanlin
 
 
 def made(home: Path, *options: str) -> dict[str, Any]:
