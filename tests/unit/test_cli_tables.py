@@ -6,6 +6,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from hanlin.cli import show
 from hanlin.cli.tables import Column, Fitting, table
 
 FULL = (Column("name"), Column("tokens", right=True), Column("cost", right=True))
@@ -50,3 +51,16 @@ def test_what_a_terminal_would_obey_is_left_out() -> None:
     (_, line) = printed(Fitting(table((Column("name"),), [("\x1b[2J\x07a[bold]b",)])), 80)
 
     assert line.strip() == "[2Ja[bold]b"
+
+
+def test_a_long_export_shows_how_far_it_is_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file of errors a bar would be noise."""
+    screen, file = io.StringIO(), io.StringIO()
+    for out, terminal in ((screen, True), (file, False)):
+        monkeypatch.setattr(show, "err", Console(file=out, force_terminal=terminal, width=80))
+        with show.counting(400) as counted:
+            counted(100)
+            counted(300)
+
+    assert "400/400" in screen.getvalue()
+    assert file.getvalue() == ""

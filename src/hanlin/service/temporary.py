@@ -46,21 +46,30 @@ def temporary_key(sealed_with: bytes, key_id: str, expires_unix_s: int) -> str:
     expiry = expires_unix_s.to_bytes(_EXPIRY_BYTES, "big")
     content = _VERSION + expiry + secrets.token_bytes(_NONCE_BYTES) + key_id.encode()
     seal = hmac.digest(sealed_with, content, "sha256")
-    return PREFIX + base64.urlsafe_b64encode(content + seal).decode().rstrip("=")
+    return PREFIX + _word(content + seal)
 
 
 def read(sealed_with: bytes, text: str) -> Temporary | None:
     """Return what a temporary key says, expired or not; None for any text that was not made under this secret."""
     if not text.startswith(PREFIX) or len(text) > _MOST_CHARACTERS:
         return None
-    word = text[len(PREFIX) :]
-    try:
-        whole = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return None
+    whole = _bytes(text[len(PREFIX) :])
     content, seal = whole[:-_MAC_BYTES], whole[-_MAC_BYTES:]
     if len(content) <= _HEAD_BYTES or not hmac.compare_digest(seal, hmac.digest(sealed_with, content, "sha256")):
         return None
     if content[:1] != _VERSION:
         return None
     return Temporary(content[_HEAD_BYTES:].decode(), int.from_bytes(content[1 : 1 + _EXPIRY_BYTES], "big"))
+
+
+def _word(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def _bytes(word: str) -> bytes:
+    """Return what a word stands for; nothing for one that would not have been written so."""
+    try:
+        content = base64.urlsafe_b64decode(word + "=" * (-len(word) % 4))
+    except (binascii.Error, ValueError):
+        return b""
+    return content if _word(content) == word else b""
