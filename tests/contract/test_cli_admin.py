@@ -17,6 +17,7 @@ from hanlin.testing import FakeEngine, Rule
 from tests.cli import Done, hanlin
 from tests.contract.test_accounting_wire import in_store, made
 from tests.contract.test_admin_wire import NOON, row_of
+from tests.contract.test_cli import hanlin as shell
 from tests.faulty_server import Fault, faulty_server
 from tests.service import Service, in_front_of
 
@@ -108,6 +109,15 @@ def test_one_json_object_has_the_new_key_and_its_id(remote: Command, service: Se
     assert re.fullmatch(r"sk-\w{48}", key["key"])
     row = in_store(service, lambda store: store.keys.get(key["id"]))
     assert (row.name, row.role) == ("script", "")
+
+
+def test_a_shell_elsewhere_needs_the_address_and_the_key(service: Service, owner: str, tmp_path: Path) -> None:
+    """As a real process, with nothing of a home."""
+    done = shell(tmp_path / "none", "keys", "create", "--json", "--url", service.url, HANLIN_ADMIN_KEY=owner)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["key"].startswith("sk-")
+    assert not (tmp_path / "none").exists()
 
 
 def test_both_lists_are_one_list(remote: Command, local: Command) -> None:

@@ -37,7 +37,7 @@ PREFIX = "/admin/v1"
 class Administration(Protocol):
     """Somebody who administers a service: on its database (`Steward`), or over its admin API.
 
-    The methods are the operations of the table below; each raises HanlinError as its own docstring says there.
+    The methods are the operations of the table below. Each raises HanlinError for what is refused.
     """
 
     async def me(self) -> KeyView: ...
