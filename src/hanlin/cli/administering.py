@@ -3,6 +3,7 @@ that runs somewhere, over its admin API. The commands cannot tell.
 """
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeVar
@@ -10,7 +11,7 @@ from typing import Annotated, NamedTuple, TypeVar
 import typer
 
 from hanlin.catalogue import load
-from hanlin.cli.options import effective, home_of
+from hanlin.cli.options import Command, HomeOption, effective, home_of, with_options
 from hanlin.cli.remote import Remote
 from hanlin.cli.show import Misused
 from hanlin.cli.stored import in_store, looked_up
@@ -26,27 +27,6 @@ from hanlin.words import say
 Result = TypeVar("Result")
 Step = Callable[[Administration], Awaitable[Result]]
 
-UrlOption = Annotated[
-    str,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        help=say("A running service, in place of the home.", "运行中的服务地址，代替主目录。"),
-    ),
-]
-AdminKeyOption = Annotated[
-    str,
-    typer.Option(
-        "--admin-key",
-        metavar="KEY",
-        envvar="HANLIN_ADMIN_KEY",
-        help=say(
-            "With --url: a key with a role [$HANLIN_ADMIN_KEY].",
-            "与 --url 连用：带角色的密钥 [$HANLIN_ADMIN_KEY]。",
-        ),
-    ),
-]
-
 
 class Where(NamedTuple):
     """What is administered: a home, or the service at `url`, which is "" otherwise."""
@@ -54,6 +34,30 @@ class Where(NamedTuple):
     home: Home
     url: str = ""
     key: Secret = Secret("")
+
+
+_URL = typer.Option(
+    "--url", metavar="URL", help=say("A running service, in place of the home.", "运行中的服务地址，代替主目录。")
+)
+_ADMIN_KEY = typer.Option(
+    "--admin-key",
+    metavar="KEY",
+    envvar="HANLIN_ADMIN_KEY",
+    help=say("With --url: a key with a role [$HANLIN_ADMIN_KEY].", "与 --url 连用：带角色的密钥 [$HANLIN_ADMIN_KEY]。"),
+)
+_OPTIONS = [
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    for name, annotation, default in (
+        ("home", HomeOption, None),
+        ("url", Annotated[str, _URL], ""),
+        ("admin_key", Annotated[str, _ADMIN_KEY], ""),
+    )
+]
+
+
+def with_place(command: Command) -> Command:
+    """Give a command the options that say what it is about; that reaches it as one value, `place`."""
+    return with_options(command, "place", _OPTIONS, lambda said: where(**said))
 
 
 def where(home: Path | None, url: str, admin_key: str) -> Where:

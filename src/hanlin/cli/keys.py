@@ -11,16 +11,15 @@ from rich.text import Text
 
 from hanlin.cli import show, times
 from hanlin.cli.administering import (
-    AdminKeyOption,
-    UrlOption,
+    Where,
     changed,
     every_key,
     every_workspace,
     looked,
-    where,
+    with_place,
 )
 from hanlin.cli.help import Menu, Page, examples
-from hanlin.cli.options import HomeOption, JsonOption
+from hanlin.cli.options import JsonOption
 from hanlin.cli.show import Misused
 from hanlin.cli.tables import Column, Fitting, table
 from hanlin.cli.terms import LIMITS, Given, in_short, limit_terms, limits_change, with_terms
@@ -83,17 +82,16 @@ IdArgument = Annotated[
         "hanlin keys create --name guest --budget 10 --budget-period day --expires 30d",
     ),
 )
+@with_place
 @with_terms(*_KEY_TERMS)
 def create(
-    home: HomeOption = None,
-    url: UrlOption = "",
-    admin_key: AdminKeyOption = "",
     as_json: JsonOption = False,
     *,
     given: Given,
+    place: Where,
 ) -> None:
     new = NewKey(**_fields(given), limits=limit_terms(given))
-    row = changed(where(home, url, admin_key), lambda administration: administration.make_key(new))
+    row = changed(place, lambda administration: administration.make_key(new))
     if as_json:
         show.data(row)
         return
@@ -115,15 +113,14 @@ def create(
     ),
     epilog=examples("hanlin keys list", "hanlin keys list --json"),
 )
-def list_keys(
-    home: HomeOption = None, url: UrlOption = "", admin_key: AdminKeyOption = "", as_json: JsonOption = False
-) -> None:
+@with_place
+def list_keys(as_json: JsonOption = False, *, place: Where) -> None:
     async def act(administration: Administration) -> tuple[list[KeyView], dict[str, str]]:
         rows = [row async for row in every_key(administration)]
         return rows, {one.id: one.name async for one in every_workspace(administration)}
 
     nothing: tuple[list[KeyView], dict[str, str]] = ([], {})
-    rows, workspaces = looked(where(home, url, admin_key), act, nothing)
+    rows, workspaces = looked(place, act, nothing)
     if as_json:
         show.data(rows)
     elif rows:
@@ -150,15 +147,14 @@ def list_keys(
         "hanlin keys change key-0123456789abcdef --rpm none --model none",
     ),
 )
+@with_place
 @with_terms(*_KEY_TERMS)
 def change(
     key_id: IdArgument,
-    home: HomeOption = None,
-    url: UrlOption = "",
-    admin_key: AdminKeyOption = "",
     as_json: JsonOption = False,
     *,
     given: Given,
+    place: Where,
 ) -> None:
     if not given:
         raise Misused(
@@ -168,7 +164,7 @@ def change(
             )
         )
     wanted = KeyChange(**_fields(given), limits=limits_change(given))
-    row = changed(where(home, url, admin_key), lambda administration: administration.change_key(key_id, wanted))
+    row = changed(place, lambda administration: administration.change_key(key_id, wanted))
     if as_json:
         show.data(row)
         return
@@ -188,6 +184,7 @@ def change(
         "hanlin keys rotate key-0123456789abcdef --overlap 7d --json",
     ),
 )
+@with_place
 def rotate(
     key_id: IdArgument,
     overlap: Annotated[
@@ -196,17 +193,16 @@ def rotate(
             "--overlap", metavar="LENGTH", help=say("How long the old one works yet [24h].", "旧密钥的保留时长 [24h]。")
         ),
     ] = "24h",
-    home: HomeOption = None,
-    url: UrlOption = "",
-    admin_key: AdminKeyOption = "",
     as_json: JsonOption = False,
+    *,
+    place: Where,
 ) -> None:
     try:
         lasting = times.length(overlap)
     except ValueError as error:
         raise Misused(say(f"--overlap {overlap!r}: {error}", f"--overlap {overlap!r}：{error}")) from error
     rotation = Rotation(overlap_s=int(lasting.total_seconds()))
-    row = changed(where(home, url, admin_key), lambda administration: administration.rotate_key(key_id, rotation))
+    row = changed(place, lambda administration: administration.rotate_key(key_id, rotation))
     if as_json:
         show.data(row)
         return
@@ -227,12 +223,12 @@ def rotate(
     help=say("Stop a key for good.", "永久吊销密钥。"),
     epilog=examples("hanlin keys list", "hanlin keys revoke key-0123456789abcdef"),
 )
+@with_place
 def revoke(
     key_id: IdArgument,
-    home: HomeOption = None,
-    url: UrlOption = "",
-    admin_key: AdminKeyOption = "",
     as_json: JsonOption = False,
+    *,
+    place: Where,
 ) -> None:
     async def act(administration: Administration) -> tuple[KeyView, bool]:
         row = await administration.revoke_key(key_id)
@@ -241,7 +237,7 @@ def revoke(
                 return row, True
         return row, False
 
-    row, others = changed(where(home, url, admin_key), act)
+    row, others = changed(place, act)
     if as_json:
         show.data(row)
         return

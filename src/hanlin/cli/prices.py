@@ -9,7 +9,7 @@ from rich.table import Table
 
 from hanlin.catalogue import PriceTier, load
 from hanlin.cli import show
-from hanlin.cli.administering import AdminKeyOption, UrlOption, remotely, where
+from hanlin.cli.administering import Where, remotely, with_place
 from hanlin.cli.help import examples
 from hanlin.cli.model_views import short_count
 from hanlin.cli.options import JsonOption
@@ -48,6 +48,7 @@ _COLUMNS: tuple[tuple[str, tuple[str, str]], ...] = (
 _FEW = 4  # the kinds that a narrow screen has room for
 
 
+@with_place
 def prices(
     names: Annotated[
         list[str] | None,
@@ -56,12 +57,11 @@ def prices(
             help=say("Names, aliases or patterns (qwen3-*) [all].", "名称、别名或通配（qwen3-*）[全部]。"),
         ),
     ] = None,
-    url: UrlOption = "",
-    admin_key: AdminKeyOption = "",
     as_json: JsonOption = False,
+    *,
+    place: Where,
 ) -> None:
     asked = PricesAsked(name=tuple(names or ()))
-    place = where(None, url, admin_key)
     if place.url:
         found = remotely(place, lambda administration: administration.prices(asked))
     else:

@@ -13,6 +13,7 @@ import typer
 from msgspec import UNSET, UnsetType
 
 from hanlin.cli import money, times
+from hanlin.cli.options import Command, with_options
 from hanlin.cli.show import Misused
 from hanlin.service.administration import rules
 from hanlin.service.administration.values import MOST, BudgetChange, BudgetTerms, LimitsChange, LimitTerms
@@ -105,27 +106,15 @@ TERMS: Mapping[str, Term] = {
 _COUNTS = ("rpm", "tpm", "concurrency")
 LIMITS = (*_COUNTS, "budget", "budget_period")
 
-Command = Callable[..., None]
-
 
 def with_terms(*names: str) -> Callable[[Command], Command]:
     """Give a command the options of these terms; what was given reaches it as one value, `given`."""
 
-    def decorate(command: Command) -> Command:
-        own = [one for name, one in inspect.signature(command).parameters.items() if name != "given"]
-        extra = [_parameter(name, TERMS[name]) for name in names]
+    def given(texts: Mapping[str, Any]) -> Given:
+        return {name: read(name, text) for name, text in texts.items() if text is not None}
 
-        def run(**arguments: Any) -> None:
-            texts = {name: arguments.pop(name) for name in names}
-            command(**arguments, given={name: read(name, text) for name, text in texts.items() if text is not None})
-
-        run.__name__ = command.__name__
-        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*extra, *own)]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in parameters}
-        return run
-
-    return decorate
+    options = [_parameter(name, TERMS[name]) for name in names]
+    return lambda command: with_options(command, "given", options, given, first=True)
 
 
 def read(name: str, text: str | list[str]) -> Any:

@@ -9,9 +9,9 @@ import msgspec
 import typer
 
 from hanlin.cli import show, times, usage_views
-from hanlin.cli.administering import AdminKeyOption, UrlOption, Where, looked, where
+from hanlin.cli.administering import Where, looked, with_place
 from hanlin.cli.help import examples
-from hanlin.cli.options import HomeOption, JsonOption
+from hanlin.cli.options import JsonOption
 from hanlin.cli.show import Misused
 from hanlin.errors import InvalidRequest
 from hanlin.service.administration import cursors, tables
@@ -62,6 +62,7 @@ class Filters(TypedDict):
     model: str
 
 
+@with_place
 def usage(
     count: Annotated[
         int | None,
@@ -94,15 +95,13 @@ def usage(
     everything: Annotated[
         bool, typer.Option("--all", help=say("With --calls: every page.", "与 --calls 连用：全部导出。"))
     ] = False,
-    home: HomeOption = None,
-    url: UrlOption = "",
-    admin_key: AdminKeyOption = "",
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help=say("Print CSV.", "输出 CSV。"))] = False,
+    *,
+    place: Where,
 ) -> None:
     if as_json and as_csv:
         raise Misused(say("--json and --csv: give one of them", "--json 与 --csv 只能选其一"))
-    place = where(home, url, admin_key)
     filters = _filters(since, until, key, workspace, model)
     form: Form = "json" if as_json else "csv" if as_csv else "page"
     if calls:

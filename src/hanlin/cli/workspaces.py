@@ -8,9 +8,9 @@ from msgspec import UNSET
 from rich.console import RenderableType
 
 from hanlin.cli import show, times
-from hanlin.cli.administering import AdminKeyOption, UrlOption, changed, every_workspace, looked, where
+from hanlin.cli.administering import Where, changed, every_workspace, looked, with_place
 from hanlin.cli.help import Menu, Page, examples
-from hanlin.cli.options import HomeOption, JsonOption
+from hanlin.cli.options import JsonOption
 from hanlin.cli.show import Misused
 from hanlin.cli.tables import Column, Fitting, table
 from hanlin.cli.terms import LIMITS, Given, in_short, limit_terms, limits_change, with_terms
@@ -43,19 +43,18 @@ workspaces = typer.Typer(
         "hanlin workspaces create --name research", "hanlin workspaces create --name ci --budget 10 --json"
     ),
 )
+@with_place
 @with_terms("name", *LIMITS)
 def create(
-    home: HomeOption = None,
-    url: UrlOption = "",
-    admin_key: AdminKeyOption = "",
     as_json: JsonOption = False,
     *,
     given: Given,
+    place: Where,
 ) -> None:
     if not given.get("name"):
         raise Misused(say("--name: a workspace needs one", "--name：业务空间需要名称"))
     new = NewWorkspace(name=given["name"], limits=limit_terms(given))
-    row = changed(where(home, url, admin_key), lambda administration: administration.make_workspace(new))
+    row = changed(place, lambda administration: administration.make_workspace(new))
     if as_json:
         show.data(row)
         return
@@ -73,14 +72,13 @@ def create(
     help=say("List all workspaces with their limits.\n\nDates are UTC.", "列出所有业务空间及其限制。\n\n日期为 UTC。"),
     epilog=examples("hanlin workspaces list", "hanlin workspaces list --json"),
 )
-def list_workspaces(
-    home: HomeOption = None, url: UrlOption = "", admin_key: AdminKeyOption = "", as_json: JsonOption = False
-) -> None:
+@with_place
+def list_workspaces(as_json: JsonOption = False, *, place: Where) -> None:
     async def act(administration: Administration) -> list[WorkspaceView]:
         return [row async for row in every_workspace(administration)]
 
     nothing: list[WorkspaceView] = []
-    rows = looked(where(home, url, admin_key), act, nothing)
+    rows = looked(place, act, nothing)
     if as_json:
         show.data(rows)
     elif rows:
@@ -106,15 +104,14 @@ def list_workspaces(
         "hanlin workspaces change research --rpm none",
     ),
 )
+@with_place
 @with_terms("name", *LIMITS)
 def change(
     workspace: Annotated[str, typer.Argument(metavar="W", help=say("Its name or id.", "名称或编号。"))],
-    home: HomeOption = None,
-    url: UrlOption = "",
-    admin_key: AdminKeyOption = "",
     as_json: JsonOption = False,
     *,
     given: Given,
+    place: Where,
 ) -> None:
     if not given:
         raise Misused(
@@ -127,7 +124,6 @@ def change(
         raise Misused(say("--name: a workspace needs one", "--name：业务空间需要名称"))
 
     wanted = WorkspaceChange(name=given.get("name", UNSET), limits=limits_change(given))
-    place = where(home, url, admin_key)
     row = changed(place, lambda administration: administration.change_workspace(workspace, wanted))
     if as_json:
         show.data(row)
