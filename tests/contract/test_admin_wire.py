@@ -19,7 +19,7 @@ from hanlin.metering.prices import PriceList
 from hanlin.service.administration.operations import OPERATIONS, PREFIX, Operation
 from hanlin.store.database import Store
 from hanlin.store.rows import ROLES, KeyRow, LedgerRow, Role
-from hanlin.testing import FakeEngine, Rule
+from hanlin.testing import FakeEngine, Rule, wait_until
 from hanlin.types import Usage
 from tests.contract.test_accounting_wire import ask, in_store, made
 from tests.service import KEY, Service, in_front_of
@@ -214,7 +214,7 @@ def test_nobody_locks_everyone_out(tmp_path: Path) -> None:
         assert owner.post(f"/keys/{short.id}/revoke")["state"] == "revoked"
         other_key, other = made(service, role="owner")
         assert owner.post(f"/keys/{other.id}/revoke")["state"] == "revoked"
-        assert Api(service, other_key).call("GET", "/me").status_code in (200, 401)  # for a second yet
+        wait_until(lambda: Api(service, other_key).call("GET", "/me").status_code == 401, "the end of a revoked key")
         new = owner.post(f"/keys/{row.id}/rotate", overlap_s=0)
         assert Api(service, new["key"]).get("/me")["role"] == "owner"
         in_store(service, lambda store: store.keys.revoke(new["id"], who="cli"))
@@ -648,6 +648,14 @@ def test_everything_that_is_described_is_said_in_words_and_every_reference_leads
             assert ("requestBody" in told) <= (method != "get")
     for reference in re.findall(r'"\$ref": "#/components/schemas/([^"]+)"', json.dumps(description)):
         assert reference in schemas
+
+
+def test_the_form_of_a_list_and_its_next_page_are_described(description: dict[str, Any]) -> None:
+    """A program that reads CSV must find where it goes on."""
+    for route in OPERATIONS:
+        done = description["paths"][PREFIX + route.path][route.method.lower()]["responses"][str(route.status)]
+        assert ("text/csv" in done["content"]) == bool(route.lists)
+        assert ("x-hanlin-next" in done.get("headers", {})) == (route.lists == "data")
 
 
 def test_every_schema_is_one(description: dict[str, Any]) -> None:

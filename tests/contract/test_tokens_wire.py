@@ -129,6 +129,7 @@ def test_it_makes_no_others_and_administers_nothing(service: Service) -> None:
 
     assert (more.status_code, more.json()["code"]) == (403, "AccessDenied")
     assert admin.status_code == 403
+    assert "temporary key administers nothing" in admin.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1801", "9" * 30, "", "60.5", "ten", "６０", "60&expire_in_seconds=60"])
@@ -160,6 +161,15 @@ def test_without_a_key_that_is_known_it_is_refused_in_the_vendors_words(
     assert answer.status_code == 401
     assert_flat(answer, "InvalidApiKey")
     assert answer.json()["message"].startswith(words)
+
+
+def test_a_body_that_nobody_asked_for_is_passed_over(service: Service) -> None:
+    """The vendor's callers send `{}` or nothing; the connection goes on either way."""
+    key, _ = made(service)
+    with httpx2.Client(headers={"authorization": f"Bearer {key}"}, timeout=30) as client:
+        answers = [client.post(f"{service.url}/api/v1/tokens", content=b"x" * size) for size in (0, 2, 5000, 2)]
+
+    assert [answer.status_code for answer in answers] == [200] * 4
 
 
 def test_another_method_is_refused_in_the_same_envelope(service: Service) -> None:

@@ -19,12 +19,22 @@ from hanlin.home import Home, prepare, server_secret
 from hanlin.metering.prices import PriceList
 from hanlin.service.administration.operations import Administration
 from hanlin.service.administration.steward import AT_HOME, Steward, own_names
-from hanlin.service.administration.values import MOST_ROWS, KeysAsked, KeyView, WorkspacesAsked, WorkspaceView
+from hanlin.service.administration.values import (
+    MOST_ROWS,
+    CallPage,
+    KeyPage,
+    KeysAsked,
+    KeyView,
+    WorkspacePage,
+    WorkspacesAsked,
+    WorkspaceView,
+)
 from hanlin.settings import Secret
 from hanlin.store.database import Store
 from hanlin.words import say
 
 Result = TypeVar("Result")
+Page = TypeVar("Page", KeyPage, WorkspacePage, CallPage)
 Step = Callable[[Administration], Awaitable[Result]]
 
 
@@ -98,24 +108,25 @@ def looked(place: Where, act: Step[Result], otherwise: Result) -> Result:
     return looked_up(place.home, lambda store: act(_steward(store, place.home, b"")), otherwise)
 
 
-async def every_key(administration: Administration) -> AsyncIterator[KeyView]:
-    """Yield every key, oldest first."""
+async def pages(ask: Callable[[str], Awaitable[Page]]) -> AsyncIterator[Page]:
+    """Yield the pages of a list; `ask` returns the one after a mark, "" for the first."""
     after: str | None = ""
     while after is not None:
-        page = await administration.keys(KeysAsked(after=after, limit=MOST_ROWS))
-        for row in page.data:
-            yield row
+        page = await ask(after)
+        yield page
         after = page.next
 
 
-async def every_workspace(administration: Administration) -> AsyncIterator[WorkspaceView]:
-    """Yield every workspace, oldest first."""
-    after: str | None = ""
-    while after is not None:
-        page = await administration.workspaces(WorkspacesAsked(after=after, limit=MOST_ROWS))
-        for row in page.data:
-            yield row
-        after = page.next
+async def every_key(administration: Administration) -> list[KeyView]:
+    """Return every key, oldest first."""
+    found = pages(lambda after: administration.keys(KeysAsked(after=after, limit=MOST_ROWS)))
+    return [row async for page in found for row in page.data]
+
+
+async def every_workspace(administration: Administration) -> list[WorkspaceView]:
+    """Return every workspace, oldest first."""
+    found = pages(lambda after: administration.workspaces(WorkspacesAsked(after=after, limit=MOST_ROWS)))
+    return [row async for page in found for row in page.data]
 
 
 def remotely(place: Where, act: Step[Result]) -> Result:

@@ -116,8 +116,8 @@ def create(
 @with_place
 def list_keys(as_json: JsonOption = False, *, place: Where) -> None:
     async def act(administration: Administration) -> tuple[list[KeyView], dict[str, str]]:
-        rows = [row async for row in every_key(administration)]
-        return rows, {one.id: one.name async for one in every_workspace(administration)}
+        rows = await every_key(administration)
+        return rows, {one.id: one.name for one in await every_workspace(administration)}
 
     nothing: tuple[list[KeyView], dict[str, str]] = ([], {})
     rows, workspaces = looked(place, act, nothing)
@@ -232,10 +232,7 @@ def revoke(
 ) -> None:
     async def act(administration: Administration) -> tuple[KeyView, bool]:
         row = await administration.revoke_key(key_id)
-        async for other in every_key(administration):
-            if other.state == "works":
-                return row, True
-        return row, False
+        return row, any(other.state == "works" for other in await every_key(administration))
 
     row, others = changed(place, act)
     if as_json:

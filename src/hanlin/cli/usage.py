@@ -7,9 +7,10 @@ from typing import Annotated, Literal, TypedDict, TypeVar
 
 import msgspec
 import typer
+from msgspec.structs import replace
 
 from hanlin.cli import show, times, usage_views
-from hanlin.cli.administering import Where, looked, with_place
+from hanlin.cli.administering import Where, looked, pages, with_place
 from hanlin.cli.help import examples
 from hanlin.cli.options import JsonOption
 from hanlin.cli.show import Misused
@@ -181,12 +182,10 @@ def _export(place: Where, filters: Filters, form: Form) -> None:
     async def act(administration: Administration) -> None:
         total = (await administration.usage(UsageAsked(**filters, by=()))).total
         with show.counting(sum(row.calls for row in total)) as counted:
-            after: str | None = ""
-            while after is not None:
-                page = await administration.calls(CallsAsked(**filters, after=after, limit=MOST_ROWS))
+            asked = CallsAsked(**filters, limit=MOST_ROWS)
+            async for page in pages(lambda after: administration.calls(replace(asked, after=after))):
                 out.rows(page.data)
                 counted(len(page.data))
-                after = page.next
 
     out.begin()
     looked(place, act, None)

@@ -14,7 +14,6 @@ from hanlin.cli.options import JsonOption
 from hanlin.cli.show import Misused
 from hanlin.cli.tables import Column, Fitting, table
 from hanlin.cli.terms import LIMITS, Given, in_short, limit_terms, limits_change, with_terms
-from hanlin.service.administration.operations import Administration
 from hanlin.service.administration.values import NewWorkspace, WorkspaceChange, WorkspaceView
 from hanlin.words import say
 
@@ -74,11 +73,8 @@ def create(
 )
 @with_place
 def list_workspaces(as_json: JsonOption = False, *, place: Where) -> None:
-    async def act(administration: Administration) -> list[WorkspaceView]:
-        return [row async for row in every_workspace(administration)]
-
     nothing: list[WorkspaceView] = []
-    rows = looked(place, act, nothing)
+    rows = looked(place, every_workspace, nothing)
     if as_json:
         show.data(rows)
     elif rows:

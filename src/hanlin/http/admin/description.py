@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from hanlin import __version__
-from hanlin.http.admin.routes import DESCRIPTION, FORMAT, FORMATS, ROUTES
+from hanlin.http.admin.routes import DESCRIPTION, FORMAT, FORMATS, NEXT, ROUTES
 from hanlin.service.administration.operations import PREFIX, Operation
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -100,7 +100,7 @@ def _operation(route: Operation) -> dict[str, Any]:
         "x-hanlin-role": route.role,
         "parameters": [*_parameters(route)],
         "responses": {
-            str(route.status): {"description": "Done.", "content": _answer(route)},
+            str(route.status): {"description": "Done.", "content": _answer(route), **_headers(route)},
             **{
                 str(status): {"description": text, "content": {"application/json": {"schema": _schema(Error)}}}
                 for status, text in _ERRORS.items()
@@ -127,6 +127,13 @@ def _answer(route: Operation) -> dict[str, Any]:
     return answers
 
 
+def _headers(route: Operation) -> dict[str, Any]:
+    if route.lists != "data":
+        return {}
+    text = "Of a page that is CSV: what `after` takes for the next page; absent when this is the last one."
+    return {"headers": {NEXT: {"description": text, "schema": {"type": "string"}}}}
+
+
 def _parameters(route: Operation) -> Iterator[dict[str, Any]]:
     schema: dict[str, Any]
     if route.subject:
@@ -143,7 +150,7 @@ def _parameters(route: Operation) -> Iterator[dict[str, Any]]:
             yield {"name": field.name, "in": "query", "required": False, "description": described, "schema": schema}
     if route.lists:
         schema = {"type": "string", "enum": [*FORMATS], "default": FORMATS[0]}
-        text = "The form of the answer. A page of CSV has its `next` in the header `x-hanlin-next`."
+        text = "The form of the answer. A page of CSV has its `next` in a header."
         yield {"name": FORMAT, "in": "query", "required": False, "description": text, "schema": schema}
 
 

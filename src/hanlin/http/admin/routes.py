@@ -30,6 +30,9 @@ FORMAT = "format"
 
 FORMATS = ("json", "csv")
 
+NEXT = "x-hanlin-next"
+"""The header that has the `next` of a page that is CSV."""
+
 _MOST_PARAMETERS = 100
 
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from hanlin.errors import RoleAccessDenied
 from hanlin.http.admin import description, routes
 from hanlin.http.exchange import Exchange
 from hanlin.service.accounting import permit_from
@@ -10,11 +11,9 @@ from hanlin.service.administration.steward import Actor, Steward, own_names
 from hanlin.service.administration.values import CallPage, Usage
 from hanlin.service.studio import Studio
 from hanlin.store.rows import KeyRow, Role
+from hanlin.words import say
 
 CSV = "text/csv; charset=utf-8"
-
-NEXT = "x-hanlin-next"
-"""The header that has the `next` of a page that is CSV."""
 
 _MOST_BODY_BYTES = 64 * 1024
 
@@ -44,8 +43,16 @@ async def answer(studio: Studio, exchange: Exchange) -> None:
 
 async def _caller(studio: Studio, exchange: Exchange, needed: Role) -> KeyRow:
     """Return the key of a call, if its role is enough. Raises InvalidApiKey and AccessDenied."""
-    key = await studio.keyring.authenticate(exchange.bearer())
+    brought = exchange.bearer()
+    key = await studio.keyring.authenticate(brought)
     permit_from(key, exchange.peer())
+    if studio.keyring.is_temporary(brought):
+        raise RoleAccessDenied(
+            say(
+                "A temporary key administers nothing: use the key that it was made with",
+                "临时密钥不能用于管理：请使用其所属的密钥",
+            )
+        )
     rules.require(key.role, needed)
     return key
 
@@ -65,5 +72,5 @@ def _csv(exchange: Exchange, done: Usage | CallPage) -> str:
     if isinstance(done, Usage):
         return tables.table(done.rows, tables.usage_head(done.by))
     if done.next is not None:
-        exchange.extra_headers[NEXT] = done.next
+        exchange.extra_headers[routes.NEXT] = done.next
     return tables.table(done.data, tables.CALL_HEAD)
