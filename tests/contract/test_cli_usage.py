@@ -226,6 +226,8 @@ def test_all_calls_are_exported_page_by_page_once_each(tmp_path: Path) -> None:
     assert [row["id"] for row in rows if row["id"] != "call-own"] == wanted
     assert [row["id"] for row in data["calls"]] == wanted
     assert (data["since"], data["until"], data["next"]) == ("2026-11-01T00:00:00Z", None, None)
+    assert hanlin(tmp_path, "usage", "--calls", "--all", "--csv", "--key", "key-none")[:2] == (1, "")
+    assert asked(tmp_path / "none", "--calls", "--all")["calls"] == []
     assert data["calls"][0] == asked(tmp_path, "--calls", "1", "--model", "qwen-plus")["calls"][0]
 
 

@@ -4,9 +4,10 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
-from tests.contract.test_cli import hanlin
+from tests.contract.test_cli import HANLIN, environment, hanlin
 
 
 def test_a_key_alone_goes_to_stdout_and_its_id_to_stderr(tmp_path: Path) -> None:
@@ -35,6 +36,21 @@ def test_a_table_that_nobodys_screen_limits_is_as_wide_as_it_needs_to_be(tmp_pat
     assert "batch out" in prices.stdout
     assert usage.stdout.startswith("model,calls,failed,")
     assert not (tmp_path / "hanlin.db").exists()
+
+
+def test_a_reader_that_has_enough_ends_an_export_in_silence(tmp_path: Path) -> None:
+    """`hanlin usage --calls --all --csv | head` must not end in a traceback."""
+    process = subprocess.Popen(
+        [HANLIN, "prices", "--json"], env=environment(tmp_path, {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+
+    process.stdout.close()
+
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 1
 
 
 def test_a_terminal_of_another_encoding_is_told_what_is_wrong(tmp_path: Path) -> None:

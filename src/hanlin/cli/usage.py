@@ -179,16 +179,18 @@ def _export(place: Where, filters: Filters, form: Form) -> None:
     """Print every call, page by page as they come: there may be more than fit into memory."""
     out = _CsvOut() if form == "csv" else _JsonOut(filters)
 
-    async def act(administration: Administration) -> None:
+    async def act(administration: Administration) -> bool:
         total = (await administration.usage(UsageAsked(**filters, by=()))).total
+        out.begin()  # not before it is known that the question makes sense
         with show.counting(sum(row.calls for row in total)) as counted:
             asked = CallsAsked(**filters, limit=MOST_ROWS)
             async for page in pages(lambda after: administration.calls(replace(asked, after=after))):
                 out.rows(page.data)
                 counted(len(page.data))
+        return True
 
-    out.begin()
-    looked(place, act, None)
+    if not looked(place, act, False):
+        out.begin()
     out.end()
 
 
@@ -225,10 +227,11 @@ class _JsonOut:
 
 
 def _words(given: Sequence[str]) -> tuple[Word, ...]:
+    known: dict[str, Word] = {word: word for word in WORDS}
     for word in given:
-        if word not in WORDS:
+        if word not in known:
             raise Misused(say(f"--by {word!r}: there are {_BY_WORDS}", f"--by {word!r}：可选值为 {_BY_WORDS}"))
-    return tuple(dict.fromkeys(word for word in WORDS for one in given if one == word))
+    return tuple(dict.fromkeys(known[word] for word in given))
 
 
 def _filters(since: str, until: str, key: str, workspace: str, model: str) -> Filters:
