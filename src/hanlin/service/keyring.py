@@ -34,16 +34,15 @@ _HEADER_BYTES = 1024
 
 
 _BY_ID = "id:"
-"""Stands before the id of a key that is known by it, where others have their hash."""
+"""Stands before the id of a key that a temporary one stands for, where other keys have their hash."""
 
 
 class _Known:
-    """A key as the database last had it, asked at `asked_at`; `by` is what it is looked up by."""
+    """A key as the database last had it, asked at `asked_at`."""
 
-    __slots__ = ("asked_at", "by", "row")
+    __slots__ = ("asked_at", "row")
 
-    def __init__(self, by: str, row: KeyRow, asked_at: float) -> None:
-        self.by = by
+    def __init__(self, row: KeyRow, asked_at: float) -> None:
         self.row = row
         self.asked_at = asked_at
 
@@ -77,9 +76,9 @@ class Keyring:
             return None
         age_s = self._clock() - known.asked_at
         if age_s >= RENEWED_S:
-            if age_s >= BELIEVED_S and known.by not in self._asking:
+            if age_s >= BELIEVED_S and known.row.hash not in self._asking:
                 return None
-            self._ask(known.by)
+            self._ask(known.row.hash)
         return known.row
 
     async def authenticate(self, key: str | None, header: bytes = b"") -> KeyRow:
@@ -142,53 +141,53 @@ class Keyring:
             expires_unix_s = min(expires_unix_s, int(row.expires_at.timestamp()))
         return temporary.temporary_key(self._sealing_key, row.id, expires_unix_s), expires_unix_s
 
-    async def _find(self, by: str) -> KeyRow | None:
-        known = self._known.get(by)
+    async def _find(self, hashed: str) -> KeyRow | None:
+        known = self._known.get(hashed)
         if known is None:
-            return await asyncio.shield(self._ask(by))
+            return await asyncio.shield(self._ask(hashed))
         if self._clock() - known.asked_at < BELIEVED_S:
             return known.row if known.row.works(datetime.now(UTC)) else None
         try:
             async with asyncio.timeout(ANSWER_S):
-                return await asyncio.shield(self._ask(by))
+                return await asyncio.shield(self._ask(hashed))
         except (TimeoutError, StoreFailed):
             log.warning("the database does not answer: key %s goes on as it was last known", known.row.id)
             return known.row if known.row.works(datetime.now(UTC)) else None
 
-    def _ask(self, by: str) -> "asyncio.Task[KeyRow | None]":
+    def _ask(self, hashed: str) -> "asyncio.Task[KeyRow | None]":
         """Return the one look-up of this key that is under way."""
-        task = self._asking.get(by)
+        task = self._asking.get(hashed)
         if task is None:
-            task = self._asking[by] = asyncio.get_running_loop().create_task(self._look_up(by))
+            task = self._asking[hashed] = asyncio.get_running_loop().create_task(self._look_up(hashed))
             task.add_done_callback(_seen)
         return task
 
-    async def _look_up(self, by: str) -> KeyRow | None:
+    async def _look_up(self, hashed: str) -> KeyRow | None:
         asked_at = self._clock()
         try:
-            row = await self._asked_for(by)
+            row = await self._asked_for(hashed)
         finally:
-            del self._asking[by]
-        known = self._known.get(by)
+            del self._asking[hashed]
+        known = self._known.get(hashed)
         if row is None:  # an unknown one is not remembered: it may be made at any moment
             if known is not None:
-                self._forget(by, known)
+                self._forget(hashed, known)
         elif known is not None:
             known.row, known.asked_at = row, asked_at
         else:
             if len(self._known) >= KNOWN_KEYS:
                 self._known.clear()
                 self._by_header.clear()
-            self._known[by] = _Known(by, row, asked_at)
+            self._known[hashed] = _Known(row, asked_at)
         return row
 
-    async def _asked_for(self, by: str) -> KeyRow | None:
-        if by.startswith(_BY_ID):
-            return await self._keys.find_by_id(by.removeprefix(_BY_ID))
-        return await self._keys.find(by)
+    async def _asked_for(self, hashed: str) -> KeyRow | None:
+        if hashed.startswith(_BY_ID):
+            return await self._keys.find_by_id(hashed.removeprefix(_BY_ID))
+        return await self._keys.find(hashed)
 
-    def _forget(self, by: str, known: _Known) -> None:
-        del self._known[by]
+    def _forget(self, hashed: str, known: _Known) -> None:
+        del self._known[hashed]
         for header in [header for header, one in self._by_header.items() if one is known]:
             del self._by_header[header]
 
