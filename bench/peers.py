@@ -1,7 +1,8 @@
 """Gateways to measure beside each other: how each is installed, started in front of two servers, and asked.
 
 Each is set up as its own documents advise for speed: no request logs, one worker, no database. Hanlin checks its key
-and chooses between both servers by their load. What is installed goes into `.venv/bench-*`; the system stays as it is.
+and chooses between both servers by their load; as `hanlin-accounts` it also holds every call to limits and keeps a
+ledger, which none of the others does. What is installed goes into `.venv/bench-*`; the system stays as it is.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -31,6 +33,8 @@ START_S = 180.0
 _ENVIRONMENTS = ROOT / ".venv"
 _NGINX = _ENVIRONMENTS / "bench-nginx"
 _BEARER = {"authorization": f"Bearer {KEY}"}
+_HANLIN_ENVIRONMENT = {"DASHSCOPE_API_KEY": KEY, "HANLIN_LANG": "en"}
+_HANLIN_PATH = "/compatible-mode/v1/chat/completions"
 
 
 class Absent(Exception):
@@ -156,7 +160,7 @@ def _litellm_command(place: Place) -> Sequence[str]:
 # --- Hanlin ----------------------------------------------------------------------------------------------------------
 
 
-def _hanlin_command(place: Place) -> Sequence[str]:
+def _hanlin_command(place: Place, *, accounts: bool = False) -> Sequence[str]:
     names = [f"server-{number}" for number in range(len(place.upstreams))]
     rows = "".join(
         f'[[deployment]]\nname = "{name}"\nurl = "{url}/v1"\nprofile = "vllm"\nserves = ["qwen-plus"]\nslots = 2048\n'
@@ -164,11 +168,12 @@ def _hanlin_command(place: Place) -> Sequence[str]:
     )
     route = f'[[route]]\nnames = ["qwen-plus"]\ndeployments = {names}\nchoose = "least-load"\n'.replace("'", '"')
     settings = f'embedded = false\nembeddings = false\nlog_level = "warning"\nmax_body_bytes = {place.max_body_bytes}\n'
-    place.write("hanlin.toml", settings + rows + route)
-    return [
-        str(Path(sys.executable).with_name("hanlin")),
-        *("serve", "--home", str(place.folder), "--port", str(place.port)),
-    ]
+    place.write("hanlin.toml", f"ledger = {str(accounts).lower()}\n{settings}{rows}{route}")
+    program, home = str(Path(sys.executable).with_name("hanlin")), ("--home", str(place.folder))
+    if accounts:  # of every kind, and so wide that no call is refused
+        limits = ("--rpm", "1000000000", "--tpm", "1000000000000", "--concurrency", "100000", "--budget", "1000000000")
+        subprocess.run([program, "workspaces", "change", "default", *limits, *home], check=True, capture_output=True)
+    return [program, "serve", *home, "--port", str(place.port)]
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------
@@ -239,8 +244,17 @@ PEERS: Mapping[str, Peer] = {
             _hanlin_command,
             ready="/ready",
             headers=_BEARER,
-            environment={"DASHSCOPE_API_KEY": KEY, "HANLIN_LANG": "en"},
-            path="/compatible-mode/v1/chat/completions",
+            environment=_HANLIN_ENVIRONMENT,
+            path=_HANLIN_PATH,
+        ),
+        Peer(
+            "hanlin-accounts",
+            lambda: version_of("hanlin"),
+            partial(_hanlin_command, accounts=True),
+            ready="/ready",
+            headers=_BEARER,
+            environment=_HANLIN_ENVIRONMENT,
+            path=_HANLIN_PATH,
         ),
     )
 }

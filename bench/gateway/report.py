@@ -46,9 +46,9 @@ class Bar:
     unit: str
 
 
-def _ratio(figure: str, other: str) -> Callable[[object, Mapping[str, Medians]], float | None]:
+def _ratio(figure: str, other: str, one: str = "hanlin") -> Callable[[object, Mapping[str, Medians]], float | None]:
     def value(_rounds: object, middle: Mapping[str, Medians]) -> float | None:
-        return ratio(middle["hanlin"][figure], middle[other][figure]) if other in middle else None
+        return ratio(middle[one][figure], middle[other][figure]) if {one, other} <= set(middle) else None
 
     return value
 
@@ -62,6 +62,12 @@ BARS: Sequence[Bar] = (
     Bar("unstreamed >= 0.7 of vllm-router", _ratio("requests_per_s", "vllm-router"), lambda x: x >= 0.7, "x"),
     Bar("unstreamed >= 80 of LiteLLM", _ratio("requests_per_s", "litellm"), lambda x: x >= 80, "x"),
     Bar("streamed >= 1.5 of vllm-router", _ratio("streams_per_s", "vllm-router"), lambda x: x >= 1.5, "x"),
+    Bar(
+        "with limits and ledger >= 0.8 of without",
+        _ratio("requests_per_s", "hanlin", "hanlin-accounts"),
+        lambda x: x >= 0.8,
+        "x",
+    ),
     Bar(
         "p99 added at half of its maximum <= 2 ms",
         lambda _, middle: middle["hanlin"]["added_p99_ms"],

@@ -6,6 +6,7 @@ nothing in between sees JSON. What nobody here looks into stays raw (`msgspec.Ra
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from enum import StrEnum
+from mmap import mmap
 from typing import Any, Literal, get_args, overload
 
 import msgspec
@@ -152,6 +153,10 @@ class Thinking(msgspec.Struct, frozen=True, gc=False):
     budget_tokens: int | None = None
     effort: str = ""
     history: bool = False
+
+
+Body = bytes | mmap
+"""A request's body: bytes, or the memory that a large one was read into."""
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):

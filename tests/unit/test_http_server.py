@@ -130,7 +130,7 @@ def test_small_packets_leave_at_once_and_the_kernel_holds_little() -> None:
     options = {}
 
     async def looks(exchange: Exchange) -> None:
-        raw = exchange._channel._wire._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+        raw = exchange.channel.wire._transport.get_extra_info("socket")  # type: ignore[attr-defined]
         for name in ("TCP_NODELAY", "TCP_NOTSENT_LOWAT", "TCP_KEEPIDLE"):
             options[name] = raw.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
         await exchange.answer(200, b"")

@@ -17,6 +17,7 @@ from hanlin.dialects.compatible.fields import Fields
 from hanlin.errors import HanlinError, InvalidRequest
 from hanlin.types import (
     Answering,
+    Body,
     Burst,
     ChatRequest,
     ChatResult,
@@ -43,7 +44,7 @@ _DECODED = frozenset(
 )
 
 
-def parse(body: bytes | bytearray) -> ChatRequest:
+def parse(body: Body) -> ChatRequest:
     """Read a request body. Raises InvalidRequest with the vendor's text, and LastMessageNotUser."""
     fields = reading.read(body)
     given = reading.given(fields)
@@ -111,7 +112,7 @@ class Reader:
     def __init__(self) -> None:
         self._known: dict[Key, tuple[ChatRequest, int]] = {}
 
-    def read(self, body: bytes | bytearray) -> ChatRequest:
+    def read(self, body: Body) -> ChatRequest:
         """Return the request of a body. Raises as `parse`."""
         try:
             fields = reading.decoded(body)

@@ -12,7 +12,7 @@ from hanlin.dialects.compatible import fields as reading
 from hanlin.dialects.compatible.answers import usage_object
 from hanlin.dialects.compatible.errors import error_frame
 from hanlin.errors import HanlinError, InvalidRequest
-from hanlin.types import Answering, Burst, ChatResult, CompletionRequest, Usage
+from hanlin.types import Answering, Body, Burst, ChatResult, CompletionRequest, Usage
 
 _PREFIX, _SUFFIX, _MIDDLE = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
 
@@ -27,7 +27,7 @@ _NUMBERS = (
 )
 
 
-def parse(body: bytes | bytearray) -> CompletionRequest:
+def parse(body: Body) -> CompletionRequest:
     """Read a request body. Raises InvalidRequest."""
     fields = reading.read(body)
     model = reading.model(fields)

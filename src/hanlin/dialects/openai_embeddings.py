@@ -13,13 +13,13 @@ import msgspec
 from hanlin.dialects.compatible import fields as reading
 from hanlin.dialects.compatible.fields import Fields
 from hanlin.errors import InvalidRequest
-from hanlin.types import Answering, EmbeddingRequest, EmbeddingResult, Vector
+from hanlin.types import Answering, Body, EmbeddingRequest, EmbeddingResult, Vector
 
 _NOT_TEXT = "contents is neither str nor list of str.: input.contents"
 _PURPOSES = ("input_type", "text_type")  # an extension: other services' and the native protocol's word for it
 
 
-def parse(body: bytes | bytearray) -> EmbeddingRequest:
+def parse(body: Body) -> EmbeddingRequest:
     """Read a request body. Raises InvalidRequest, with the vendor's text where it has one."""
     fields = reading.read(body)
     return EmbeddingRequest(

@@ -1,15 +1,13 @@
 """An engine that somebody else runs: any server that speaks OpenAI chat, at its base URL."""
 
 import os
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from hanlin.engines.chat import ChatEngine
 from hanlin.engines.engine import Counters
 from hanlin.engines.manner import Manner
 from hanlin.engines.profiles import EngineProfile
 from hanlin.engines.wire import Address, Client, Deadlines, proxy_for
-from hanlin.types import ChatRequest, ChatResult, CompletionRequest, Events
 
 
 class ServerEngine:
@@ -40,19 +38,8 @@ class ServerEngine:
             connection_limit=connections + 2,  # a call may need a second one, to count or to probe
             idle_limit=connections,
         )
-        self._chat = ChatEngine(self._client, Manner(profile, model, names=names), deadlines or Deadlines())
-
-    def generate(self, request: ChatRequest) -> Events:
-        return self._chat.generate(request)
-
-    def whole(self, request: ChatRequest) -> Coroutine[Any, Any, ChatResult] | None:
-        return self._chat.whole(request)
-
-    def fill(self, request: CompletionRequest) -> Events:
-        return self._chat.fill(request)
-
-    async def count(self, request: ChatRequest) -> int | None:
-        return await self._chat.count(request)
+        chat = ChatEngine(self._client, Manner(profile, model, names=names), deadlines or Deadlines())
+        self.generate, self.whole, self.fill, self.count = chat.generate, chat.whole, chat.fill, chat.count
 
     def why_not_ready(self) -> str | None:
         return None

@@ -5,6 +5,8 @@ Calls that were refused count as well: a client with a wrong key is something th
 
 from contextlib import aclosing
 
+import msgspec
+
 from hanlin.errors import HanlinError
 from hanlin.service.accounting import Bill
 from hanlin.service.attempts import Call
@@ -15,21 +17,23 @@ from hanlin.types import Answering, Events, Served, Surface, Usage
 _LEFT = 499
 
 NOBODY = Answering("", "", "", Served.UNAVAILABLE)
+_NOTHING = Usage()
 
 
-class Account:
-    """One such request. Its handler fills in what it learns; `record` is asked for once, at the end."""
+class Account(msgspec.Struct, eq=False):
+    """One such request. Its handler fills in what it learns; `record` is asked for once, at the end.
 
-    __slots__ = ("answering", "bill", "call", "model", "operation", "stream", "usage")
+    Made for every call, hence a Struct.
+    """
 
-    def __init__(self, operation: Surface) -> None:
-        self.operation = operation
-        self.model = ""
-        self.stream = False
-        self.answering = NOBODY
-        self.usage = Usage()
-        self.call: Call | None = None
-        self.bill: Bill | None = None
+    operation: Surface
+    model: str = ""
+    stream: bool = False
+    answering: Answering = NOBODY
+    usage: Usage = _NOTHING
+    finish_reasons: tuple[str, ...] = ()
+    call: Call | None = None
+    bill: Bill | None = None
 
     def settle(self, ends_s: dict[str, float], status: int, problem: HanlinError | None) -> None:
         """Write the bill, if there is one and it is not written. `status` 0: the caller has left without an answer."""
@@ -37,11 +41,12 @@ class Account:
         if bill is None or bill.ended:
             return
         usage, estimated = self.usage, False
-        reasons: tuple[str, ...] = ()
         if call is not None:
-            usage, reasons = call.usage, call.finish_reasons
-            if usage.total == 0 and call.pieces:  # nobody has counted to the end
+            usage = self.usage = call.usage
+            self.finish_reasons = call.finish_reasons
+            if not (usage.prompt or usage.completion) and call.pieces:  # nobody has counted to the end
                 usage, estimated = Usage(call.prompt_tokens, call.pieces), True
+        reasons = self.finish_reasons
         outcome = Outcome.CANCELLED if status in (0, _LEFT) else Outcome.FAILED if problem else Outcome.ANSWERED
         bill.ends(
             outcome,
@@ -80,6 +85,8 @@ class Account:
     ) -> CallRecord:
         call = self.call
         answering = self.answering if call is None else call.plan.answering
+        if call is not None and (self.bill is None or not self.bill.ended):
+            self.usage, self.finish_reasons = call.usage, call.finish_reasons
         return CallRecord(
             operation=self.operation,
             request_id=request_id,
@@ -92,7 +99,7 @@ class Account:
             phases_s=phases_s,
             status=status,
             code="" if problem is None else problem.code or problem.type,
-            usage=self.usage if call is None else call.usage,
+            usage=self.usage,
             attempts=() if call is None else tuple(call.attempts),
-            finish_reasons=() if call is None else call.finish_reasons,
+            finish_reasons=self.finish_reasons,
         )

@@ -23,8 +23,9 @@ from hanlin.http.metrics import DeploymentState, Metrics
 from hanlin.http.streaming import Frames, StreamedAnswer
 from hanlin.http.traces import Tracer
 from hanlin.metering.estimate import texts_tokens
+from hanlin.metering.reserving import Reservation
 from hanlin.service import chat, completion, embedding
-from hanlin.service.accounting import Bill, Most, most_of, most_of_text
+from hanlin.service.accounting import Bill, most_of, most_of_text
 from hanlin.service.administration.operations import PREFIX
 from hanlin.service.attempts import Call
 from hanlin.service.deployments import Deployment
@@ -64,7 +65,7 @@ class App:
         self._cutting = False
 
     async def __call__(self, exchange: Exchange) -> None:
-        call = exchange.task = asyncio.current_task()
+        call = exchange.task
         assert call is not None
         if not self._calls:
             self.idle.clear()
@@ -72,20 +73,19 @@ class App:
         try:
             await self._handle(exchange)
         finally:
-            if (account := exchange.account) is not None and account.bill is not None:
-                exchange.settle()
-                await account.bill.settle()
-            self._count(exchange)
+            if (account := exchange.account) is not None:
+                if (bill := account.bill) is not None:
+                    if not bill.ended:
+                        exchange.settle()
+                    if bill.reservation is not None:
+                        await bill.settle()
+                record = exchange.record(account)
+                self.metrics.note(record)
+                if self._tracer is not None:
+                    self._tracer.record(record, exchange.header("traceparent"))
             self._calls.discard(call)
             if not self._calls:
                 self.idle.set()
-
-    def _count(self, exchange: Exchange) -> None:
-        record = exchange.record()
-        if record is not None:
-            self.metrics.note(record)
-            if self._tracer is not None:
-                self._tracer.record(record, exchange.header("traceparent"))
 
     @property
     def open_calls(self) -> int:
@@ -152,16 +152,20 @@ async def _chat(app: App, exchange: Exchange) -> None:
     key = studio.keyring.known(header) or await studio.keyring.authenticate(exchange.bearer(), header)
     ends_s, began = exchange.ends_s, exchange.began
     ends_s["key"] = monotonic() - began
-    request = app.reader.read(await exchange.body(studio.settings.max_body_bytes))
+    channel, limit_bytes = exchange.channel, studio.settings.max_body_bytes
+    request = app.reader.read(channel.taken(limit_bytes) if channel.complete else await channel.body(limit_bytes))
     ends_s["body"] = monotonic() - began
     account.model, account.stream = request.model, request.stream
     accounting = studio.accounting
     accounting.permit(key, "chat", request.model, exchange.peer)
     call = studio.call(request, began=began, ends_s=ends_s, who=key.id)
     plan = call.plan
-    most = most_of(plan.request, plan.model, plan.answering)
-    bill = await _billed(studio, exchange, key, plan.answering, call.prompt_tokens, most)
-    account.call, call.came = call, bill.delivered
+    subjects = accounting.subjects(key)
+    most = most_of(plan.request, plan.model, plan.answering) if subjects else None
+    reservation = None if most is None else await accounting.reserve(subjects, most)
+    account.call = call
+    if reservation is not None or accounting.keeps_rows:
+        call.came = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation).delivered
     ends_s["plan"] = monotonic() - began
     exchange.statement = partial(_call_statement, call)
     if request.stream:
@@ -170,13 +174,18 @@ async def _chat(app: App, exchange: Exchange) -> None:
         await exchange.unless_gone(_whole(studio, exchange, call))
 
 
-async def _billed(
-    studio: Studio, exchange: Exchange, key: KeyRow, answering: Answering, prompt_tokens: int, most: Most
+def _billed(
+    studio: Studio,
+    exchange: Exchange,
+    key: KeyRow,
+    answering: Answering,
+    prompt_tokens: int,
+    reservation: Reservation | None,
 ) -> Bill:
-    """Begin the bill of a call that is about to be made. Raises QuotaExceeded and LimitsUnavailable."""
+    """Begin the bill of a call that is about to be made."""
     account = exchange.account
     assert account is not None
-    bill = account.bill = await studio.accounting.admit(
+    bill = account.bill = studio.accounting.begin(
         key,
         exchange.id,
         account.operation,
@@ -184,9 +193,10 @@ async def _billed(
         stream=account.stream,
         began_unix_s=exchange.began_unix_s,
         prompt_tokens=prompt_tokens,
-        most=most,
+        reservation=reservation,
     )
-    exchange.extra_headers.update(bill.headers())
+    if reservation is not None:
+        exchange.extra_headers.update(bill.headers())
     return bill
 
 
@@ -199,7 +209,7 @@ async def _whole(studio: Studio, exchange: Exchange, call: Call) -> None:
     result = await chat.complete(call, studio.settings.unstreamed_limit_s)
     if result.cut_short:
         exchange.extra_headers["x-dashscope-partialresponse"] = "true"
-    body = openai_chat.answer(result, call.answering, id=f"chatcmpl-{exchange.id}", created=exchange.created)
+    body = openai_chat.answer(result, call.plan.answering, id=f"chatcmpl-{exchange.id}", created=exchange.created)
     await exchange.answer(200, body)
 
 
@@ -233,8 +243,10 @@ async def _completions(app: App, exchange: Exchange) -> None:
     account.answering = plan.answering
     texts = (request.prompt, request.suffix or "")
     output_tokens = request.sampling.max_tokens or plan.model.output_limit_tokens() or _LONG_ANSWER_TOKENS
+    subjects = studio.accounting.subjects(key)
     most = most_of_text(texts, output_tokens, plan.answering)
-    await _billed(studio, exchange, key, plan.answering, texts_tokens(texts), most)
+    reservation = await studio.accounting.reserve(subjects, most) if subjects else None
+    _billed(studio, exchange, key, plan.answering, texts_tokens(texts), reservation)
     exchange.statement = partial(_statement, plan.answering)
     about: dict[str, Any] = {"id": f"cmpl-{exchange.id}", "created": exchange.created}
     if request.stream:
@@ -255,8 +267,10 @@ async def _embeddings(app: App, exchange: Exchange) -> None:
     studio.accounting.permit(key, account.operation, request.model, exchange.peer)
     plan = studio.plan_embedding(request)
     account.answering = plan.answering
+    subjects = studio.accounting.subjects(key)
     most = most_of_text(request.texts, 0, plan.answering)
-    await _billed(studio, exchange, key, plan.answering, texts_tokens(request.texts), most)
+    reservation = await studio.accounting.reserve(subjects, most) if subjects else None
+    _billed(studio, exchange, key, plan.answering, texts_tokens(request.texts), reservation)
     exchange.statement = partial(_statement, plan.answering)
     result = await exchange.unless_gone(embedding.embed(plan, studio.settings.unstreamed_limit_s))
     account.usage = result.usage

@@ -14,6 +14,7 @@ from hanlin.http.accounts import Account
 from hanlin.http.channel import Channel, Gone
 from hanlin.http.heads import head, query_of
 from hanlin.service.records import CallRecord
+from hanlin.types import Body
 
 Result = TypeVar("Result")
 
@@ -46,10 +47,10 @@ class Exchange:
     """A request as its connection hands it over, and the one response to it."""
 
     __slots__ = (
-        "_channel",
         "account",
         "began",
         "began_unix_s",
+        "channel",
         "created",
         "ends_s",
         "extra_headers",
@@ -78,7 +79,7 @@ class Exchange:
         self.problem: HanlinError | None = None
         self.account: Account | None = None  # of requests that are counted
         self.task: asyncio.Task[object] | None = None  # that handles it
-        self._channel = channel
+        self.channel = channel
 
     @property
     def started(self) -> bool:
@@ -88,21 +89,21 @@ class Exchange:
     @property
     def gone(self) -> bool:
         """Whether the client has hung up. What is written to it from then on is dropped."""
-        return self._channel.gone
+        return self.channel.gone
 
     def peer(self) -> str:
         """Return the address that the request came from, "" when nobody knows."""
-        return self._channel.peer
+        return self.channel.peer
 
     @property
     def query(self) -> str:
         """The part of the target behind its path, as it was sent."""
-        return query_of(self._channel.target)
+        return query_of(self.channel.target)
 
     @property
     def write_paused(self) -> bool:
         """Whether the client reads more slowly than it is written to, so that `write` would wait."""
-        return self._channel.write_paused
+        return self.channel.write_paused
 
     def header(self, name: str) -> str | None:
         """Return a request header; `name` in lower case."""
@@ -114,14 +115,13 @@ class Exchange:
         scheme, _, key = (self.header("authorization") or "").partition(" ")
         return key.strip() or None if scheme.lower() == "bearer" else None
 
-    async def body(self, limit_bytes: int) -> bytes | bytearray:
+    async def body(self, limit_bytes: int) -> Body:
         """Return the request's body, once. Raises BodyTooLarge as soon as it is, and Gone when the client leaves."""
-        channel = self._channel
-        return channel.taken(limit_bytes) if channel.complete else await channel.body(limit_bytes)
+        return await self.channel.body(limit_bytes)
 
     async def unless_gone(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work` and return its result; when the client hangs up first, cancel it and raise Gone."""
-        channel = self._channel
+        channel = self.channel
         if channel.gone:
             work.close()
             raise Gone
@@ -142,16 +142,16 @@ class Exchange:
         headers = self.extra_headers
         if timings.ASKED_BY in self.headers and timings.asked(self.headers[timings.ASKED_BY]):
             headers[timings.HEADER] = timings.header(self.ends_s)
-        self._channel.begin(head(status, content_type, self.id, int(time.time()), headers, self.statement()), length)
+        self.channel.begin(head(status, content_type, self.id, int(time.time()), headers, self.statement()), length)
 
     def push(self, data: bytes) -> None:
         """Send a piece of the body at once, also to a reader that is slow."""
-        self._channel.push(data)
+        self.channel.push(data)
 
     def finish(self, data: bytes = b"") -> None:
         """Send the last piece of the body and its end."""
         self.settle()
-        self._channel.end(data)
+        self.channel.end(data)
 
     async def start(self, status: int, content_type: str) -> None:
         """Begin a response of many pieces."""
@@ -159,38 +159,36 @@ class Exchange:
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body; returns once it is taken, so a slow reader slows its writer."""
-        self._channel.push(data)
-        if self._channel.write_paused:
-            await self._channel.drained()
+        self.channel.push(data)
+        if self.channel.write_paused:
+            await self.channel.drained()
 
     async def drained(self) -> None:
         """Return when a slow reader has caught up, or is gone."""
-        await self._channel.drained()
+        await self.channel.drained()
 
     async def end(self) -> None:
-        self._channel.end()
+        self.channel.end()
 
     async def answer(self, status: int, body: bytes, content_type: str = JSON) -> None:
         """Send a whole response."""
         self.begin(status, content_type, len(body))
         self.settle()
-        self._channel.end(body)
+        self.channel.end(body)
 
     def settle(self) -> None:
         """Write the bill of the call, if it has one, once: before its last bytes leave."""
         if self.account is not None and self.account.bill is not None:
             if "end" not in self.ends_s:
                 self.ends_s["end"] = time.monotonic() - self.began
-            left = self._channel.gone and not self._channel.ended
+            left = self.channel.gone and not self.channel.ended
             self.account.settle(self.ends_s, 0 if left else self.status, self.problem)
 
-    def record(self) -> CallRecord | None:
-        """Return what became of this request, None for those that are not counted."""
-        if self.account is None:
-            return None
+    def record(self, account: Account) -> CallRecord:
+        """Return what became of this request, whose account is given."""
         if "end" not in self.ends_s:
             self.ends_s["end"] = time.monotonic() - self.began
-        return self.account.record(
+        return account.record(
             request_id=self.id,
             began_unix_s=self.began_unix_s,
             phases_s=self.ends_s,

@@ -28,23 +28,28 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
     def headers(self) -> dict[str, str]:
         """Return the headers; those of a limit that nobody has are left out."""
         headers: dict[str, str] = {}
-        for name, window in (("requests", self.requests), ("tokens", self.tokens)):
-            if window is not None:
-                headers[f"x-ratelimit-limit-{name}"] = str(window.limit)
-                headers[f"x-ratelimit-remaining-{name}"] = str(window.left)
-                headers[f"x-ratelimit-reset-{name}"] = duration(window.reset_s)
+        if (window := self.requests) is not None:
+            headers["x-ratelimit-limit-requests"] = str(window.limit)
+            headers["x-ratelimit-remaining-requests"] = str(window.left)
+            headers["x-ratelimit-reset-requests"] = duration(window.reset_s)
+        if (window := self.tokens) is not None:
+            headers["x-ratelimit-limit-tokens"] = str(window.limit)
+            headers["x-ratelimit-remaining-tokens"] = str(window.left)
+            headers["x-ratelimit-reset-tokens"] = duration(window.reset_s)
         return headers
 
 
 def rates(subjects: Sequence[Subject], states: Sequence[State], now: float, pace: Pace) -> Rates:
     """Return what is left to these subjects together: of each kind the limit with the least left."""
-    requests, tokens = [], []
+    requests: Window | None = None
+    tokens: Window | None = None
     for subject, state in zip(subjects, states, strict=True):
-        if subject.limits.rpm is not None:
-            requests.append(_window(subject.limits.rpm, state.requests_full_at, now, pace))
-        if subject.limits.tpm is not None:
-            tokens.append(_window(subject.limits.tpm, state.tokens_full_at, now, pace))
-    return Rates(min(requests, key=_left, default=None), min(tokens, key=_left, default=None))
+        rpm, tpm = subject.limits.rpm, subject.limits.tpm
+        if rpm is not None:
+            requests = _nearer(requests, rpm, state.requests_full_at, now, pace)
+        if tpm is not None:
+            tokens = _nearer(tokens, tpm, state.tokens_full_at, now, pace)
+    return Rates(requests, tokens)
 
 
 def duration(seconds: float) -> str:
@@ -60,9 +65,7 @@ def duration(seconds: float) -> str:
     return f"{hours}h{text}" if hours else text
 
 
-def _window(limit: int, full_at: float, now: float, pace: Pace) -> Window:
-    return Window(limit, bucket_left(limit, full_at, now, pace.window_s), max(full_at - now, 0.0))
-
-
-def _left(window: Window) -> int:
-    return window.left
+def _nearer(known: Window | None, limit: int, full_at: float, now: float, pace: Pace) -> Window:
+    """Return a limit's window, or the one that is known if that has no more left."""
+    left = bucket_left(limit, full_at, now, pace.window_s)
+    return known if known is not None and known.left <= left else Window(limit, left, max(full_at - now, 0.0))

@@ -5,7 +5,7 @@ Pure: health, load and luck are arguments. Engines, HTTP and storage are unknown
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Literal
 
 import msgspec
@@ -137,7 +137,9 @@ def why_none(candidates: Sequence[Candidate], now: float) -> EngineError:
     return EngineUnavailable(why, retry_after_s)
 
 
+_OUTSTANDING = attrgetter("outstanding_tokens")
 _RANK = itemgetter(0, 1, 2, 3)
+_RANKED = itemgetter(4)
 
 _Policy = Callable[[Sequence[Candidate], int, float], list[Candidate]]
 _Arrange = Callable[[Sequence[Candidate]], list[Candidate]]
@@ -196,7 +198,7 @@ def _weighted(members: Sequence[Candidate], _prompt_tokens: int, draw: float) ->
 
 
 def _least_load(members: Sequence[Candidate], _prompt_tokens: int, draw: float) -> list[Candidate]:
-    return _by_cost(members, [member.outstanding_tokens for member in members], draw)
+    return _by_cost(members, list(map(_OUTSTANDING, members)), draw)
 
 
 def _prefix(members: Sequence[Candidate], prompt_tokens: int, draw: float) -> list[Candidate]:
@@ -217,7 +219,7 @@ def _by_cost(members: Sequence[Candidate], costs: Sequence[int], draw: float) ->
     for at, member in enumerate(members):
         ranked.append((member.free_slots <= 0, costs[at], member.waiting, (at - start) % count, member))
     ranked.sort(key=_RANK)
-    return [rank[-1] for rank in ranked]
+    return list(map(_RANKED, ranked))
 
 
 _POLICIES: Mapping[Choose, _Policy] = {

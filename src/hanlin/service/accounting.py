@@ -23,7 +23,7 @@ from hanlin.metering.ledger import LedgerState, LedgerWriter
 from hanlin.metering.limits import Subject
 from hanlin.metering.memory import MemoryStore
 from hanlin.metering.prices import Cost, Counted, PriceList, checked_usage
-from hanlin.metering.reserving import Meter, Reservation
+from hanlin.metering.reserving import NOTHING, Meter, Reservation
 from hanlin.store.database import Store
 from hanlin.store.rows import UNLIMITED, KeyRow, LedgerRow, Limits, Outcome
 from hanlin.types import Answering, ChatRequest, Served, Usage
@@ -91,6 +91,11 @@ class Accounting:
             await self._writer.close(_LAST_ROWS_S)
             self._journal.close()
 
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether calls leave rows; where none do, one that holds nothing needs no bill."""
+        return self._journal is not None
+
     def ledger_state(self) -> LedgerState | None:
         """Return how the way into the ledger stands, None where there is none."""
         return None if self._writer is None else self._writer.state()
@@ -111,7 +116,15 @@ class Accounting:
         if key.addresses:
             permit_from(key, peer())
 
-    async def admit(
+    async def reserve(self, subjects: Sequence[Subject], most: "Most") -> Reservation:
+        """Hold what a call may use of the limits of its `subjects`. Raises QuotaExceeded and LimitsUnavailable.
+
+        Whoever has a reservation owes it a bill.
+        """
+        tokens, cost = most(self.prices)
+        return await self.meter.reserve(subjects, tokens, cost.nanos, currency=cost.currency)
+
+    def begin(
         self,
         key: KeyRow,
         id: str,
@@ -121,21 +134,11 @@ class Accounting:
         stream: bool,
         began_unix_s: float,
         prompt_tokens: int,
-        most: "Most",
+        reservation: Reservation | None = None,
     ) -> "Bill":
-        """Hold what a call may use, and begin its bill. Raises QuotaExceeded and LimitsUnavailable.
-
-        `most` says what that is, and is only asked where something is limited. `prompt_tokens` are an estimate, for the
-        bill of a call that the service dies under.
-        """
-        subjects = self._subjects_of(key)
-        reservation = None
-        tokens = nanos = 0
-        if subjects:
-            tokens, cost = most(self.prices)
-            nanos = cost.nanos
-            reservation = await self.meter.reserve(subjects, tokens, nanos, currency=cost.currency)
-        million = self._of_a_million(answering)
+        """Begin a call's bill. `prompt_tokens` are an estimate, in case that the service dies under the call."""
+        known = self._millions.get((answering.model, answering.deployment, answering.served))
+        million = known or self._of_a_million(answering)
         row = LedgerRow(
             id=id,
             began_at=datetime.fromtimestamp(began_unix_s, UTC),
@@ -155,11 +158,12 @@ class Accounting:
         )
         mark = None
         if self._journal is not None:
+            held = NOTHING if reservation is None else reservation.held
             mark = self._journal.began(
                 Start(
                     row=row,
-                    reserved_tokens=tokens,
-                    reserved_nanos=nanos,
+                    reserved_tokens=held.tokens,
+                    reserved_nanos=held.nanos,
                     answer_nanos=million.answer_nanos,
                     list_answer_nanos=million.list_answer_nanos,
                 )
@@ -168,27 +172,23 @@ class Accounting:
 
     def _of_a_million(self, answering: Answering) -> "_Million":
         """Return what a million tokens cost where a prompt is short, for calls whose counts nobody will know."""
-        of = (answering.model, answering.deployment, answering.served)
-        known = self._millions.get(of)
-        if known is None:
-            name, deployment, served = of
-            prompt, answer = (
-                self.prices.cost(name, Counted(usage), deployment=deployment, served=served)
-                for usage in (Usage(1000), Usage(0, 1000))
-            )
-            known = _Million(
-                prompt.currency,
-                1000 * prompt.nanos,
-                1000 * prompt.list_nanos,
-                1000 * answer.nanos,
-                1000 * answer.list_nanos,
-            )
-            if len(self._millions) >= _KNOWN_KEYS:
-                self._millions.clear()
-            self._millions[of] = known
-        return known
+        name, deployment, served = answering.model, answering.deployment, answering.served
+        prompt, answer = (
+            self.prices.cost(name, Counted(usage), deployment=deployment, served=served)
+            for usage in (Usage(1000), Usage(0, 1000))
+        )
+        if len(self._millions) >= _KNOWN_KEYS:
+            self._millions.clear()
+        million = self._millions[name, deployment, served] = _Million(
+            prompt.currency,
+            1000 * prompt.nanos,
+            1000 * prompt.list_nanos,
+            1000 * answer.nanos,
+            1000 * answer.list_nanos,
+        )
+        return million
 
-    def _subjects_of(self, key: KeyRow) -> tuple[Subject, ...]:
+    def subjects(self, key: KeyRow) -> tuple[Subject, ...]:
         """Return whoever's limits a key's calls count for, none where nobody has any."""
         workspace = self._workspaces.get(key.workspace_id, UNLIMITED)
         known = self._subjects.get(key.id)
@@ -253,28 +253,25 @@ def most_of_text(texts: Sequence[str], output_tokens: int, answering: Answering)
     return most
 
 
-class Bill:
-    """What one call used and cost. `ends` may be said twice, and counts once; whoever has a bill owes a `settle`."""
+class Bill(msgspec.Struct, eq=False):
+    """What one call used and cost. `ends` may be said twice, and counts once; whoever has a bill with a reservation
+    owes a `settle`. Made for every call, hence a Struct.
+    """
 
-    __slots__ = ("_accounting", "_mark", "_reservation", "_row", "ended")
-
-    def __init__(
-        self, accounting: Accounting, row: LedgerRow, reservation: Reservation | None, mark: Mark | None
-    ) -> None:
-        self._accounting = accounting
-        self._row = row
-        self._reservation = reservation
-        self._mark = mark
-        self.ended = False
+    accounting: Accounting
+    row: LedgerRow
+    reservation: Reservation | None
+    mark: Mark | None
+    ended: bool = False
 
     def headers(self) -> Mapping[str, str]:
         """Return what is left of the limits that the call counts for, as `x-ratelimit-…` headers."""
-        return {} if self._reservation is None else self._accounting.meter.rates(self._reservation).headers()
+        return {} if self.reservation is None else self.accounting.meter.rates(self.reservation).headers()
 
     def delivered(self, completion_tokens: int) -> None:
         """Note how much of the answer has come, before it leaves."""
-        if self._mark is not None:
-            self._mark.delivered(completion_tokens)
+        if self.mark is not None:
+            self.mark.delivered(completion_tokens)
 
     def ends(
         self,
@@ -294,9 +291,9 @@ class Bill:
         self.ended = True
         checked = checked_usage(usage)
         cost = self._cost(checked.usage, answering)
-        began = self._row
+        began = self.row
         queue_s, first_s, end_s = ends_s.get("queue"), ends_s.get("first"), ends_s.get("end")
-        row = self._row = LedgerRow(
+        row = self.row = LedgerRow(
             id=began.id,
             began_at=began.began_at,
             key_id=began.key_id,
@@ -320,19 +317,19 @@ class Bill:
             cost_nanos=cost.nanos,
             list_cost_nanos=cost.list_nanos,
         )
-        if self._mark is not None:
-            self._mark.ended(row)
+        if self.mark is not None:
+            self.mark.ended(row)
 
     async def settle(self) -> None:
         """Give back what was held and not used, or take what was used beyond it."""
-        if self._reservation is not None:
-            row = self._row
-            await self._accounting.meter.settle(self._reservation, row.usage.total, row.cost_nanos)
+        if self.reservation is not None:
+            row = self.row
+            await self.accounting.meter.settle(self.reservation, row.usage.total, row.cost_nanos)
 
     def _cost(self, usage: Usage, answering: Answering) -> Cost:
-        if not usage.total or answering.served is Served.UNAVAILABLE:
+        if not (usage.prompt or usage.completion) or answering.served is Served.UNAVAILABLE:
             return Cost()
-        return self._accounting.prices.cost(
+        return self.accounting.prices.cost(
             answering.model, Counted(usage), deployment=answering.deployment, served=answering.served
         )
 

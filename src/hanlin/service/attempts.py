@@ -17,7 +17,7 @@ import msgspec
 from hanlin.engines.wire import Watch
 from hanlin.errors import EngineError, HanlinError, UnsupportedHere
 from hanlin.routing.budget import RetryBudget
-from hanlin.routing.health import Health
+from hanlin.routing.health import Health, Standing
 from hanlin.routing.order import Candidate, candidate, order, why_none
 from hanlin.routing.outcome import Continue, Failover, Fallback, GiveUp, Policy, Retry, Tried, after_failure
 from hanlin.routing.outliers import ejected
@@ -184,6 +184,9 @@ class Call:
 
     @property
     def finish_reasons(self) -> tuple[str, ...]:
+        if len(self.said) == 1:
+            reason = self.said[0].finish_reason
+            return () if reason is None else (reason,)
         return tuple([said.finish_reason for said in self.said if said.finish_reason is not None])
 
     @property
@@ -263,8 +266,9 @@ class Call:
             if plan.answering != before.answering:  # choices that went the same way have plans of their own
                 self.changed(plan.answering)
 
-    async def choice(self, number: Callable[[ChatRequest], ChatRequest]) -> Events:
-        """Yield one choice's events, from as many attempts as it takes. `number` makes a request this choice's own.
+    async def choice(self, number: Callable[[ChatRequest], ChatRequest] | None = None) -> Events:
+        """Yield one choice's events, from as many attempts as it takes. `number` makes a request this choice's own;
+        None where it is the only one.
 
         Closing the iterator stops the engine that answers. Raises EngineError when nobody could answer.
         """
@@ -295,7 +299,7 @@ class Call:
 
         An answer that breaks off is made anew: nobody has seen anything of it.
         """
-        run = _Choice(self, self._ahead, _as_it_is)
+        run = _Choice(self, self._ahead)
         while True:
             try:
                 with run.attempt() as attempt:
@@ -327,26 +331,23 @@ class Call:
         return fold(self.heard)
 
 
-def _as_it_is(request: ChatRequest) -> ChatRequest:
-    return request
+class _Attempt(msgspec.Struct, eq=False):
+    """One try: counted as load while it lasts, and with a verdict on its deployment at its end. Made for every call,
+    hence a Struct.
+    """
 
-
-class _Attempt:
-    """One try: counted as load while it lasts, and with a verdict on its deployment at its end."""
-
-    __slots__ = ("_began", "_call", "_plan", "_probing", "_said", "_standing")
-
-    def __init__(self, call: Call, plan: Plan, said: Said) -> None:
-        self._call = call
-        self._plan = plan
-        self._said = said
-        self._standing = plan.deployment.standing
+    _call: Call
+    _plan: Plan
+    _said: Said
+    _standing: Standing
+    _began: float = 0.0
+    _probing: bool = False
 
     def __enter__(self) -> "_Attempt":
         call, standing = self._call, self._standing
         began = self._began = call.router.clock()
         call.under_way.append(self._plan.deployment.name)
-        self._probing = standing.probe_begins(began)
+        self._probing = standing.health.rests_until is not None and standing.probe_begins(began)
         standing.call_begins(call.tokens, began)
         return self
 
@@ -402,7 +403,9 @@ class _Choice:
     ahead, wherever another choice has gone by now.
     """
 
-    def __init__(self, call: Call, ahead: Sequence[Candidate], number: Callable[[ChatRequest], ChatRequest]) -> None:
+    def __init__(
+        self, call: Call, ahead: Sequence[Candidate], number: Callable[[ChatRequest], ChatRequest] | None = None
+    ) -> None:
         self.said = Said(call.asked)
         call.said.append(self.said)
         self._call = call
@@ -414,7 +417,7 @@ class _Choice:
         self.plan = call.plan if call.plan.deployment.name == self._on.name else call.planned(self._on)
         if self._ahead and self.plan.deployment.standing.health.rests_until is not None:
             self._look_again()
-        self.request = number(self.plan.request)
+        self.request = self.plan.request if number is None else number(self.plan.request)
 
     def _look_again(self) -> None:
         """Leave the first to others where somebody well is ahead: it has begun to rest, or to be probed, since."""
@@ -428,7 +431,7 @@ class _Choice:
     def attempt(self) -> "_Attempt":
         self._attempts += 1
         self._attempts_here += 1
-        return _Attempt(self._call, self.plan, self.said)
+        return _Attempt(self._call, self.plan, self.said, self.plan.deployment.standing)
 
     def after(self, error: EngineError) -> Retry | Failover | Fallback | Continue:
         """Decide what a failed attempt leads to, by what is known now of those that are left. Raises what ends it."""
@@ -465,7 +468,7 @@ class _Choice:
         if decision.to.name == self.plan.deployment.name:
             await asyncio.sleep(_BEFORE_GOING_ON_S)
         self._turn_to(decision.to)
-        self.request = self._number(self.plan.request)
+        self.request = self.plan.request if self._number is None else self._number(self.plan.request)
         if isinstance(decision, Continue):
             self.request = self.said.continued(self.request)
 

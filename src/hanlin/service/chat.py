@@ -27,7 +27,7 @@ def generate(call: Call) -> Events:
     """
     if call.plan.request.n > 1 or _may_be_too_long(call.plan):
         return _checked(call)
-    return call.choice(_as_it_is)
+    return call.choice()
 
 
 async def _checked(call: Call) -> Events:
@@ -35,7 +35,7 @@ async def _checked(call: Call) -> Events:
     await _check_prompt(call.plan)
     count = call.plan.request.n
     if count == 1:
-        async with aclosing(call.choice(_as_it_is)) as events:
+        async with aclosing(call.choice()) as events:
             async for burst in events:
                 yield burst
         return
@@ -92,10 +92,6 @@ def _estimated(plan: Plan, result: ChatResult) -> ChatResult:
         usage = Usage(max(prompt_bytes // 4, 1), max((thought + said) // 4, 1), reasoning=thought // 4)
         return msgspec.structs.replace(result, usage=usage)
     return result
-
-
-def _as_it_is(request: ChatRequest) -> ChatRequest:
-    return request
 
 
 def _numbered(request: ChatRequest, index: int) -> ChatRequest:

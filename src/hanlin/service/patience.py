@@ -4,27 +4,30 @@ import asyncio
 import math
 from types import TracebackType
 
+import msgspec
+
 from hanlin.engines.wire import Watch
 
 
-class Within:
+class Within(msgspec.Struct, eq=False):
     """`with Within(watch, limit_s):` raises TimeoutError where the block takes longer.
 
     As `asyncio.timeout`, but without a timer of its own: `watch` has one for all. Only for blocks that are run by a
-    task, and where a few milliseconds more do not matter.
+    task, and where a few milliseconds more do not matter. Made for every call, hence a Struct.
     """
 
-    __slots__ = ("_over", "_task", "_watch", "due_at")
-
-    def __init__(self, watch: Watch, limit_s: float) -> None:
-        self._watch = watch
-        self._over = False
-        self.due_at = asyncio.get_running_loop().time() + limit_s
+    _watch: Watch
+    _limit_s: float
+    due_at: float = math.inf
+    _over: bool = False
+    _task: asyncio.Task[object] | None = None
 
     def __enter__(self) -> None:
         self._task = asyncio.current_task()
+        self.due_at = asyncio.get_running_loop().time() + self._limit_s
         self._watch.things.add(self)
-        self._watch.by(self.due_at)
+        if self.due_at < self._watch.next_at:
+            self._watch.by(self.due_at)
 
     def expire(self) -> None:
         """End the block, because its time is over."""

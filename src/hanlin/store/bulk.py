@@ -5,26 +5,39 @@ meanwhile, while the database waits. And building statements from expressions co
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import Dialect, Table
+from sqlalchemy import Boolean, CursorResult, Dialect, Double, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 # SQLite compiles a statement for each number of rows and keeps it: few numbers, so that few are kept.
-_ROWS_A_STATEMENT = (256, 32, 4, 1)
+_ROWS_A_STATEMENT = (256, 64, 16, 4, 1)
 
 
 async def insert(
-    connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]], tail: str
-) -> list[tuple[Any, ...]]:
-    """Insert rows, all of which have the same columns in the same order, and return what the statements return.
+    connection: AsyncConnection, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], tail: str
+) -> int:
+    """Insert rows, the values of the columns `names`, in their order; return how many were inserted or changed.
 
-    `tail` is what follows the values, ON CONFLICT and RETURNING. Rows are inserted in their order.
+    `tail` is what follows the values: ON CONFLICT.
     """
+    return sum([result.rowcount for result in await _results(connection, table, names, rows, tail)])
+
+
+async def insert_returning(
+    connection: AsyncConnection, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], tail: str
+) -> list[tuple[Any, ...]]:
+    """As `insert`, with a `tail` that ends in RETURNING; return what it returns, which costs half as much again."""
+    return [tuple(row) for result in await _results(connection, table, names, rows, tail) for row in result]
+
+
+async def _results(
+    connection: AsyncConnection, table: Table, names: tuple[str, ...], rows: Sequence[Sequence[Any]], tail: str
+) -> list[CursorResult[Any]]:
     if not rows:
         return []
-    names = tuple(rows[0])
     values = _for_driver(rows, _processors(connection.dialect, table, names))
     if connection.dialect.name == "postgresql":
         statement = _of_arrays(connection.dialect, table, names, tail)
@@ -33,27 +46,27 @@ async def insert(
         )
     else:
         statements = _of_values(table, names, values, tail)
-    found: list[tuple[Any, ...]] = []
-    for statement, parameters in statements:
-        result = await connection.exec_driver_sql(statement, parameters)
-        if result.returns_rows:
-            found += map(tuple, result)
-    return found
+    return [await connection.exec_driver_sql(statement, parameters) for statement, parameters in statements]
 
 
-def _for_driver(rows: Sequence[Mapping[str, Any]], processors: Mapping[int, Callable[[Any], Any]]) -> list[list[Any]]:
-    values = [list(row.values()) for row in rows]
+def _for_driver(rows: Sequence[Sequence[Any]], processors: Mapping[int, Callable[[Any], Any]]) -> list[list[Any]]:
+    values = list(map(list, rows))
     for number, process in processors.items():
         for row in values:
             row[number] = process(row[number])
     return values
 
 
-def _processors(dialect: Dialect, table: Table, names: Sequence[str]) -> dict[int, Callable[[Any], Any]]:
-    """Return what turns the values of some columns into the driver's, by the place of the column."""
+@lru_cache(maxsize=32)
+def _processors(dialect: Dialect, table: Table, names: tuple[str, ...]) -> Mapping[int, Callable[[Any], Any]]:
+    """Return what turns the values of some columns into the driver's, by the place of the column.
+
+    Drivers take bools and floats as they are: what SQLAlchemy has for them only looks whether they are such.
+    """
     found: dict[int, Callable[[Any], Any]] = {}
     for number, name in enumerate(names):
-        if process := table.c[name].type.dialect_impl(dialect).bind_processor(dialect):
+        kind = table.c[name].type
+        if not isinstance(kind, Boolean | Double) and (process := kind.dialect_impl(dialect).bind_processor(dialect)):
             found[number] = process
     return found
 
@@ -65,7 +78,7 @@ def _of_values(
     for size in _ROWS_A_STATEMENT:
         while len(values) - start >= size:
             part = values[start : start + size]
-            yield _of_size(table.name, names, size, tail), tuple(value for row in part for value in row)
+            yield _of_size(table.name, names, size, tail), tuple(chain.from_iterable(part))
             start += size
 
 

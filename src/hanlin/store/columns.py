@@ -8,12 +8,28 @@ import msgspec
 from sqlalchemy import RowMapping
 
 from hanlin.store.rows import Budget, KeyRow, LedgerRow, Limits, Outcome, Workspace
+from hanlin.store.tables import ledger
 from hanlin.types import Usage
 
 Columns = dict[str, Any]
 
 _TEXTS = tuple(field.name for field in msgspec.structs.fields(LedgerRow) if field.type is str)
 _texts_of = attrgetter(*_TEXTS)
+
+_ELSEWHERE = {
+    "outcome": "outcome._value_",
+    "prompt_tokens": "usage.prompt",
+    "completion_tokens": "usage.completion",
+    "cached_tokens": "usage.cached",
+    "reasoning_tokens": "usage.reasoning",
+    "cache_created_tokens": "cache_created",
+}
+"""Where a row has what it does not call as its column is called."""
+
+CALL = tuple(ledger.columns.keys())
+"""The columns of a call."""
+
+_values_of = attrgetter(*(_ELSEWHERE.get(name, name) for name in CALL))
 
 
 def of_workspace(row: Workspace) -> Columns:
@@ -32,37 +48,9 @@ def key(columns: RowMapping) -> KeyRow:
     return KeyRow(**_with_limits(columns))
 
 
-def of_call(row: LedgerRow) -> Columns:
-    return {
-        "id": row.id,
-        "parent_id": row.parent_id,
-        "began_at": row.began_at,
-        "key_id": row.key_id,
-        "workspace_id": row.workspace_id,
-        "surface": row.surface,
-        "model": row.model,
-        "deployment": row.deployment,
-        "served": row.served,
-        "stream": row.stream,
-        "outcome": row.outcome.value,
-        "status": row.status,
-        "code": row.code,
-        "finish_reason": row.finish_reason,
-        "prompt_tokens": row.usage.prompt,
-        "completion_tokens": row.usage.completion,
-        "cached_tokens": row.usage.cached,
-        "reasoning_tokens": row.usage.reasoning,
-        "cache_created_tokens": row.cache_created,
-        "media": row.media,
-        "estimated": row.estimated,
-        "queue_ms": row.queue_ms,
-        "first_token_ms": row.first_token_ms,
-        "total_ms": row.total_ms,
-        "price_version": row.price_version,
-        "currency": row.currency,
-        "cost_nanos": row.cost_nanos,
-        "list_cost_nanos": row.list_cost_nanos,
-    }
+def of_call(row: LedgerRow) -> tuple[Any, ...]:
+    """Return a row's values in the order of CALL."""
+    return _values_of(row)
 
 
 def call(columns: RowMapping) -> LedgerRow:

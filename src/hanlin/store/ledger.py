@@ -28,7 +28,7 @@ _OLD_ONES = 250
 
 _MOST_OLD_ONES = 10_000  # databases take a statement of some 30,000 values
 
-_UNLESS_THERE = "ON CONFLICT DO NOTHING RETURNING id"
+_UNLESS_THERE = "ON CONFLICT DO NOTHING"
 _ADDED_TO_WHAT_IS_THERE = f"ON CONFLICT ({', '.join(DIMENSIONS)}) DO UPDATE SET " + ", ".join(
     f"{name} = ledger_days.{name} + excluded.{name}" for name in SUMS
 )
@@ -50,8 +50,12 @@ class Ledger:
         new = 0
         for start in range(0, len(rows), _BATCH):
             batch = _one_each(rows[start : start + _BATCH])
-            async with writing(self._engine) as connection:
-                new += await _append(connection, batch)
+            try:
+                async with writing(self._engine) as connection:
+                    new += await _append_new(connection, batch)
+            except _SomeThereError:
+                async with writing(self._engine) as connection:
+                    new += await _append(connection, batch)
         return new
 
     async def find(self, call_id: str) -> LedgerRow | None:
@@ -144,10 +148,28 @@ def _one_each(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
     return [found[call_id] for call_id in sorted(found)]
 
 
+class _SomeThereError(Exception):
+    """Some rows of a batch are in the database already."""
+
+
+async def _append_new(connection: AsyncConnection, batch: Sequence[LedgerRow]) -> int:
+    """Write one transaction's rows and sums, all of them new, as nearly always; return how many they are.
+
+    Raises _SomeThereError, and the transaction is to be taken back, where they are not: which ones that are is dear to
+    ask.
+    """
+    calls = list(map(columns.of_call, batch))
+    if await bulk.insert(connection, ledger, columns.CALL, calls, _UNLESS_THERE) < len(batch):
+        raise _SomeThereError
+    await _add_up(connection, batch, ())
+    return len(batch)
+
+
 async def _append(connection: AsyncConnection, batch: Sequence[LedgerRow]) -> int:
     """Write one transaction's rows and sums; return how many rows are new or took the place of a guess."""
-    calls = [columns.of_call(row) for row in batch]
-    added = {call_id for (call_id,) in await bulk.insert(connection, ledger, calls, _UNLESS_THERE)}
+    calls = list(map(columns.of_call, batch))
+    tail = f"{_UNLESS_THERE} RETURNING id"
+    added = {call_id for (call_id,) in await bulk.insert_returning(connection, ledger, columns.CALL, calls, tail)}
     new = [row for row in batch if row.id in added]
     late = {row.id: row for row in batch if row.id not in added and row.outcome is not Outcome.INTERRUPTED}
     guesses = await _replace(connection, late) if late else []
@@ -163,7 +185,7 @@ async def _replace(connection: AsyncConnection, rows: dict[str, LedgerRow]) -> l
     found = await connection.execute(query.order_by(ledger.c.id).with_for_update())
     guesses = [columns.call(row) for row in found.mappings()]
     if guesses:
-        real = [columns.of_call(rows[guess.id]) for guess in guesses]
+        real = [dict(zip(columns.CALL, columns.of_call(rows[guess.id]), strict=True)) for guess in guesses]
         # A parameter may not have the name of a column that is set.
         replacing = update(ledger).where(ledger.c.id == bindparam("its_id"))
         await connection.execute(replacing, [{**row, "its_id": row["id"]} for row in real])
@@ -171,9 +193,8 @@ async def _replace(connection: AsyncConnection, rows: dict[str, LedgerRow]) -> l
 
 
 async def _add_up(connection: AsyncConnection, new: Sequence[LedgerRow], gone: Sequence[LedgerRow]) -> None:
-    names = (*DIMENSIONS, *SUMS)
-    sums = [dict(zip(names, (*key, *values), strict=True)) for key, values in changes(new, gone)]
-    await bulk.insert(connection, ledger_days, sums, _ADDED_TO_WHAT_IS_THERE)
+    sums = [(*key, *values) for key, values in changes(new, gone)]
+    await bulk.insert(connection, ledger_days, (*DIMENSIONS, *SUMS), sums, _ADDED_TO_WHAT_IS_THERE)
 
 
 async def _line(connection: AsyncConnection, key_id: str) -> list[str]:

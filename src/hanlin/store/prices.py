@@ -15,7 +15,7 @@ from hanlin.store.rows import PriceList
 from hanlin.store.tables import prices
 from hanlin.words import say
 
-_UNLESS_THERE = "ON CONFLICT DO NOTHING RETURNING version"
+_UNLESS_THERE = "ON CONFLICT DO NOTHING"
 
 
 class Prices:
@@ -32,7 +32,9 @@ class Prices:
         """
         async with writing(self._engine) as connection:
             row = PriceList(version=version, made_at=self._now(), text=text)
-            if await bulk.insert(connection, prices, [msgspec.structs.asdict(row)], _UNLESS_THERE):
+            if await bulk.insert(
+                connection, prices, row.__struct_fields__, [msgspec.structs.astuple(row)], _UNLESS_THERE
+            ):
                 await record(connection, row.made_at, who, "prices.keep", version)
                 return row
             there = await _find(connection, version)

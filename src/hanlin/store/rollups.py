@@ -5,6 +5,7 @@ Pure: rows and times in, sums and spans out. A day begins at 0:00 UTC.
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from operator import add, sub
 
 import msgspec
 
@@ -15,6 +16,8 @@ DIMENSIONS = ("day", "currency", "key_id", "workspace_id", "model", "deployment"
 """What sums are told apart by, in the order of the table's key."""
 
 SUMS = ("calls", "failed", "estimated", *TOKENS, *COSTS)
+
+_NOTHING = (0,) * len(SUMS)
 
 FAILED = (Outcome.FAILED, Outcome.INTERRUPTED)
 
@@ -73,13 +76,12 @@ def sums_of(row: LedgerRow) -> tuple[int, ...]:
 
 def changes(added: Iterable[LedgerRow], removed: Iterable[LedgerRow] = ()) -> list[tuple[Key, tuple[int, ...]]]:
     """Return by how much each sum changes, in one order for all writers: two that change the same never cross."""
-    found: dict[Key, list[int]] = {}
-    for rows, sign in ((added, 1), (removed, -1)):
+    found: dict[Key, tuple[int, ...]] = {}
+    for rows, combined in ((added, add), (removed, sub)):
         for row in rows:
-            total = found.setdefault(key_of(row), [0] * len(SUMS))
-            for number, value in enumerate(sums_of(row)):
-                total[number] += sign * value
-    return [(key, tuple(found[key])) for key in sorted(found)]
+            key = key_of(row)
+            found[key] = tuple(map(combined, found.get(key, _NOTHING), sums_of(row)))
+    return [(key, found[key]) for key in sorted(found)]
 
 
 def span(since: datetime | None, until: datetime | None) -> Span:

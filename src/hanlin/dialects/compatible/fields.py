@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from hanlin.errors import InvalidRequest, InvalidValue, MalformedBody, MissingModel
-from hanlin.types import Sampling, StopTokens
+from hanlin.types import Body, Sampling, StopTokens
 
 Fields = Mapping[str, bytes]
 """A body's fields, each as the JSON text that was sent."""
@@ -57,10 +57,10 @@ decoded = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def read(body: bytes | bytearray) -> Fields:
+def read(body: Body) -> Fields:
     """Cut a body into its fields. Raises MalformedBody where it is no JSON object."""
     try:
-        body.decode()  # what stays raw is not looked into here, and must not fail later
+        str(body, "utf-8")  # what stays raw is not looked into here, and must not fail later
         return {name: bytes(raw) for name, raw in decoded(body).items()}
     except _UNREADABLE as error:
         raise MalformedBody(str(error)) from error

@@ -8,7 +8,7 @@ import msgspec
 
 from hanlin.dialects.compatible.fields import Fields, value
 from hanlin.errors import InvalidRequest, LastMessageNotUser
-from hanlin.types import MediaPart, Message, Part, TextPart, ToolCall
+from hanlin.types import Body, MediaPart, Message, Part, TextPart, ToolCall
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
@@ -59,7 +59,7 @@ def read(fields: Fields) -> Conversation:
     return found
 
 
-def says_each_once(text: bytes | bytearray, count: int, more: int = 0) -> bool:
+def says_each_once(text: Body, count: int, more: int = 0) -> bool:
     """Whether each row names its fields once: of two `content`s an engine might read the one that nobody here has.
 
     Rows that have a role and a content, both texts, have eight quotes, and one that repeats a name has more. `more`
@@ -68,13 +68,13 @@ def says_each_once(text: bytes | bytearray, count: int, more: int = 0) -> bool:
     return quotes(text, _QUOTES_A_ROW * count + more) == _QUOTES_A_ROW * count + more
 
 
-def quotes(text: bytes | bytearray, expected: int) -> int:
+def quotes(text: Body, expected: int) -> int:
     """Return how many quotes begin or end a string in JSON text: all that have no backslash before them.
 
     Too few for a text with a string that ends with a backslash. Fast where there are about as many as expected.
     """
     if len(text) < _LONG_BYTES:
-        return text.count(b'"') - text.count(b'\\"')
+        return _counted(text[:])
     # In a long text they are far apart: looking for the next one is ten times as fast as counting.
     found, at = 0, text.find(b'"')
     for _ in range(expected + _ESCAPED_QUOTES):
@@ -82,6 +82,10 @@ def quotes(text: bytes | bytearray, expected: int) -> int:
             return found
         found += text[at - 1] != _BACKSLASH
         at = text.find(b'"', at + 1)
+    return _counted(text[:])
+
+
+def _counted(text: bytes) -> int:
     return text.count(b'"') - text.count(b'\\"')
 
 

@@ -4,6 +4,8 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
+import msgspec
+
 from hanlin.engines.wire.address import Address
 from hanlin.engines.wire.connection import Buffer, Connection
 from hanlin.engines.wire.deadlines import Deadlines
@@ -18,18 +20,20 @@ _DEADLINES = Deadlines()
 _NO_HEADERS: Mapping[str, str] = {}
 
 
-class Response:
-    """A response whose headers have come. Read it to its end, or `close()` it: the connection goes with it then."""
+class Response(msgspec.Struct, eq=False):
+    """A response whose headers have come. Read it to its end, or `close()` it: the connection goes with it then.
 
-    def __init__(self, pool: Pool, connection: Connection, silence_s: float) -> None:
-        self.status = connection.status
-        self._raw_headers = connection.raw_headers
-        self._headers: Mapping[str, str] | None = None
-        self._pool = pool
-        self._connection = connection
-        self._silence_s = silence_s
-        self._settled = False
-        self._ended = False
+    Made for every call, hence a Struct.
+    """
+
+    status: int
+    _raw_headers: list[tuple[bytes, bytes]]
+    _pool: Pool
+    _connection: Connection
+    _silence_s: float
+    _headers: Mapping[str, str] | None = None
+    _settled: bool = False
+    _ended: bool = False
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -179,7 +183,9 @@ class Client:
         while True:
             kept = connection.requests > 0
             try:
-                transport = connection.start(total_at, deadlines.total_s, ask)
+                connection.start(total_at, deadlines.total_s, ask)
+                transport = connection.transport
+                assert transport is not None
                 if transport.is_closing():  # the peer's end has come already, and will be told in the loop's next turn
                     connection.close()
                 elif size <= _ONE_WRITE_BYTES:
@@ -197,7 +203,7 @@ class Client:
                 if self._plain_proxy and connection.status == 407:
                     connection.close()
                     raise EngineUnreachable(f"no connection to {self._dialler.where}: {WANTS_PASSWORD}")
-                return Response(self._pool, connection, deadlines.silence_s)
+                return Response(connection.status, connection.raw_headers, self._pool, connection, deadlines.silence_s)
             # A kept connection may have been closed by the peer just now, before it saw the request: a new one is safe.
             if not kept or connection.heard or connection.stalled_s is not None:
                 raise connection.problem("the engine hung up before answering")

@@ -54,25 +54,19 @@ class Connection(asyncio.Protocol):
         self.due_at = math.inf
         self._ask: Callable[[], Awaitable[None]] | None = None
         self._asking: asyncio.Task[None] | None = None
-        self._begin(math.inf, math.inf)
+        self.start(math.inf, math.inf)
+        self.requests = 0
 
-    def start(
-        self, total_at: float, total_s: float, ask: Callable[[], Awaitable[None]] | None = None
-    ) -> asyncio.Transport:
-        """Make ready for a request and its response, which may last until `total_at`; return where to write.
+    def start(self, total_at: float, total_s: float, ask: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Make ready for a request and its response, which may last until `total_at`.
 
         `ask` is called when no headers come for too long, and again each time that it stays so: as long as the answers
         come in the same time, the wait goes on.
         """
         self.requests += 1
-        self._begin(total_at, total_s)
-        self._ask = ask
-        assert self.transport is not None
-        return self.transport
-
-    def _begin(self, total_at: float, total_s: float) -> None:
         if self._ask is not None:  # of a response that is over
             self._ask_no_more()
+        self._ask = ask
         self.due_at = self._total_at = total_at
         self._due_s = self._total_s = total_s
         self.stalled_s: float | None = None
@@ -137,16 +131,13 @@ class Connection(asyncio.Protocol):
 
     # httptools' callbacks
 
-    def on_message_begin(self) -> None:
-        if self.complete:  # a second answer to one question
-            self.close()
-
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.headers_complete:  # else it is a trailer, which nobody reads
             self.raw_headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self.complete:
+        if self.complete:  # a second answer to one question
+            self.close()
             return
         status = self._parser.get_status_code()
         if len(self.raw_headers) > _HEADER_LIMIT:
@@ -200,7 +191,8 @@ class Connection(asyncio.Protocol):
             self.due_at, self._due_s = by, patience_s
         else:
             self.due_at, self._due_s = self._total_at, self._total_s
-        self._owner.watch.by(self.due_at)
+        if self.due_at < self._owner.watch.next_at:
+            self._owner.watch.by(self.due_at)
         self._waiter = waiter = self._loop.create_future()
         return waiter
 
@@ -241,7 +233,8 @@ class Connection(asyncio.Protocol):
         if self._asking is not None:
             self._ask_no_more()
         self.due_at = self._loop.time() + for_s
-        self._owner.watch.by(self.due_at)
+        if self.due_at < self._owner.watch.next_at:
+            self._owner.watch.by(self.due_at)
 
     def expire(self) -> None:
         """End it, because a deadline has passed; or first ask whether there is still somebody."""

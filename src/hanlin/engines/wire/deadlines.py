@@ -53,22 +53,22 @@ class Watch:
 
     def __init__(self) -> None:
         self.things: set[Watched] = set()
+        self.next_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._next = math.inf
 
     def by(self, at: float) -> None:
-        """See to it that things are looked at no later than `at`."""
-        if at < self._next:
+        """See to it that things are looked at no later than `at`. Does nothing where `next_at` is before that."""
+        if at < self.next_at:
             self._set(at)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._next = None, math.inf
+        self._timer, self.next_at = None, math.inf
 
     def _set(self, at: float) -> None:
         self.stop()
-        self._next = at
+        self.next_at = at
         self._timer = asyncio.get_running_loop().call_at(at, self._look)
 
     def _look(self) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from hanlin.errors import InvalidRequest, MalformedBody, MethodNotAllowed, PathNotFound
 from hanlin.service.administration import rules
 from hanlin.service.administration.operations import OPERATIONS, PREFIX, Operation
+from hanlin.types import Body
 from hanlin.words import say
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
@@ -103,10 +104,10 @@ def parameters(route: Operation, query: str) -> tuple[msgspec.Struct, str]:
         raise rules.invalid(error) from error
 
 
-def body(route: Operation, content: bytes | bytearray) -> msgspec.Struct:
+def body(route: Operation, content: Body) -> msgspec.Struct:
     """Return what a body says; an empty one says nothing. Raises MalformedBody and InvalidRequest."""
     try:
-        return msgspec.json.decode(content or b"{}", type=route.body or Nothing)
+        return msgspec.json.decode(content if len(content) else b"{}", type=route.body or Nothing)
     except msgspec.ValidationError as error:
         raise rules.invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
