@@ -21,7 +21,7 @@ from hanlin.store.database import Store
 from hanlin.store.rows import ROLES, KeyRow, LedgerRow, Role
 from hanlin.testing import FakeEngine, Rule, wait_until
 from hanlin.types import Usage
-from tests.contract.test_accounting_wire import ask, in_store, made
+from tests.accounts import ask, in_store, made
 from tests.service import KEY, Service, in_front_of
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -14,8 +14,8 @@ import pytest
 from hanlin.http.app import BASE
 from hanlin.store.database import Store
 from hanlin.testing import FakeEngine, Rule
+from tests.accounts import in_store, made
 from tests.cli import Done, hanlin
-from tests.contract.test_accounting_wire import in_store, made
 from tests.contract.test_admin_wire import NOON, row_of
 from tests.contract.test_cli import hanlin as shell
 from tests.faulty_server import Fault, faulty_server

@@ -11,7 +11,7 @@ from openai import APIStatusError, AuthenticationError
 from hanlin.dialects.flat import CODES
 from hanlin.store.rows import Limits
 from hanlin.testing import FakeEngine, Rule, wait_until
-from tests.contract.test_accounting_wire import ask, in_store, made, refused, rows_of
+from tests.accounts import ask, in_store, made, refused, rows_of
 from tests.service import Service, in_front_of
 
 
@@ -58,7 +58,7 @@ def test_a_call_with_it_is_answered_and_booked_on_its_key(service: Service) -> N
     token = token_of(service, key)
 
     answer = ask(service, token)
-    chunks = list(ask(service, token, stream=True))
+    chunks = ask(service, token, stream=True)
 
     assert answer.choices[0].message.content == "你好"
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "你好"
