@@ -426,6 +426,10 @@ def test_no_answer_log_or_file_has_a_keys_text_or_hash(service: Service, owner: 
     ).json()["token"]
     ask(service, token)
 
+    for mistaken in (key["key"], token):
+        owner.refused("GET", f"/keys/{mistaken}")
+        owner.refused("PATCH", f"/keys/{mistaken}/nonsense")
+
     told = [owner.call("GET", path, params={"limit": 1000}).text for path in ("/keys", "/audit", "/calls")]
     kept = [file.read_bytes() for file in service.home.rglob("*") if file.is_file()]
 

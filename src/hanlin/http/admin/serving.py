@@ -5,6 +5,7 @@ import msgspec
 from hanlin.errors import RoleAccessDenied
 from hanlin.http.admin import description, routes
 from hanlin.http.exchange import Exchange
+from hanlin.keys import concealed
 from hanlin.service.accounting import permit_from
 from hanlin.service.administration import rules, tables
 from hanlin.service.administration.steward import Actor, Steward, own_names
@@ -21,7 +22,8 @@ _MOST_BODY_BYTES = 64 * 1024
 async def answer(studio: Studio, exchange: Exchange) -> None:
     """Answer a call of the admin API. Raises HanlinError for one that is refused."""
     exchange.extra_headers["cache-control"] = "no-store"
-    route, arguments = routes.route_of(exchange.path, exchange.method)
+    path, exchange.path = exchange.path, concealed(exchange.path)  # which is logged, and programs mistake keys for ids
+    route, arguments = routes.route_of(path, exchange.method)
     key = await _caller(studio, exchange, route.role)
     asked, form = routes.parameters(route, exchange.query)
     given: list[str | msgspec.Struct] = [*arguments]
