@@ -288,6 +288,21 @@ def test_a_rotated_and_a_revoked_key(service: Service, admin: Api) -> None:
     assert admin.refused("POST", f"/keys/{new['id']}/rotate")[0] == 400
 
 
+def test_a_name_of_the_operators_own_can_be_allowed_and_has_no_list_price(tmp_path: Path) -> None:
+    """It stands in the settings and not in the catalogue, and may come while the service runs."""
+    with FakeEngine() as engine, Service(tmp_path / "home", config=in_front_of(engine)) as service:
+        owner = Api(service, made(service, role="owner")[0])
+        assert owner.refused("POST", "/keys", json={"models": ["our-own-*"]})[1]["param"] == "models"
+        service.configure(in_front_of(engine, serves=["qwen-*", "our-own-model"]))
+        service.hup()
+
+        wait_until(
+            lambda: owner.call("POST", "/keys", json={"models": ["our-own-*"]}).status_code == 201, "the new name"
+        )
+
+        assert "our-own-model" not in {price["name"] for price in owner.get("/prices")["prices"]}
+
+
 BAD_KEYS: dict[str, tuple[Any, int, str | None, str]] = {
     "unknown field": ({"colour": "red"}, 400, "colour", "nothing of this name"),
     "unknown limit": ({"limits": {"rps": 1}}, 400, "limits.rps", "nothing of this name"),

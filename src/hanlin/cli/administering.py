@@ -151,5 +151,5 @@ def _steward(store: Store, home: Home, secret: bytes) -> Steward:
         PriceList.of(catalogue),
         AT_HOME,
         secret=secret,
-        own_names=lambda: own_names(effective(home, None).settings),
+        own_names=lambda: own_names(effective(home, None).settings.deployment),
     )

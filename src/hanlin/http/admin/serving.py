@@ -62,11 +62,11 @@ async def _caller(studio: Studio, exchange: Exchange, needed: Role) -> KeyRow:
 def _steward(studio: Studio, key: KeyRow) -> Steward:
     return Steward(
         studio.store,
-        studio.catalogue,
+        studio.own_catalogue,
         studio.accounting.prices,
         Actor(key.id, key.role),
         secret=studio.keyring.secret,
-        own_names=lambda: own_names(studio.settings),
+        own_names=lambda: own_names(member.row for member in studio.fleet.members),
     )
 
 

@@ -42,7 +42,7 @@ from hanlin.service.administration.values import (
     WorkspacesAsked,
     WorkspaceView,
 )
-from hanlin.settings import Settings
+from hanlin.settings import DeploymentRow
 from hanlin.store.database import Store
 from hanlin.store.rows import Filters, KeyRow, Role, Workspace
 from hanlin.words import say
@@ -303,9 +303,9 @@ class Steward:
         )
 
 
-def own_names(settings: Settings) -> Iterable[str]:
+def own_names(rows: Iterable[DeploymentRow]) -> Iterable[str]:
     """Return the names and patterns that the operator's deployments answer."""
-    return [name for row in settings.deployment for name in (*(row.serves or ()), *row.names)]
+    return [name for row in rows for name in (*(row.serves or ()), *row.names)]
 
 
 def priced(asked: PricesAsked, catalogue: Catalogue, prices: PriceList) -> Prices:
