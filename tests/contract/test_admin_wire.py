@@ -371,7 +371,7 @@ def test_a_key_that_cannot_be_is_refused_by_the_name_of_what_is_wrong(owner: Api
         ("GET", "/calls", {"params": {"since": "2026-12-01T00:00:00Z", "until": "2026-11-01T00:00:00Z"}}, 400, "since"),
         ("GET", "/calls", {"params": {"key": "key-none"}}, 404, "key"),
         ("GET", "/calls", {"params": {"format": "xml"}}, 400, "format"),
-        ("GET", "/keys", {"params": {"format": "csv"}}, 400, "format"),
+        ("GET", "/prices", {"params": {"format": "csv"}}, 400, "format"),
         ("GET", "/usage", {"params": {"by": "colour"}}, 400, "by[0]"),
         ("GET", "/usage", {"params": {"workspace": "nobody"}}, 404, "workspace"),
         ("GET", "/audit", {"params": {"after": "x"}}, 400, "after"),
@@ -428,6 +428,38 @@ def test_the_keys_of_one_workspace_are_listed(owner: Api) -> None:
 
     for word in (workspace["id"], "listed alone"):
         assert [row["id"] for row in owner.get("/keys", workspace=word)["data"]] == [key["id"]]
+
+
+@pytest.mark.parametrize(
+    ("path", "columns"),
+    [
+        ("/keys", "id,name,hint,created_at,workspace_id,role,models,surfaces,addresses,limits_rpm,"),
+        ("/workspaces", "id,name,created_at,limits_rpm,limits_tpm,limits_concurrency,limits_budget,keeps_content"),
+        ("/audit", "id,at,who,what,subject,before,after"),
+    ],
+)
+def test_every_list_can_be_had_as_csv(owner: Api, path: str, columns: str) -> None:
+    """The same rows in the same order, page by page; what has several parts has a column for each."""
+    owner.post("/keys", name="=1+1", models=["qwen-*"], limits={"rpm": 60, "budget": {"nanos": 1}})
+    owner.post("/workspaces", name=f"=of {path}")
+    first = owner.call("GET", path, params={"format": "csv", "limit": 2})
+    after = first.headers["x-hanlin-next"]
+
+    whole = owner.call("GET", path, params={"format": "csv", "limit": 1000})
+    second = owner.call("GET", path, params={"format": "csv", "limit": 2, "after": after})
+
+    rows = list(csv.DictReader(io.StringIO(whole.text)))
+    assert whole.text.startswith(columns)
+    assert "x-hanlin-next" not in whole.headers
+    assert [row["id"] for row in rows] == [str(row["id"]) for row in owner.get(path, limit=1000)["data"]]
+    pages = [list(csv.DictReader(io.StringIO(page.text))) for page in (first, second)]
+    if path != "/audit":
+        assert pages[0] + pages[1] == rows[:4]
+        assert any(row["name"].startswith("'=") for row in rows)
+    if path == "/keys":
+        made_row = next(row for row in rows if row["name"] == "'=1+1")
+        assert (made_row["limits_rpm"], made_row["models"]) == ("60", '["qwen-*"]')
+        assert json.loads(made_row["limits_budget"])["nanos"] == 1
 
 
 def test_no_answer_log_or_file_has_a_keys_text_or_hash(service: Service, owner: Api) -> None:

@@ -125,6 +125,8 @@ def test_both_lists_are_one_list(remote: Command, local: Command) -> None:
     assert data(remote("keys", "list", "--json")) == data(local("keys", "list", "--json"))
     assert data(remote("workspaces", "list", "--json")) == data(local("workspaces", "list", "--json"))
     assert remote("keys", "list", COLUMNS="100").stdout == local("keys", "list", COLUMNS="100").stdout
+    assert remote("keys", "list", "--csv").stdout == local("keys", "list", "--csv").stdout
+    assert remote("workspaces", "list", "--csv").stdout == local("workspaces", "list", "--csv").stdout
     assert remote("prices").stdout == local("prices").stdout
 
 

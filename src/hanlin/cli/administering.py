@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple, TypeVar
 import typer
 
 from hanlin.catalogue import load
+from hanlin.cli import show
 from hanlin.cli.options import Command, HomeOption, effective, home_of, with_options
 from hanlin.cli.remote import Remote
 from hanlin.cli.show import Misused
@@ -119,14 +120,22 @@ async def pages(ask: Callable[[str], Awaitable[Page]]) -> AsyncIterator[Page]:
 
 async def every_key(administration: Administration) -> list[KeyView]:
     """Return every key, oldest first."""
-    found = pages(lambda after: administration.keys(KeysAsked(after=after, limit=MOST_ROWS)))
-    return [row async for page in found for row in page.data]
+    found: list[KeyView] = []
+    with show.counting() as counted:
+        async for page in pages(lambda after: administration.keys(KeysAsked(after=after, limit=MOST_ROWS))):
+            found += page.data
+            counted(len(page.data), page.next is None)
+    return found
 
 
 async def every_workspace(administration: Administration) -> list[WorkspaceView]:
     """Return every workspace, oldest first."""
-    found = pages(lambda after: administration.workspaces(WorkspacesAsked(after=after, limit=MOST_ROWS)))
-    return [row async for page in found for row in page.data]
+    found: list[WorkspaceView] = []
+    with show.counting() as counted:
+        async for page in pages(lambda after: administration.workspaces(WorkspacesAsked(after=after, limit=MOST_ROWS))):
+            found += page.data
+            counted(len(page.data), page.next is None)
+    return found
 
 
 def remotely(place: Where, act: Step[Result]) -> Result:

@@ -19,10 +19,11 @@ from hanlin.cli.administering import (
     with_place,
 )
 from hanlin.cli.help import Menu, Page, examples
-from hanlin.cli.options import JsonOption
+from hanlin.cli.options import CsvOption, JsonOption
 from hanlin.cli.show import Misused
 from hanlin.cli.tables import Column, Fitting, table
 from hanlin.cli.terms import LIMITS, Given, in_short, limit_terms, limits_change, with_terms
+from hanlin.service.administration import tables
 from hanlin.service.administration.operations import Administration
 from hanlin.service.administration.values import KeyChange, KeyView, NewKey, Rotation
 from hanlin.words import say
@@ -111,10 +112,12 @@ def create(
         "List all keys with what they may do, revoked ones too.\n\nDates are UTC.",
         "列出所有密钥及其权限，包括已吊销的。\n\n日期为 UTC。",
     ),
-    epilog=examples("hanlin keys list", "hanlin keys list --json"),
+    epilog=examples("hanlin keys list", "hanlin keys list --json", "hanlin keys list --csv"),
 )
 @with_place
-def list_keys(as_json: JsonOption = False, *, place: Where) -> None:
+def list_keys(as_json: JsonOption = False, as_csv: CsvOption = False, *, place: Where) -> None:
+    show.one_form(as_json, as_csv)
+
     async def act(administration: Administration) -> tuple[list[KeyView], dict[str, str]]:
         rows = await every_key(administration)
         return rows, {one.id: one.name for one in await every_workspace(administration)}
@@ -123,6 +126,8 @@ def list_keys(as_json: JsonOption = False, *, place: Where) -> None:
     rows, workspaces = looked(place, act, nothing)
     if as_json:
         show.data(rows)
+    elif as_csv:
+        sys.stdout.write(tables.table(rows, tables.head_of(KeyView)))
     elif rows:
         show.page(view(rows, workspaces, datetime.now(UTC)))
     else:

@@ -34,6 +34,7 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help=say("Print JSON, for scripts.", "输出 JSON，便于脚本使用。"))]
+CsvOption = Annotated[bool, typer.Option("--csv", help=say("Print CSV.", "输出 CSV。"))]
 KeyVariableOption = Annotated[
     str | None,
     typer.Option(

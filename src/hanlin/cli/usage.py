@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from hanlin.cli import show, times, usage_views
 from hanlin.cli.administering import Where, looked, pages, with_place
 from hanlin.cli.help import examples
-from hanlin.cli.options import JsonOption
+from hanlin.cli.options import CsvOption, JsonOption
 from hanlin.cli.show import Misused
 from hanlin.errors import InvalidRequest
 from hanlin.service.administration import cursors, tables
@@ -49,6 +49,7 @@ Form = Literal["json", "csv", "page"]
 Value = TypeVar("Value")
 
 _USUAL_CALLS = 20
+_HEAD = tables.head_of(CallView)
 
 _BY_WORDS = ", ".join(WORDS)
 
@@ -97,12 +98,11 @@ def usage(
         bool, typer.Option("--all", help=say("With --calls: every page.", "与 --calls 连用：全部导出。"))
     ] = False,
     as_json: JsonOption = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help=say("Print CSV.", "输出 CSV。"))] = False,
+    as_csv: CsvOption = False,
     *,
     place: Where,
 ) -> None:
-    if as_json and as_csv:
-        raise Misused(say("--json and --csv: give one of them", "--json 与 --csv 只能选其一"))
+    show.one_form(as_json, as_csv)
     filters = _filters(since, until, key, workspace, model)
     form: Form = "json" if as_json else "csv" if as_csv else "page"
     if calls:
@@ -166,7 +166,7 @@ def _list_calls(place: Where, filters: Filters, before: str, count: int, form: F
         show.data({"since": asked.since, "until": asked.until, "calls": page.data, "next": page.next})
         return
     if form == "csv":
-        sys.stdout.write(tables.table(page.data, tables.CALL_HEAD))
+        sys.stdout.write(tables.table(page.data, tables.page_head(page)))
     elif page.data:
         show.page(usage_views.calls_table(page.data))
     else:
@@ -186,7 +186,7 @@ def _export(place: Where, filters: Filters, form: Form) -> None:
             asked = CallsAsked(**filters, limit=MOST_ROWS)
             async for page in pages(lambda after: administration.calls(replace(asked, after=after))):
                 out.rows(page.data)
-                counted(len(page.data))
+                counted(len(page.data), page.next is None)
         return True
 
     if not looked(place, act, False):
@@ -198,10 +198,10 @@ class _CsvOut:
     """Writes calls as CSV as they come."""
 
     def begin(self) -> None:
-        sys.stdout.write(tables.table((), tables.CALL_HEAD))
+        sys.stdout.write(tables.table((), _HEAD))
 
     def rows(self, calls: Sequence[CallView]) -> None:
-        sys.stdout.write(tables.table(calls, tables.CALL_HEAD, head=False))
+        sys.stdout.write(tables.table(calls, _HEAD, head=False))
 
     def end(self) -> None:
         pass

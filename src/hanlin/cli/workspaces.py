@@ -1,5 +1,6 @@
 """`hanlin workspaces`: who pays, and how much all the keys of one may use together."""
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -10,10 +11,11 @@ from rich.console import RenderableType
 from hanlin.cli import show, times
 from hanlin.cli.administering import Where, changed, every_workspace, looked, with_place
 from hanlin.cli.help import Menu, Page, examples
-from hanlin.cli.options import JsonOption
+from hanlin.cli.options import CsvOption, JsonOption
 from hanlin.cli.show import Misused
 from hanlin.cli.tables import Column, Fitting, table
 from hanlin.cli.terms import LIMITS, Given, in_short, limit_terms, limits_change, with_terms
+from hanlin.service.administration import tables
 from hanlin.service.administration.values import NewWorkspace, WorkspaceChange, WorkspaceView
 from hanlin.words import say
 
@@ -72,11 +74,14 @@ def create(
     epilog=examples("hanlin workspaces list", "hanlin workspaces list --json"),
 )
 @with_place
-def list_workspaces(as_json: JsonOption = False, *, place: Where) -> None:
+def list_workspaces(as_json: JsonOption = False, as_csv: CsvOption = False, *, place: Where) -> None:
+    show.one_form(as_json, as_csv)
     nothing: list[WorkspaceView] = []
     rows = looked(place, every_workspace, nothing)
     if as_json:
         show.data(rows)
+    elif as_csv:
+        sys.stdout.write(tables.table(rows, tables.head_of(WorkspaceView)))
     elif rows:
         show.page(view(rows))
     else:

@@ -9,7 +9,7 @@ from hanlin.keys import concealed
 from hanlin.service.accounting import permit_from
 from hanlin.service.administration import rules, tables
 from hanlin.service.administration.steward import Actor, Steward, own_names
-from hanlin.service.administration.values import CallPage, Usage
+from hanlin.service.administration.values import AuditPage, CallPage, KeyPage, Usage, WorkspacePage
 from hanlin.service.studio import Studio
 from hanlin.store.rows import KeyRow, Role
 from hanlin.words import say
@@ -70,9 +70,9 @@ def _steward(studio: Studio, key: KeyRow) -> Steward:
     )
 
 
-def _csv(exchange: Exchange, done: Usage | CallPage) -> str:
+def _csv(exchange: Exchange, done: Usage | CallPage | KeyPage | WorkspacePage | AuditPage) -> str:
     if isinstance(done, Usage):
         return tables.table(done.rows, tables.usage_head(done.by))
     if done.next is not None:
         exchange.extra_headers[routes.NEXT] = done.next
-    return tables.table(done.data, tables.CALL_HEAD)
+    return tables.table(done.data, tables.page_head(done))

@@ -99,6 +99,7 @@ OPERATIONS: tuple[Operation, ...] = (
         sentence="List keys, revoked and expired ones too.",
         answer=KeyPage,
         query=KeysAsked,
+        lists="data",
     ),
     Operation(
         name="make_key",
@@ -157,6 +158,7 @@ OPERATIONS: tuple[Operation, ...] = (
         sentence="List workspaces.",
         answer=WorkspacePage,
         query=WorkspacesAsked,
+        lists="data",
     ),
     Operation(
         name="make_workspace",
@@ -233,6 +235,7 @@ OPERATIONS: tuple[Operation, ...] = (
         sentence="List changes: by whom, what, before and after.",
         answer=AuditPage,
         query=AuditAsked,
+        lists="data",
     ),
 )
 
