@@ -118,9 +118,7 @@ class Bench:
         """Measure what an operator looks at."""
         month_ago = END - timedelta(days=DAYS)
         month, key, deep = month_ago.replace(hour=0), f"key-{7:016x}", Mark(month_ago + timedelta(days=1), "")
-        day = Filters(
-            workspace_id=f"ws-{3:016x}", model=MODELS[0], since=deep.began_at, until=deep.began_at + timedelta(days=1)
-        )
+        day = Filters(workspace_id=f"ws-{3:016x}", model=MODELS[0], since=deep.at, until=deep.at + timedelta(days=1))
         pages = {
             "page: first": (Filters(), None),
             "page: after 29 of 30 days": (Filters(), deep),

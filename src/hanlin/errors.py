@@ -15,9 +15,12 @@
       InvalidApiKey                   401
       AccessDenied                    403  the key is good, and may not do this
         ModelAccessDenied                  or not with this model
+        RoleAccessDenied                   its role in the admin API is too little
       ModelNotFound                   404  unknown, or known and not servable here
       ModelNotSupported               404  known, but not on this endpoint
       UnknownKey                      404  no key has the id
+      UnknownWorkspace                404  no workspace has the id or name
+      UnknownPrice                    404  no model has the name, or no price list the version
       PathNotFound                    404
       MethodNotAllowed                405
       QuotaExceeded                   429  a key, a workspace or a model may not do more now; the rest says of what:
@@ -46,6 +49,8 @@ vendor's words, because clients match on substrings.
 
 from collections.abc import Mapping
 from types import MappingProxyType
+
+from hanlin.words import say
 
 
 class HanlinError(Exception):
@@ -158,10 +163,14 @@ class LastMessageNotUser(HanlinError):
 
 
 class InvalidApiKey(HanlinError):
+    """No key was sent (`missing`), or one that is unknown, revoked or expired."""
+
     status, code, type = 401, "invalid_api_key", "invalid_request_error"
 
-    def __init__(self, remedy: str) -> None:
+    def __init__(self, remedy: str, *, missing: bool = False) -> None:
         super().__init__(f"Incorrect API key provided. {remedy}")
+        self.remedy = remedy
+        self.missing = missing
 
 
 class AccessDenied(HanlinError):
@@ -177,6 +186,10 @@ class AccessDenied(HanlinError):
 class ModelAccessDenied(AccessDenied):
     code = type = "Model.AccessDenied"
     words = "Model access denied."
+
+
+class RoleAccessDenied(AccessDenied):
+    """The key has no role in the admin API, or one that may not do this."""
 
 
 class ModelNotFound(HanlinError):
@@ -196,6 +209,33 @@ class ModelNotSupported(HanlinError):
 
 class UnknownKey(HanlinError):
     """No key has the id that was given to revoke or change one."""
+
+    status, code, type = 404, "not_found", "invalid_request_error"
+
+
+class UnknownWorkspace(HanlinError):
+    """No workspace has the id, or the name, that was given."""
+
+    status, code, type = 404, "not_found", "invalid_request_error"
+
+    def __init__(self, word: str) -> None:
+        super().__init__(
+            say(
+                f"{word}: no workspace has this id or name. `hanlin workspaces list` shows all, `… create` makes one",
+                f"{word}：没有此编号或名称的业务空间。`hanlin workspaces list` 列出全部，`… create` 可新建",
+            ),
+            param="workspace",
+        )
+
+
+class UnknownPrice(HanlinError):
+    """No model has the name whose price was asked for, or no price list the version."""
+
+    status, code, type = 404, "not_found", "invalid_request_error"
+
+
+class UnknownCall(HanlinError):
+    """The ledger has no call of this id."""
 
     status, code, type = 404, "not_found", "invalid_request_error"
 

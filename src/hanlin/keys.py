@@ -5,6 +5,7 @@ A key is opaque text: only the ones made here start with `sk-`.
 
 import hashlib
 import hmac
+import re
 import secrets
 import string
 
@@ -16,6 +17,7 @@ KEY_LIMIT_CHARACTERS = 512
 _ALPHABET = string.ascii_letters + string.digits
 _HINT_CHARACTERS = 4
 _HINTED_FROM_CHARACTERS = 12
+_MADE = re.compile(r"\b(sk|st)-[\w-]+")
 
 
 def new_key() -> str:
@@ -60,6 +62,11 @@ def fingerprint(secret: bytes) -> str:
 def hint(key: str) -> str:
     """Return the last four characters, by which people tell keys apart; none of a key too short to spare them."""
     return key[-_HINT_CHARACTERS:] if len(key) >= _HINTED_FROM_CHARACTERS else ""
+
+
+def concealed(text: str) -> str:
+    """Return text without the keys in it that are told by their beginning, such as one that was taken for an id."""
+    return _MADE.sub(r"\1-…", text)
 
 
 def _refused(source: str, why_en: str, why_zh: str) -> StartupError:

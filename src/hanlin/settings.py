@@ -345,7 +345,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """What names of environment variables look like; keys that stand in their place do not."""
 
 _SHOWN_CHARACTERS = 24  # every key is longer
-_NOT_SETTINGS = {"HANLIN_HOME", "HANLIN_LANG", "HANLIN_CONFIG"}
+_NOT_SETTINGS = {"HANLIN_HOME", "HANLIN_LANG", "HANLIN_CONFIG", "HANLIN_ADMIN_KEY"}
 
 
 def _of_kubernetes(variable: str, value: str) -> bool:

@@ -7,7 +7,7 @@ nothing in between sees JSON. What nobody here looks into stays raw (`msgspec.Ra
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from enum import StrEnum
 from mmap import mmap
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import msgspec
 
@@ -20,6 +20,12 @@ class Served(StrEnum):
     STAND_IN = "stand-in"  # some other model, so that programs run: never to be mistaken for the name
     UPSTREAM = "upstream"  # somebody else's service answers
     UNAVAILABLE = "unavailable"  # nothing here can honour this name
+
+
+Surface = Literal["chat", "text_completion", "embeddings"]
+"""A way to generate, in the word that keys, limits and the ledger have for it."""
+
+SURFACES: tuple[Surface, ...] = get_args(Surface)
 
 
 class TextPart(msgspec.Struct, frozen=True, gc=False, tag="text"):

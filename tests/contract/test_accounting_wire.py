@@ -19,7 +19,7 @@ from hanlin.keys import hash_key, new_key
 from hanlin.store.database import Store, open_store
 from hanlin.store.rows import NANOS, Budget, KeyRow, LedgerRow, Limits, Outcome
 from hanlin.testing import FakeEngine, Rule, wait_until
-from hanlin.types import Usage
+from hanlin.types import SURFACES, Surface, Usage
 from tests.service import KEY, Service, toml_of
 
 SLOW = Rule(contains="slowly", text="慢" * 200, chunk_delay_s=0.05)
@@ -172,6 +172,33 @@ def test_every_route_that_generates_leaves_a_row(service: Service, path: str) ->
     assert answer.status_code == 200
     (row,) = rows_of(service, made_row, 1)
     assert row.usage.prompt == answer.json()["usage"]["prompt_tokens"] > 0
+
+
+def test_the_surfaces_that_keys_can_be_narrowed_to_are_those_of_the_routes(service: Service) -> None:
+    """A new surface that no key can be narrowed to, or one that no route has, would be found too late."""
+    key, made_row = made(service)
+    for path in GENERATING:
+        post(service, path, key)
+
+    rows = rows_of(service, made_row, len(GENERATING))
+
+    assert {row.surface for row in rows} == set(SURFACES)
+
+
+@pytest.mark.parametrize("path", GENERATING)
+@pytest.mark.parametrize("surface", SURFACES)
+def test_a_key_calls_the_surfaces_that_it_was_made_for(service: Service, path: str, surface: Surface) -> None:
+    """And no others, on whichever route."""
+    key, made_row = made(service, surfaces=(surface,))
+
+    answer = post(service, path, key)
+
+    if answer.status_code == 200:
+        (row,) = rows_of(service, made_row, 1)
+        assert row.surface == surface
+    else:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "access_denied")
+        assert surface in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("path", GENERATING)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hanlin.cli import money, times
-from hanlin.cli.usage_rows import mark_of, written
 from hanlin.cli.usage_views import bar, brief
+from hanlin.service.administration.cursors import mark_of, written
+from hanlin.service.administration.views import exact
 from hanlin.store.rows import Mark
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -44,7 +45,7 @@ def test_what_could_mean_something_else_is_no_amount(text: str) -> None:
 @given(st.integers(min_value=0, max_value=2**63 - 1))
 def test_an_exact_amount_reads_back_as_itself(nanos: int) -> None:
     """What is printed can be pasted."""
-    assert money.amount(money.exact(nanos)) == (nanos, "")
+    assert money.amount(exact(nanos)) == (nanos, "")
 
 
 def test_a_rounded_amount_never_makes_nothing_of_something() -> None:

@@ -6,6 +6,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from hanlin.cli import show
 from hanlin.cli.tables import Column, Fitting, table
 
 FULL = (Column("name"), Column("tokens", right=True), Column("cost", right=True))
@@ -50,3 +51,16 @@ def test_what_a_terminal_would_obey_is_left_out() -> None:
     (_, line) = printed(Fitting(table((Column("name"),), [("\x1b[2J\x07a[bold]b",)])), 80)
 
     assert line.strip() == "[2Ja[bold]b"
+
+
+def test_a_long_export_shows_how_far_it_is_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file of errors a bar would be noise, as it would be for what is there at once."""
+    for terminal, pages, bar in ((True, 2, True), (True, 1, False), (False, 2, False)):
+        out = io.StringIO()
+        monkeypatch.setattr(show, "err", Console(file=out, force_terminal=terminal, width=80))
+        with show.counting(400) as counted:
+            for page in range(pages):
+                counted(400 // pages, page == pages - 1)
+
+        assert ("400/400" in out.getvalue()) == bar
+        assert bool(out.getvalue()) == bar

@@ -11,8 +11,11 @@ import typer.main
 
 from hanlin import errors
 from hanlin.cli.main import app
+from hanlin.dialects import flat
 from hanlin.dialects.compatible.fields import NUMBERS
 from hanlin.engines.profiles import profiles
+from hanlin.http.admin.routes import ROUTES
+from hanlin.service.administration.operations import PREFIX
 from hanlin.service.planning import REFUSALS
 from hanlin.settings import DeploymentRow, RouteRow
 from scripts import make_docs
@@ -224,3 +227,17 @@ def test_the_contract_page_lists_every_error_code() -> None:
     }
 
     assert known == listed
+
+
+def test_the_contract_page_lists_every_code_of_flat_errors() -> None:
+    """The same failure has another word on another surface."""
+    spans = [(row[0].strip("`"), row[1].strip("`")) for row in table_rows(ROOT / "docs/contract.md") if len(row) == 3]
+
+    assert {(code or "null", flat_code) for code, flat_code in flat.CODES.items()} <= set(spans)
+
+
+def test_the_page_about_accounts_lists_every_call_of_the_admin_api_with_its_role() -> None:
+    """What is described for programs is described for people."""
+    listed = {(row[0].strip("`"), row[1]) for row in table_rows(ROOT / "docs/accounts.md") if "/admin/v1" in row[0]}
+
+    assert listed == {(f"{route.method} {PREFIX}{route.path}", route.role) for route in ROUTES}

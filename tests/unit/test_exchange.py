@@ -16,6 +16,24 @@ from tests.http_peer import Peer
 from tests.values import call_of, plan_of
 
 
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("/keys", "/keys", ""),
+        ("/keys?", "/keys", ""),
+        ("/keys?limit=1&after=a%20b", "/keys", "limit=1&after=a%20b"),
+        ("/keys?a=b?c", "/keys", "a=b?c"),
+        ("http://hanlin/keys?limit=1", "/keys", "limit=1"),
+        ("http://hanlin?limit=1", "/", "limit=1"),
+    ],
+)
+async def test_a_target_is_a_path_and_what_is_asked_of_it(target: str, path: str, query: str) -> None:
+    """Also where the whole address was sent, as through a proxy."""
+    exchange = await Peer(path=target).exchange()
+
+    assert (exchange.path, exchange.query) == (path, query)
+
+
 async def test_a_body_is_read_to_its_end_however_it_is_cut() -> None:
     """Servers hand bodies over in pieces of their own choice."""
     assert await (await Peer(b"he", b"", b"llo").exchange()).body(100) == b"hello"

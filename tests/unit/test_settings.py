@@ -76,7 +76,13 @@ def test_a_flag_is_named_as_it_is_typed() -> None:
 
 def test_variables_that_are_no_settings_are_left_alone() -> None:
     """The home, the language and the file itself are chosen before settings are read."""
-    environment = {"HANLIN_HOME": "/x", "HANLIN_LANG": "en", "HANLIN_CONFIG": "/y", "DASHSCOPE_API_KEY": "sk-1"}
+    environment = {
+        "HANLIN_HOME": "/x",
+        "HANLIN_LANG": "en",
+        "HANLIN_CONFIG": "/y",
+        "HANLIN_ADMIN_KEY": "sk-2",
+        "DASHSCOPE_API_KEY": "sk-1",
+    }
 
     assert load(None, environment).settings == Settings()
 

@@ -166,6 +166,25 @@ class Answer:
                 yield Piece(text)
 
 
+@contextmanager
+def failures(url: str) -> Iterator[None]:
+    """Turn failures of a connection to a service into words."""
+    try:
+        yield
+    except httpx2.ConnectError as error:
+        raise Failed(
+            say(
+                f"{url}: nobody answers ({error}). Is the service running? `hanlin serve` starts one",
+                f"{url}：无法连接（{error}）。服务是否在运行？可用 `hanlin serve` 启动",
+            )
+        ) from error
+    except httpx2.TimeoutException as error:
+        raise Failed(say(f"{url}: no answer for too long", f"{url}：长时间没有应答")) from error
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        why = str(error) or type(error).__name__
+        raise Failed(say(f"{url}: the connection broke: {why}", f"{url}：连接中断：{why}")) from error
+
+
 class Service:
     """The connection to one service, until the end of the `with` block."""
 
@@ -184,7 +203,7 @@ class Service:
 
     def models(self) -> list[dict[str, Any]]:
         """Return the rows of the service's list of models. Raises Failed."""
-        with self._failures():
+        with failures(self.target.url):
             response = self._client.get(f"{self.target.url}/models", timeout=30.0)
         self._check(response)
         try:
@@ -199,7 +218,7 @@ class Service:
         content = msgspec.json.encode({"model": model, "messages": turns, **options})
         headers = {"Content-Type": "application/json"}
         url = f"{self.target.url}/chat/completions"
-        with self._failures(), self._client.stream("POST", url, content=content, headers=headers) as response:
+        with failures(self.target.url), self._client.stream("POST", url, content=content, headers=headers) as response:
             if response.status_code != 200:
                 response.read()
             self._check(response)
@@ -229,25 +248,6 @@ class Service:
             f"{url} does not answer as OpenAI's API does: is it the base URL, up to /v1?",
             f"{url} 的应答不符合 OpenAI 接口：它是以 /v1 结尾的基础地址吗？",
         )
-
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """Turn failures of the connection into words."""
-        url = self.target.url
-        try:
-            yield
-        except httpx2.ConnectError as error:
-            raise Failed(
-                say(
-                    f"{url}: nobody answers ({error}). Is the service running? `hanlin serve` starts one",
-                    f"{url}：无法连接（{error}）。服务是否在运行？可用 `hanlin serve` 启动",
-                )
-            ) from error
-        except httpx2.TimeoutException as error:
-            raise Failed(say(f"{url}: no answer for too long", f"{url}：长时间没有应答")) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            why = str(error) or type(error).__name__
-            raise Failed(say(f"{url}: the connection broke: {why}", f"{url}：连接中断：{why}")) from error
 
     def close(self) -> None:
         self._client.close()

@@ -1,29 +1,31 @@
 """`hanlin keys`: make, list, change, rotate and revoke the keys of callers, also while the service runs."""
 
-import difflib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from hanlin.catalogue import load
 from hanlin.cli import show, times
+from hanlin.cli.administering import (
+    Where,
+    changed,
+    every_key,
+    every_workspace,
+    looked,
+    with_place,
+)
 from hanlin.cli.help import Menu, Page, examples
-from hanlin.cli.options import HomeOption, JsonOption, effective, home_of
-from hanlin.cli.show import Failed, Misused
-from hanlin.cli.stored import WHO, in_store, looked_up, with_secret, workspace_of
+from hanlin.cli.options import CsvOption, JsonOption
+from hanlin.cli.show import Misused
 from hanlin.cli.tables import Column, Fitting, table
-from hanlin.cli.terms import LIMITS, Given, in_short, limits_of, with_terms
-from hanlin.home import Home, prepare
-from hanlin.keys import hash_key, hint, new_key
-from hanlin.store.database import Store
-from hanlin.store.rows import UNLIMITED, KeyRow, Limits
+from hanlin.cli.terms import LIMITS, Given, in_short, limit_terms, limits_change, with_terms
+from hanlin.service.administration import tables
+from hanlin.service.administration.operations import Administration
+from hanlin.service.administration.values import KeyChange, KeyView, NewKey, Rotation
 from hanlin.words import say
 
 _SOON = timedelta(days=2)
@@ -32,13 +34,14 @@ _KEY_TERMS = ("name", "workspace", "model", "surface", "address", *LIMITS, "expi
 
 _FIELDS = {
     "name": "name",
+    "workspace": "workspace",
     "model": "models",
     "surface": "surfaces",
     "address": "addresses",
     "expires": "expires_at",
     "role": "role",
 }
-"""The fields of a key's row by the options that set them."""
+"""The fields of a key by the options that set them."""
 
 keys = typer.Typer(
     name="keys",
@@ -46,10 +49,10 @@ keys = typer.Typer(
     no_args_is_help=True,
     help=say(
         "Make, list, change, rotate and revoke keys.\n\nWorks on the service's database, whether it runs or not; "
-        "a running one takes notice within a second. Only hashes are kept: a key is shown when it is made and never "
-        "again.",
+        "a running one takes notice within a second. With --url it works on a service elsewhere, over its admin API. "
+        "Only hashes are kept: a key is shown when it is made and never again.",
         "创建、列出、修改、轮换与吊销密钥。\n\n直接操作服务的数据库，无论服务是否运行；运行中的服务会在一秒内生效。"
-        "仅保存哈希：密钥只在创建时显示一次。",
+        "加 --url 则通过管理 API 操作其他机器上的服务。仅保存哈希：密钥只在创建时显示一次。",
     ),
     epilog=examples(
         "export DASHSCOPE_API_KEY=$(hanlin keys create --name laptop)",
@@ -80,23 +83,20 @@ IdArgument = Annotated[
         "hanlin keys create --name guest --budget 10 --budget-period day --expires 30d",
     ),
 )
+@with_place
 @with_terms(*_KEY_TERMS)
-def create(home: HomeOption = None, as_json: JsonOption = False, *, given: Given) -> None:
-    place = home_of(home)
-    _check_patterns(given.get("model", ()), place)
-    fields = {"name": "", **_fields(given, UNLIMITED)}
-    key = new_key()
-    prepare(place)
-
-    async def act(store: Store, secret: bytes) -> KeyRow:
-        hashed = hash_key(secret, key)
-        return await store.keys.add(key_hash=hashed, hint=hint(key), who=WHO, **fields, **await _payer(store, given))
-
-    row = with_secret(place, act)
+def create(
+    as_json: JsonOption = False,
+    *,
+    given: Given,
+    place: Where,
+) -> None:
+    new = NewKey(**_fields(given), limits=limit_terms(given))
+    row = changed(place, lambda administration: administration.make_key(new))
     if as_json:
-        show.data({**described(row), "key": key})
+        show.data(row)
         return
-    sys.stdout.write(f"{key}\n")
+    sys.stdout.write(f"{row.key}\n")
     show.note(
         say(
             f"{row.id}: shown this once; `hanlin keys revoke {row.id}` ends it",
@@ -112,19 +112,24 @@ def create(home: HomeOption = None, as_json: JsonOption = False, *, given: Given
         "List all keys with what they may do, revoked ones too.\n\nDates are UTC.",
         "列出所有密钥及其权限，包括已吊销的。\n\n日期为 UTC。",
     ),
-    epilog=examples("hanlin keys list", "hanlin keys list --json"),
+    epilog=examples("hanlin keys list", "hanlin keys list --json", "hanlin keys list --csv"),
 )
-def list_keys(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    async def act(store: Store) -> tuple[tuple[KeyRow, ...], dict[str, str]]:
-        return await store.keys.all(), {one.id: one.name for one in await store.workspaces.all()}
+@with_place
+def list_keys(as_json: JsonOption = False, as_csv: CsvOption = False, *, place: Where) -> None:
+    show.one_form(as_json, as_csv)
 
-    nothing: tuple[tuple[KeyRow, ...], dict[str, str]] = ((), {})
-    rows, workspaces = looked_up(home_of(home), act, nothing)
-    now = datetime.now(UTC)
+    async def act(administration: Administration) -> tuple[list[KeyView], dict[str, str]]:
+        rows = await every_key(administration)
+        return rows, {one.id: one.name for one in await every_workspace(administration)}
+
+    nothing: tuple[list[KeyView], dict[str, str]] = ([], {})
+    rows, workspaces = looked(place, act, nothing)
     if as_json:
-        show.data([described(row, now) for row in rows])
+        show.data(rows)
+    elif as_csv:
+        sys.stdout.write(tables.table(rows, tables.head_of(KeyView)))
     elif rows:
-        show.page(view(rows, workspaces, now))
+        show.page(view(rows, workspaces, datetime.now(UTC)))
     else:
         show.note(
             say(
@@ -147,8 +152,15 @@ def list_keys(home: HomeOption = None, as_json: JsonOption = False) -> None:
         "hanlin keys change key-0123456789abcdef --rpm none --model none",
     ),
 )
+@with_place
 @with_terms(*_KEY_TERMS)
-def change(key_id: IdArgument, home: HomeOption = None, as_json: JsonOption = False, *, given: Given) -> None:
+def change(
+    key_id: IdArgument,
+    as_json: JsonOption = False,
+    *,
+    given: Given,
+    place: Where,
+) -> None:
     if not given:
         raise Misused(
             say(
@@ -156,21 +168,10 @@ def change(key_id: IdArgument, home: HomeOption = None, as_json: JsonOption = Fa
                 "没有要修改的内容。请看 `hanlin keys change --help`",
             )
         )
-    place = home_of(home)
-    _check_patterns(given.get("model", ()), place)
-    prepare(place)
-
-    async def act(store: Store) -> KeyRow:
-        payer = await _payer(store, given)
-
-        def edit(row: KeyRow) -> KeyRow:
-            return msgspec.structs.replace(row, **_fields(given, row.limits), **payer)
-
-        return await store.keys.change(key_id, edit, who=WHO)
-
-    row = in_store(place, act)
+    wanted = KeyChange(**_fields(given), limits=limits_change(given))
+    row = changed(place, lambda administration: administration.change_key(key_id, wanted))
     if as_json:
-        show.data(described(row))
+        show.data(row)
         return
     may = "; ".join(_may(row)) or say("everything, without limits", "不受限制")
     show.note(say(f"{row.id} …{row.hint} may now: {may}", f"{row.id} …{row.hint} 现在的权限：{may}"))
@@ -188,6 +189,7 @@ def change(key_id: IdArgument, home: HomeOption = None, as_json: JsonOption = Fa
         "hanlin keys rotate key-0123456789abcdef --overlap 7d --json",
     ),
 )
+@with_place
 def rotate(
     key_id: IdArgument,
     overlap: Annotated[
@@ -196,26 +198,21 @@ def rotate(
             "--overlap", metavar="LENGTH", help=say("How long the old one works yet [24h].", "旧密钥的保留时长 [24h]。")
         ),
     ] = "24h",
-    home: HomeOption = None,
     as_json: JsonOption = False,
+    *,
+    place: Where,
 ) -> None:
     try:
         lasting = times.length(overlap)
     except ValueError as error:
         raise Misused(say(f"--overlap {overlap!r}: {error}", f"--overlap {overlap!r}：{error}")) from error
-    place = home_of(home)
-    key = new_key()
-    prepare(place)
-
-    async def act(store: Store, secret: bytes) -> tuple[KeyRow, KeyRow]:
-        new = await store.keys.rotate(key_id, hash_key(secret, key), hint(key), lasting, who=WHO)
-        return new, await store.keys.get(key_id)
-
-    row, old = with_secret(place, act)
+    rotation = Rotation(overlap_s=int(lasting.total_seconds()))
+    row = changed(place, lambda administration: administration.rotate_key(key_id, rotation))
     if as_json:
-        show.data({**described(row), "key": key, "replaced": described(old)})
+        show.data(row)
         return
-    sys.stdout.write(f"{key}\n")
+    sys.stdout.write(f"{row.key}\n")
+    old = row.replaced
     assert old.expires_at is not None  # a rotation sets it
     until = times.shown(old.expires_at)
     show.note(
@@ -231,18 +228,20 @@ def rotate(
     help=say("Stop a key for good.", "永久吊销密钥。"),
     epilog=examples("hanlin keys list", "hanlin keys revoke key-0123456789abcdef"),
 )
-def revoke(key_id: IdArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    place = home_of(home)
-    prepare(place)
+@with_place
+def revoke(
+    key_id: IdArgument,
+    as_json: JsonOption = False,
+    *,
+    place: Where,
+) -> None:
+    async def act(administration: Administration) -> tuple[KeyView, bool]:
+        row = await administration.revoke_key(key_id)
+        return row, any(other.state == "works" for other in await every_key(administration))
 
-    async def act(store: Store) -> tuple[KeyRow, bool]:
-        row = await store.keys.revoke(key_id, who=WHO)
-        now = datetime.now(UTC)
-        return row, any(other.works(now) for other in await store.keys.all())
-
-    row, others = in_store(place, act)
+    row, others = changed(place, act)
     if as_json:
-        show.data(described(row))
+        show.data(row)
         return
     show.note(
         say(
@@ -259,12 +258,7 @@ def revoke(key_id: IdArgument, home: HomeOption = None, as_json: JsonOption = Fa
         )
 
 
-def described(row: KeyRow, now: datetime | None = None) -> dict[str, Any]:
-    """Return a key's row for programs, with its state in a word; not its hash."""
-    return {**row.shown(), "state": _state(row, now or datetime.now(UTC))}
-
-
-def view(rows: tuple[KeyRow, ...], workspaces: Mapping[str, str], now: datetime) -> RenderableType:
+def view(rows: Sequence[KeyView], workspaces: Mapping[str, str], now: datetime) -> RenderableType:
     """Return the list. On a narrow screen what a key may do stands in lines below each other."""
     columns = [
         Column("id", whole=True),
@@ -291,14 +285,13 @@ def view(rows: tuple[KeyRow, ...], workspaces: Mapping[str, str], now: datetime)
     return Fitting(table(columns, form(", ")), table(columns, form("\n")))
 
 
-def state_of(row: KeyRow, now: datetime) -> Text:
+def state_of(row: KeyView, now: datetime) -> Text:
     """Return whether a key works, and until when, for people."""
-    state = _state(row, now)
     if row.revoked_at is not None:
         return Text(say(f"revoked {times.day(row.revoked_at)}", f"已吊销 {times.day(row.revoked_at)}"), "dim")
     if row.expires_at is None:
         return Text(say("works", "有效"), "green")
-    if state == "expired":
+    if row.state == "expired":
         return Text(say(f"expired {times.day(row.expires_at)}", f"已过期 {times.day(row.expires_at)}"), "dim")
     left = row.expires_at - now
     if left < _SOON:
@@ -307,13 +300,7 @@ def state_of(row: KeyRow, now: datetime) -> Text:
     return Text(say(f"expires {times.day(row.expires_at)}", f"{times.day(row.expires_at)} 过期"), "green")
 
 
-def _state(row: KeyRow, now: datetime) -> str:
-    if row.revoked_at is not None:
-        return "revoked"
-    return "works" if row.works(now) else "expired"
-
-
-def _may(row: KeyRow) -> list[str]:
+def _may(row: KeyView) -> list[str]:
     """Return what narrows a key, in short; nothing for one that may everything."""
     found = [", ".join(words) for words in (row.models, row.surfaces, row.addresses) if words]
     if row.role:
@@ -321,33 +308,6 @@ def _may(row: KeyRow) -> list[str]:
     return [*found, *in_short(row.limits)]
 
 
-def _fields(given: Given, limits: Limits) -> dict[str, Any]:
-    """Return the fields of a key's row that the options set; `limits` are those that it had."""
-    fields = {field: given[option] for option, field in _FIELDS.items() if option in given}
-    return {**fields, "limits": limits_of(given, limits)}
-
-
-async def _payer(store: Store, given: Given) -> dict[str, Any]:
-    return {"workspace_id": (await workspace_of(store, given["workspace"])).id} if "workspace" in given else {}
-
-
-def _check_patterns(patterns: tuple[str, ...], home: Home) -> None:
-    """Refuse a pattern that is for no name: it would lock its key out of everything, or hide a slip of the pen."""
-    names = load().names()
-    unknown = [pattern for pattern in patterns if not _matches(pattern, names)]
-    if not unknown:
-        return
-    # Names that only the operator's own deployments answer stand in the settings; others need not be read for this.
-    own = [name for row in effective(home, None).settings.deployment for name in (*(row.serves or ()), *row.names)]
-    for pattern in unknown:
-        if not _matches(pattern, own):
-            close = difflib.get_close_matches(pattern, names, n=3)
-            hint_en = f"did you mean {', '.join(close)}?" if close else "`hanlin models` lists them"
-            hint_zh = f"是否指 {'、'.join(close)}？" if close else "`hanlin models` 列出全部名称"
-            raise Failed(
-                say(f"--model {pattern!r} matches no name: {hint_en}", f"--model {pattern!r} 不匹配任何名称：{hint_zh}")
-            )
-
-
-def _matches(pattern: str, names: tuple[str, ...] | list[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for name in names)
+def _fields(given: Given) -> dict[str, Any]:
+    """Return the fields of a key that the options set, its limits apart."""
+    return {field: given[option] for option, field in _FIELDS.items() if option in given}

@@ -1,24 +1,25 @@
 """`hanlin limits`: what each model may be used, by all callers together."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
-import msgspec
 import typer
+from msgspec import UNSET
 from rich.console import RenderableType
 
-from hanlin.catalogue import Catalogue, load
 from hanlin.cli import show
+from hanlin.cli.administering import Where, changed, looked, with_place
 from hanlin.cli.help import Menu, Page, examples
-from hanlin.cli.options import ConfigOption, HomeOption, JsonOption, effective, home_of
+from hanlin.cli.options import JsonOption
 from hanlin.cli.show import Misused
-from hanlin.cli.stored import WHO, in_store, looked_up
 from hanlin.cli.tables import Column, Fitting, table
-from hanlin.cli.terms import LIMITS, Given, in_short, limits_of, with_terms
-from hanlin.home import prepare
-from hanlin.service.fleet import own_names
-from hanlin.service.guests import with_guests
-from hanlin.service.model_limits import names_of, remove_limits, set_limits
-from hanlin.store.rows import ModelLimits
+from hanlin.cli.terms import LIMITS, Given, in_short, limits_change, with_terms
+from hanlin.service.administration.values import (
+    ModelLimitsChange,
+    ModelLimitsNamed,
+    ModelLimitsPage,
+    ModelLimitsView,
+)
 from hanlin.words import say
 
 _FEW_NAMES = 3
@@ -58,33 +59,24 @@ PatternArgument = Annotated[
     ),
     epilog=examples("hanlin limits set 'qwen3-*' --rpm 600 --tpm 1000000", "hanlin limits set qwen3-max --rpm none"),
 )
+@with_place
 @with_terms(*LIMITS)
-def set_command(
-    pattern: PatternArgument,
-    home: HomeOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-    *,
-    given: Given,
-) -> None:
-    if not given:
+def set_command(pattern: PatternArgument, as_json: JsonOption = False, *, given: Given, place: Where) -> None:
+    terms = limits_change(given)
+    if terms is UNSET:
         raise Misused(
             say(
                 "nothing to set. See `hanlin limits set --help`",
                 "没有要设置的内容。请看 `hanlin limits set --help`",
             )
         )
-    place = home_of(home)
-    catalogue = with_guests(load(), own_names(effective(place, config).settings))
-    prepare(place)
-    row = in_store(
-        place, lambda store: set_limits(store, catalogue, pattern, lambda old: limits_of(given, old), who=WHO)
-    )
+    wanted = ModelLimitsChange(pattern=pattern, limits=terms)
+    row = changed(place, lambda administration: administration.change_limits(wanted))
     if as_json:
-        show.data(described(row, catalogue))
+        show.data(row)
         return
     words = ", ".join(in_short(row.limits)) or say("no limits", "无限制")
-    count = len(names_of(row.pattern, catalogue))
+    count = len(row.names)
     each = say(f" (each of {count} names)", f"（{count} 个名称各自计数）") if count > 1 else ""
     show.note(say(f"{row.pattern}: {words}{each}", f"{row.pattern}：{words}{each}"))
 
@@ -95,15 +87,13 @@ def set_command(
     help=say("List the limits of models, and the names that they count for.", "列出模型的限额及其适用的名称。"),
     epilog=examples("hanlin limits list", "hanlin limits list --json"),
 )
-def list_command(home: HomeOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    place = home_of(home)
-    catalogue = with_guests(load(), own_names(effective(place, config).settings))
-    nothing: tuple[ModelLimits, ...] = ()
-    rows = looked_up(place, lambda store: store.limits.all(), nothing)
+@with_place
+def list_command(as_json: JsonOption = False, *, place: Where) -> None:
+    rows = looked(place, lambda administration: administration.limits(), ModelLimitsPage(data=())).data
     if as_json:
-        show.data([described(row, catalogue) for row in rows])
+        show.data(rows)
     elif rows:
-        show.page(view(rows, catalogue))
+        show.page(view(rows))
     else:
         show.note(say("none: `hanlin limits set` makes one", "暂无：可用 `hanlin limits set` 设置"))
 
@@ -113,23 +103,17 @@ def list_command(home: HomeOption = None, config: ConfigOption = None, as_json: 
     help=say("Remove the limits of a name or pattern.", "取消某个名称或模式的限额。"),
     epilog=examples("hanlin limits remove 'qwen3-*'"),
 )
-def remove(pattern: PatternArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    place, catalogue = home_of(home), load()
-    prepare(place)
-    row = in_store(place, lambda store: remove_limits(store, catalogue, pattern, who=WHO))
+@with_place
+def remove(pattern: PatternArgument, as_json: JsonOption = False, *, place: Where) -> None:
+    named = ModelLimitsNamed(pattern=pattern)
+    row = changed(place, lambda administration: administration.remove_limits(named))
     if as_json:
-        show.data(described(row, catalogue))
+        show.data(row)
         return
     show.note(say(f"{row.pattern}: no limits any more", f"{row.pattern}：已取消限额"))
 
 
-def described(row: ModelLimits, catalogue: Catalogue) -> dict[str, Any]:
-    """Return a row for programs, with the names that its pattern stands for."""
-    fields: dict[str, Any] = msgspec.to_builtins(row)
-    return {**fields, "names": names_of(row.pattern, catalogue)}
-
-
-def view(rows: tuple[ModelLimits, ...], catalogue: Catalogue) -> RenderableType:
+def view(rows: Sequence[ModelLimitsView]) -> RenderableType:
     """Return the list."""
     columns = [
         Column(say("pattern", "模式")),
@@ -137,13 +121,7 @@ def view(rows: tuple[ModelLimits, ...], catalogue: Catalogue) -> RenderableType:
         Column(say("names", "名称")),
     ]
     forms = [
-        table(
-            columns,
-            [
-                [row.pattern, separator.join(in_short(row.limits)) or "–", _some(names_of(row.pattern, catalogue))]
-                for row in rows
-            ],
-        )
+        table(columns, [[row.pattern, separator.join(in_short(row.limits)) or "–", _some(row.names)] for row in rows])
         for separator in (", ", "\n")
     ]
     return Fitting(*forms)

@@ -3,10 +3,10 @@
 import re
 from decimal import Decimal
 
-from hanlin.store.rows import NANOS, Budget
+from hanlin.service.administration.values import MOST, BudgetTerms
+from hanlin.service.administration.views import exact
+from hanlin.store.rows import NANOS
 from hanlin.words import say
-
-_MOST_NANOS = 2**63 - 1  # the most that databases count to
 
 _AMOUNT = re.compile(
     r"(?:(?P<before>[A-Za-z]{3}|[¥￥])\s*)?(?P<units>[0-9]+(?:\.[0-9]+)?)\s*(?P<after>[A-Za-z]{3}|元)?"
@@ -30,18 +30,11 @@ def amount(text: str) -> tuple[int, str]:
     nanos = Decimal(found["units"]).scaleb(9)
     if nanos != nanos.to_integral_value():
         raise ValueError(say("nine decimal places are the most", "最多九位小数"))
-    if nanos > _MOST_NANOS:
-        most = _MOST_NANOS // NANOS
+    if nanos > MOST:
+        most = MOST // NANOS
         raise ValueError(say(f"{most:,} is the most that can be counted", f"最多可计 {most:,}"))
     currency = found["before"] or found["after"] or ""
     return int(nanos), _SIGNS.get(currency, currency.upper())
-
-
-def exact(nanos: int) -> str:
-    """Write nanos as units, to the last digit and no further: `10`, `2.50`, `0.000000001`."""
-    sign, (units, rest) = "-" if nanos < 0 else "", divmod(abs(nanos), NANOS)
-    decimals = f"{rest:09}".rstrip("0")
-    return f"{sign}{units}.{decimals:0<2}" if decimals else f"{sign}{units}"
 
 
 def rounded(nanos: int, decimals: int = _DECIMALS) -> str:
@@ -65,7 +58,7 @@ def priced(nanos: int, currency: str) -> str:
     return f"{mark}{' ' if len(mark) > 1 else ''}{exact(nanos)}"
 
 
-def of_budget(budget: Budget) -> str:
+def of_budget(budget: BudgetTerms) -> str:
     """Write a budget as briefly as it can be: `¥10/month`."""
     period = {
         "day": say("/day", "/天"),

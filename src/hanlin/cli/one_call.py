@@ -7,38 +7,32 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hanlin.cli import show, usage_rows
+from hanlin.cli import show
+from hanlin.cli.administering import Where, looked
 from hanlin.cli.show import Failed
-from hanlin.cli.stored import looked_up
-from hanlin.home import Home
-from hanlin.store.database import Store
-from hanlin.store.rows import Content, LedgerRow
+from hanlin.service.administration.operations import Administration
+from hanlin.service.administration.values import CallDetail
 from hanlin.words import say
 
-Found = tuple[LedgerRow | None, Content | None]
 
-
-def show_call(place: Home, call_id: str, *, as_json: bool) -> None:
-    """Print a call. Raises Failed when the ledger has none of this id."""
-
-    async def act(store: Store) -> Found:
-        return await store.ledger.find(call_id), await store.contents.find(call_id)
-
-    nobody: Found = (None, None)
-    call, content = looked_up(place, act, nobody)
+def show_call(place: Where, call_id: str, *, as_json: bool) -> None:
+    """Print a call. Raises what asking for it raises, and Failed for a home without a database."""
+    nobody: CallDetail | None = None
+    call = looked(place, lambda administration: _found(administration, call_id), nobody)
     if call is None:
         raise Failed(
-            say(
-                f"no call has the id {call_id!r}: `hanlin usage --calls --json` shows the ids, within two seconds of "
-                "a call's end",
-                f"没有编号为 {call_id!r} 的调用：`hanlin usage --calls --json` 可查看编号；调用结束后两秒内可见",
-            )
+            say(f"no call has the id {call_id!r}: there was none yet", f"没有编号为 {call_id!r} 的调用：尚无调用")
         )
-    kept = None if content is None else {"prompt": _json(content.prompt), "answer": _json(content.answer)}
     if as_json:
-        show.data({**usage_rows.call_row(call), "content": kept})
+        show.data(call)
         return
-    show.page(view(usage_rows.call_row(call), kept))
+    row = msgspec.to_builtins(call)
+    kept = row.pop("content")
+    show.page(view(row, kept))
+
+
+async def _found(administration: Administration, call_id: str) -> CallDetail | None:
+    return await administration.call(call_id)
 
 
 def view(row: dict[str, Any], kept: dict[str, Any] | None) -> RenderableType:
@@ -57,7 +51,3 @@ def view(row: dict[str, Any], kept: dict[str, Any] | None) -> RenderableType:
 
 def _pretty(value: Any) -> Text:
     return Text(show.plain(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
-
-
-def _json(text: str) -> Any:
-    return msgspec.json.decode(text)

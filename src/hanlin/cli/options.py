@@ -3,7 +3,7 @@
 import inspect
 import os
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +35,7 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help=say("Print JSON, for scripts.", "输出 JSON，便于脚本使用。"))]
+CsvOption = Annotated[bool, typer.Option("--csv", help=say("Print CSV.", "输出 CSV。"))]
 KeyVariableOption = Annotated[
     str | None,
     typer.Option(
@@ -72,18 +73,38 @@ Command = Callable[..., None]
 
 def with_settings(command: Command) -> Command:
     """Give a command an option for every setting; those that were given reach it as one dictionary, `flags`."""
-    own = [parameter for name, parameter in inspect.signature(command).parameters.items() if name != "flags"]
-    extra = [_parameter(name) for name in settings.FIELDS if name not in _NOT_FLAGS]
+    options = [_parameter(name) for name in settings.FIELDS if name not in _NOT_FLAGS]
+
+    def given(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value not in (None, [])}
+
+    return with_options(command, "flags", options, given)
+
+
+def with_options(
+    command: Command,
+    argument: str,
+    options: Sequence[inspect.Parameter],
+    read: Callable[[Mapping[str, Any]], Any],
+    *,
+    first: bool = False,
+) -> Command:
+    """Give a command further options; what `read` makes of their values reaches it as one argument.
+
+    They stand behind its own in the help page, or before them.
+    """
+    own = [one for name, one in inspect.signature(command).parameters.items() if name != argument]
 
     def run(**arguments: Any) -> None:
-        flags = {parameter.name: arguments.pop(parameter.name) for parameter in extra}
-        command(**arguments, flags={name: value for name, value in flags.items() if value not in (None, [])})
+        values = {option.name: arguments.pop(option.name) for option in options}
+        command(**arguments, **{argument: read(values)})
 
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *extra)]
+    all_of_them = (*options, *own) if first else (*own, *options)
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in all_of_them]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
     return run
 
 

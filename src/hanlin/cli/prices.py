@@ -1,23 +1,22 @@
 """`hanlin prices`: what the list charges for a name, and the operator's own prices, in the version that they make."""
 
-from collections.abc import Collection, Iterator, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from hanlin.catalogue import Catalogue, Model, PriceTier, load
+from hanlin.catalogue import PriceTier, load
 from hanlin.cli import show
+from hanlin.cli.administering import Where, remotely, with_place
 from hanlin.cli.help import examples
 from hanlin.cli.model_views import short_count
-from hanlin.cli.models import known
-from hanlin.cli.options import ConfigOption, HomeOption, JsonOption, effective, home_of
-from hanlin.cli.show import Failed
+from hanlin.cli.options import ConfigOption, JsonOption, effective
 from hanlin.cli.tables import Column, Fitting, table
-from hanlin.metering.prices import LIST_CURRENCY, PriceList, Tariff
+from hanlin.metering.prices import LIST_CURRENCY, PriceList
+from hanlin.service.administration.steward import priced
+from hanlin.service.administration.values import OwnPrices, PricesAsked
 from hanlin.service.fleet import own_prices
 from hanlin.words import say
 
@@ -31,8 +30,6 @@ PRICES_HELP = say(
     "自定价格（hanlin.toml 的 [[price]] 表）列在其后并优先适用。账目的每一行都记有价目表版本。",
 )
 PRICES_EXAMPLES = examples("hanlin prices qwen-plus qwen3-max", "hanlin prices 'qwen3-*'", "hanlin prices --json")
-
-_WILD = "*?["
 
 _COLUMNS: tuple[tuple[str, tuple[str, str]], ...] = (
     ("input", ("in", "输入")),
@@ -53,6 +50,7 @@ _COLUMNS: tuple[tuple[str, tuple[str, str]], ...] = (
 _FEW = 4  # the kinds that a narrow screen has room for
 
 
+@with_place
 def prices(
     names: Annotated[
         list[str] | None,
@@ -61,74 +59,45 @@ def prices(
             help=say("Names, aliases or patterns (qwen3-*) [all].", "名称、别名或通配（qwen3-*）[全部]。"),
         ),
     ] = None,
-    home: HomeOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    *,
+    place: Where,
 ) -> None:
-    catalogue = load()
-    price_list = PriceList.of(catalogue, own_prices(effective(home_of(home), config).settings))
-    version = price_list.version
-    found = chosen(names or (), catalogue)
-    own = list(_own(price_list, found if names else None))
+    asked = PricesAsked(name=tuple(names or ()))
+    if place.url:
+        found = remotely(place, lambda administration: administration.prices(asked))
+    else:
+        catalogue = load()
+        own = own_prices(effective(place.home, config).settings)
+        found = priced(asked, catalogue, PriceList.of(catalogue, own))
     if as_json:
-        rows = [{"name": name, "tiers": msgspec.to_builtins(model.prices)} for name, model in found.items()]
-        about = {"version": version, "currency": LIST_CURRENCY, "per_tokens": 1_000_000}
-        own_rows = [{"deployment": deployment, **msgspec.to_builtins(tariff)} for deployment, tariff in own]
-        show.data({**about, "prices": rows, "own": own_rows})
+        show.data(found)
         return
-    listed = {name: model.prices for name, model in found.items() if model.prices}
+    listed = {price.name: price.tiers for price in found.prices if price.tiers}
     if listed:
         show.page(view(listed))
-    if own:
+    if found.own:
         show.page("")
         show.page(say("your own, by deployment", "自定价格，按部署"))
-        show.page(view({_title(deployment, tariff): tariff.tiers for deployment, tariff in own}))
-    if names and (unpriced := [name for name, model in found.items() if not model.prices]):
+        show.page(view({_title(own): own.tiers for own in found.own}))
+    if names and (unpriced := [price.name for price in found.prices if not price.tiers]):
         missing = ", ".join(unpriced)
         show.remark(say(f"Without a list price: {missing}.", f"无官方价格：{missing}。"))
     show.remark(
         say(
-            f"¥ per million tokens unless stated; list {version}. --json has every kind of tokens.",
-            f"元/百万 token（另注者除外）；价目表 {version}。--json 含所有计费项。",
+            f"¥ per million tokens unless stated; list {found.version}. --json has every kind of tokens.",
+            f"元/百万 token（另注者除外）；价目表 {found.version}。--json 含所有计费项。",
         )
     )
 
 
-def _own(price_list: PriceList, names: Collection[str] | None) -> Iterator[tuple[str, Tariff]]:
-    """Yield the operator's tariffs: all, or those that hold for one of the names."""
-    for deployment, tariffs in sorted(price_list.own.items()):
-        for tariff in tariffs:
-            if names is None or any(fnmatchcase(name, pattern) for name in names for pattern in tariff.names):
-                yield deployment, tariff
+def _title(own: OwnPrices) -> str:
+    words = [own.deployment, *(() if own.names == ("*",) else (", ".join(own.names),))]
+    return " ".join([*words, *(() if own.currency == LIST_CURRENCY else (own.currency,))])
 
 
-def _title(deployment: str, tariff: Tariff) -> str:
-    words = [deployment, *(() if tariff.names == ("*",) else (", ".join(tariff.names),))]
-    return " ".join([*words, *(() if tariff.currency == LIST_CURRENCY else (tariff.currency,))])
-
-
-def chosen(words: Sequence[str], catalogue: Catalogue) -> dict[str, Model]:
-    """Return the models that are asked for, by the names that they are asked by; all without a word. Raises Failed."""
-    if not words:
-        return dict(catalogue.models)
-    found: dict[str, Model] = {}
-    for word in words:
-        if any(sign in word for sign in _WILD):
-            matching = {name: model for name, model in catalogue.models.items() if fnmatchcase(name, word)}
-            if not matching:
-                raise Failed(
-                    say(
-                        f"{word!r} matches no name: `hanlin models` lists all",
-                        f"{word!r} 不匹配任何名称：`hanlin models` 列出全部",
-                    )
-                )
-            found.update(matching)
-        else:
-            found[word] = known(word, catalogue)
-    return found
-
-
-def view(listed: dict[str, tuple[PriceTier, ...]]) -> RenderableType:
+def view(listed: Mapping[str, tuple[PriceTier, ...]]) -> RenderableType:
     """Return a line for each tier; kinds of tokens that no line has a price for are left out."""
     kinds = [
         (field, words)
@@ -139,7 +108,7 @@ def view(listed: dict[str, tuple[PriceTier, ...]]) -> RenderableType:
     return Fitting(*(_form(listed, kinds[:count]) for count in counts))
 
 
-def _form(listed: dict[str, tuple[PriceTier, ...]], kinds: Sequence[tuple[str, tuple[str, str]]]) -> Table:
+def _form(listed: Mapping[str, tuple[PriceTier, ...]], kinds: Sequence[tuple[str, tuple[str, str]]]) -> Table:
     columns = [
         Column(say("name", "名称")),
         Column(say("prompt", "输入长度"), whole=True),
@@ -148,7 +117,7 @@ def _form(listed: dict[str, tuple[PriceTier, ...]], kinds: Sequence[tuple[str, t
     return table(columns, _rows(listed, [field for field, _ in kinds]))
 
 
-def _rows(listed: dict[str, tuple[PriceTier, ...]], fields: Sequence[str]) -> Iterator[list[str]]:
+def _rows(listed: Mapping[str, tuple[PriceTier, ...]], fields: Sequence[str]) -> Iterator[list[str]]:
     for name, tiers in listed.items():
         for place, tier in enumerate(tiers):
             values = (getattr(tier, field) for field in fields)

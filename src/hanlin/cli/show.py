@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     TextColumn,
@@ -20,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from hanlin.engines.weights import Progress as Report
+from hanlin.words import say
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -37,6 +39,12 @@ class Failed(Exception):
 
 class Misused(Failed):
     """The command was called in a way that makes no sense; the parser cannot know."""
+
+
+def one_form(as_json: bool, as_csv: bool) -> None:
+    """Raise Misused for two forms of one result."""
+    if as_json and as_csv:
+        raise Misused(say("--json and --csv: give one of them", "--json 与 --csv 只能选其一"))
 
 
 def fail(message: object) -> None:
@@ -84,6 +92,29 @@ def downloading(name: str) -> Iterator[Report]:
             progress.update(task, completed=done_bytes, total=total_bytes or None, doing=text)
 
         yield report
+
+
+@contextmanager
+def counting(total: int | None = None) -> Iterator[Callable[[int, bool], None]]:
+    """Show how far a long list is, page by page: a bar on a terminal, nothing elsewhere, nor for a list of one page.
+
+    `total` is about how many rows there are, None where nobody knows. What is yielded takes how many came, and whether
+    they were the last.
+    """
+    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=err, transient=True)
+    task = progress.add_task("", total=total)
+
+    def counted(count: int, last: bool) -> None:
+        if not last and err.is_terminal:
+            progress.start()
+        progress.update(task, advance=count)
+
+    try:
+        yield counted
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 class _Download(Progress):

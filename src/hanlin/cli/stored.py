@@ -1,4 +1,4 @@
-"""Steps on the database of a home's service, and the workspaces in it by the names that people give them."""
+"""Steps on the database of a home's service."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,17 +6,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from hanlin.cli.options import effective
-from hanlin.cli.show import Failed
 from hanlin.home import Home
 from hanlin.service.backends import database_of, open_database, secret_of
 from hanlin.store.database import Store, open_store
-from hanlin.store.rows import Workspace
-from hanlin.words import say
 
 Result = TypeVar("Result")
-
-WHO = "cli"
-"""In whose name the audit log has what is changed here."""
 
 
 def in_store(home: Home, act: Callable[[Store], Awaitable[Result]]) -> Result:
@@ -46,20 +40,3 @@ def looked_up(home: Home, act: Callable[[Store], Awaitable[Result]], otherwise: 
     """Run a step that only looks; `otherwise` for a home without a database: looking at it must not make one."""
     where = database_of(home, effective(home, None).settings)
     return otherwise if isinstance(where, Path) and not where.exists() else in_store(home, act)
-
-
-async def workspace_of(store: Store, word: str) -> Workspace:
-    """Return the workspace of an id or a name. Raises Failed."""
-    there = await store.workspaces.all()
-    for found in (*(one for one in there if one.id == word), *(one for one in there if one.name == word)):
-        return found
-    raise unknown_workspace(word)
-
-
-def unknown_workspace(word: str) -> Failed:
-    return Failed(
-        say(
-            f"no workspace is called {word!r}: `hanlin workspaces list` shows all, `… create` makes one",
-            f"没有名为 {word!r} 的业务空间：`hanlin workspaces list` 列出全部，`hanlin workspaces create` 可新建",
-        )
-    )

@@ -4,27 +4,26 @@ The parser leaves every value as text, so that `none` can take a limit away and 
 """
 
 import inspect
-import ipaddress
 import typing
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 
-import msgspec
 import typer
+from msgspec import UNSET, UnsetType
 
 from hanlin.cli import money, times
+from hanlin.cli.options import Command, with_options
 from hanlin.cli.show import Misused
-from hanlin.store.rows import Budget, Limits, Period, Role
+from hanlin.service.administration import rules
+from hanlin.service.administration.values import MOST, BudgetChange, BudgetTerms, LimitsChange, LimitTerms
+from hanlin.store.rows import ROLES, Period
+from hanlin.types import SURFACES
 from hanlin.words import say
-
-SURFACES = ("chat", "text_completion", "embeddings")
-"""The words of the routes that generate; a ledger's rows have them, too."""
 
 _NOTHING = "none"
 _PERIODS = typing.get_args(Period)
-_ROLES = tuple(filter(None, typing.get_args(Role)))
-_MOST = 2**63 - 1  # the most that databases count to
+_ROLES = tuple(filter(None, ROLES))
 
 Given = Mapping[str, Any]
 """The values of the options that were given, by the names of their terms."""
@@ -41,7 +40,7 @@ class Term(NamedTuple):
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) <= _MOST):
+    if not (text.isascii() and text.isdecimal() and int(text) <= MOST):
         raise ValueError(say("write a whole number, 0 or more, or none", "请写不小于 0 的整数，或 none"))
     return int(text)
 
@@ -59,27 +58,9 @@ def _yes_or_no(text: str) -> bool:
     return _one_of("yes", "no")(text) == "yes"
 
 
-def _network(text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError as error:
-        try:
-            meant = ipaddress.ip_network(text, strict=False)
-        except ValueError:
-            raise ValueError(
-                say("write an address or a network such as 10.0.0.0/8", "请写地址或网段，例如 10.0.0.0/8")
-            ) from error
-        raise ValueError(
-            say(f"is an address within a network; the network is {meant}", f"是网段内的地址；该网段为 {meant}")
-        ) from error
-
-
 def _expiry(text: str) -> datetime:
     now = datetime.now(UTC)
-    at = times.moment(text, now, "from now")
-    if at <= now:
-        raise ValueError(say("is over already; give a later time", "已经过去；请给出更晚的时间"))
-    return at
+    return rules.ahead(times.moment(text, now, "from now"), now)
 
 
 def _text(text: str) -> str:
@@ -99,7 +80,7 @@ TERMS: Mapping[str, Term] = {
         True,
         (),
     ),
-    "address": Term("CIDR", say("Only from this network [any].", "仅限来自此网段 [不限]。"), _network, True, ()),
+    "address": Term("CIDR", say("Only from this network [any].", "仅限来自此网段 [不限]。"), rules.network, True, ()),
     "rpm": Term("N", say("Requests a minute.", "每分钟请求数。"), _count, nothing=None),
     "tpm": Term("N", say("Tokens a minute.", "每分钟 token 数。"), _count, nothing=None),
     "concurrency": Term("N", say("Calls at once.", "并发数。"), _count, nothing=None),
@@ -131,29 +112,18 @@ TERMS: Mapping[str, Term] = {
     ),
 }
 
-LIMITS = ("rpm", "tpm", "concurrency", "budget", "budget_period")
-
-Command = Callable[..., None]
+_COUNTS = ("rpm", "tpm", "concurrency")
+LIMITS = (*_COUNTS, "budget", "budget_period")
 
 
 def with_terms(*names: str) -> Callable[[Command], Command]:
     """Give a command the options of these terms; what was given reaches it as one value, `given`."""
 
-    def decorate(command: Command) -> Command:
-        own = [one for name, one in inspect.signature(command).parameters.items() if name != "given"]
-        extra = [_parameter(name, TERMS[name]) for name in names]
+    def given(texts: Mapping[str, Any]) -> Given:
+        return {name: read(name, text) for name, text in texts.items() if text is not None}
 
-        def run(**arguments: Any) -> None:
-            texts = {name: arguments.pop(name) for name in names}
-            command(**arguments, given={name: read(name, text) for name, text in texts.items() if text is not None})
-
-        run.__name__ = command.__name__
-        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*extra, *own)]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in parameters}
-        return run
-
-    return decorate
+    options = [_parameter(name, TERMS[name]) for name in names]
+    return lambda command: with_options(command, "given", options, given, first=True)
 
 
 def read(name: str, text: str | list[str]) -> Any:
@@ -166,25 +136,50 @@ def read(name: str, text: str | list[str]) -> Any:
     return _read(name, text)
 
 
-def limits_of(given: Given, old: Limits) -> Limits:
-    """Return limits with what was given in place of the old. Raises Misused for a period without a budget.
-
-    A budget keeps the period and the currency that it had, where no other is named.
-    """
-    counts = {name: given[name] for name in ("rpm", "tpm", "concurrency") if name in given}
-    budget = old.budget
-    if "budget" in given:
-        budget = _budget(given["budget"], old.budget)
-    if "budget_period" in given:
-        if budget is None:
-            raise Misused(
-                say("--budget-period: there is no budget; give --budget", "--budget-period：没有预算；请给出 --budget")
-            )
-        budget = msgspec.structs.replace(budget, period=given["budget_period"])
-    return msgspec.structs.replace(old, **counts, budget=budget)
+def limit_terms(given: Given) -> LimitTerms:
+    """Return the limits that were given. Raises Misused for a period without a budget."""
+    counts = {name: given[name] for name in _COUNTS if name in given}
+    amount = given.get("budget")
+    if amount is None:
+        if "budget_period" in given:
+            raise _no_budget()
+        return LimitTerms(**counts)
+    budget = BudgetTerms(**_budget(amount), **_period(given))
+    return LimitTerms(**counts, budget=budget)
 
 
-def in_short(limits: Limits) -> list[str]:
+def limits_change(given: Given) -> LimitsChange | UnsetType:
+    """Return the change of limits that was given, if one was. Raises Misused for the period of no budget."""
+    if not any(name in given for name in LIMITS):
+        return UNSET
+    counts = {name: given[name] for name in _COUNTS if name in given}
+    budget: BudgetChange | UnsetType | None = UNSET
+    if "budget" in given and given["budget"] is None:
+        if "budget_period" in given:
+            raise _no_budget()
+        budget = None
+    elif "budget" in given or "budget_period" in given:
+        amount = _budget(given["budget"]) if "budget" in given else {}
+        budget = BudgetChange(**amount, **_period(given))
+    return LimitsChange(**counts, budget=budget)
+
+
+def _budget(amount: tuple[int, str]) -> dict[str, Any]:
+    nanos, currency = amount
+    return {"nanos": nanos, "currency": currency} if currency else {"nanos": nanos}
+
+
+def _period(given: Given) -> dict[str, Any]:
+    return {"period": given["budget_period"]} if "budget_period" in given else {}
+
+
+def _no_budget() -> Misused:
+    return Misused(
+        say("--budget-period: there is no budget; give --budget", "--budget-period：没有预算；请给出 --budget")
+    )
+
+
+def in_short(limits: LimitTerms) -> list[str]:
     """Return each limit as a few characters: `60 rpm`, `¥10/month`."""
     counts = (
         (limits.rpm, "rpm"),
@@ -193,14 +188,6 @@ def in_short(limits: Limits) -> list[str]:
     )
     found = [f"{count:,} {unit}" for count, unit in counts if count is not None]
     return found if limits.budget is None else [*found, money.of_budget(limits.budget)]
-
-
-def _budget(amount: tuple[int, str] | None, old: Budget | None) -> Budget | None:
-    if amount is None:
-        return None
-    nanos, currency = amount
-    usual = Budget(nanos) if old is None else old
-    return msgspec.structs.replace(usual, nanos=nanos, currency=currency or usual.currency)
 
 
 def _read(name: str, text: str) -> Any:

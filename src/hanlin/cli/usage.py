@@ -1,22 +1,32 @@
 """`hanlin usage`: what calls came to, by whom or what, and the latest calls one by one. Reads only."""
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Literal, TypedDict, TypeVar
 
 import msgspec
 import typer
+from msgspec.structs import replace
 
-from hanlin.cli import one_call, show, times, usage_rows, usage_views
+from hanlin.cli import one_call, show, times, usage_views
+from hanlin.cli.administering import Where, looked, pages, with_place
 from hanlin.cli.help import examples
-from hanlin.cli.options import HomeOption, JsonOption, home_of
+from hanlin.cli.options import CsvOption, JsonOption
 from hanlin.cli.show import Misused
-from hanlin.cli.stored import looked_up, workspace_of
-from hanlin.cli.usage_rows import COLUMNS, Names
-from hanlin.home import Home
-from hanlin.store.database import Store
-from hanlin.store.rows import Dimension, Filters, Total
-from hanlin.store.rows import Page as Calls
+from hanlin.errors import InvalidRequest
+from hanlin.service.administration import cursors, tables
+from hanlin.service.administration.operations import Administration
+from hanlin.service.administration.values import (
+    MOST_ROWS,
+    WORDS,
+    CallPage,
+    CallsAsked,
+    CallView,
+    Usage,
+    UsageAsked,
+    Word,
+)
 from hanlin.words import say
 
 USAGE_HELP = say(
@@ -32,6 +42,7 @@ USAGE_EXAMPLES = examples(
     "hanlin usage --since 7d --by day",
     "hanlin usage --by key --by model --since 2026-11-01 --until 2026-12-01 --csv",
     "hanlin usage --calls 50 --model qwen-plus",
+    "hanlin usage --calls --all --csv --since 2026-11-01",
     "hanlin usage --call 0192f3e1-7c2a-7b60-9d1e-3f5a8c4b2e10",
 )
 
@@ -39,21 +50,22 @@ Form = Literal["json", "csv", "page"]
 Value = TypeVar("Value")
 
 _USUAL_CALLS = 20
-_MOST_CALLS = 1000
+_HEAD = tables.head_of(CallView)
 
-_BY_WORDS = ", ".join(COLUMNS)
-
-
-class Asked(NamedTuple):
-    """Which calls a question is about, in the caller's words; each is "" where the field is open."""
-
-    since: str = ""
-    until: str = ""
-    key: str = ""
-    workspace: str = ""
-    model: str = ""
+_BY_WORDS = ", ".join(WORDS)
 
 
+class Filters(TypedDict):
+    """Which calls a question is about; "" and None leave a field open."""
+
+    since: datetime | None
+    until: datetime | None
+    key: str
+    workspace: str
+    model: str
+
+
+@with_place
 def usage(
     count: Annotated[
         int | None,
@@ -91,14 +103,16 @@ def usage(
         str,
         typer.Option("--before", metavar="MARK", help=say("With --calls: the next page.", "与 --calls 连用：下一页。")),
     ] = "",
-    home: HomeOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help=say("With --calls: every page.", "与 --calls 连用：全部导出。"))
+    ] = False,
     as_json: JsonOption = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help=say("Print CSV.", "输出 CSV。"))] = False,
+    as_csv: CsvOption = False,
+    *,
+    place: Where,
 ) -> None:
-    if as_json and as_csv:
-        raise Misused(say("--json and --csv: give one of them", "--json 与 --csv 只能选其一"))
-    place, asked = home_of(home), Asked(since, until, key, workspace, model)
-    filters = _filters(asked)
+    show.one_form(as_json, as_csv)
+    filters = _filters(since, until, key, workspace, model)
     form: Form = "json" if as_json else "csv" if as_csv else "page"
     if call:
         if calls or by or as_csv:
@@ -108,43 +122,45 @@ def usage(
     if calls:
         if by:
             raise Misused(say("--by adds calls up; leave it out with --calls", "--by 用于合计；与 --calls 不能连用"))
-        wanted = _USUAL_CALLS if count is None else count
-        if not 1 <= wanted <= _MOST_CALLS:
-            raise Misused(
-                say(
-                    f"--calls {wanted}: 1 to {_MOST_CALLS} make a page", f"--calls {wanted}：每页 1 至 {_MOST_CALLS} 条"
+        if everything:
+            if form == "page" or count is not None or before:
+                raise Misused(
+                    say(
+                        "--all exports every call: give --json or --csv, and neither N nor --before",
+                        "--all 导出全部调用：请给出 --json 或 --csv，且不与 N、--before 连用",
+                    )
                 )
+            _export(place, filters, form)
+            return
+        wanted = _USUAL_CALLS if count is None else count
+        if not 1 <= wanted <= MOST_ROWS:
+            raise Misused(
+                say(f"--calls {wanted}: 1 to {MOST_ROWS} make a page", f"--calls {wanted}：每页 1 至 {MOST_ROWS} 条")
             )
-        _list_calls(place, asked, filters, before, wanted, form)
-    elif count is not None or before:
-        raise Misused(say("N and --before go with --calls", "N 与 --before 需与 --calls 连用"))
+        _list_calls(place, filters, before, wanted, form)
+    elif count is not None or before or everything:
+        raise Misused(say("N, --before and --all go with --calls", "N、--before 与 --all 需与 --calls 连用"))
     else:
-        _add_up(place, asked, filters, _dimensions(by or ["model"]), form)
+        _add_up(place, filters, _words(by or ["model"]), form)
 
 
-def _add_up(place: Home, asked: Asked, filters: Filters, by: Sequence[Dimension], form: Form) -> None:
-    async def act(store: Store) -> tuple[tuple[Total, ...], tuple[Total, ...], Names]:
-        exact = await _resolved(store, asked, filters)
-        rows = await store.ledger.totals(by, exact)
-        return in_order(rows), await store.ledger.totals((), exact), await _names(store)
-
-    nothing: tuple[tuple[Total, ...], tuple[Total, ...], Names] = ((), (), Names())
-    rows, sums, names = looked_up(place, act, nothing)
-    flat = [usage_rows.total_row(total, by, names) for total in rows]
+def _add_up(place: Where, filters: Filters, by: tuple[Word, ...], form: Form) -> None:
+    asked = UsageAsked(**filters, by=by)
+    nothing = Usage(since=asked.since, until=asked.until, by=by, rows=(), total=())
+    usage = looked(place, lambda administration: administration.usage(asked), nothing)
     if form == "csv":
-        usage_rows.csv_table(flat, usage_rows.total_head(by))
+        sys.stdout.write(tables.table(usage.rows, tables.usage_head(by)))
     elif form == "json":
-        total = [usage_rows.total_row(one, (), names) for one in sums]
-        show.data({**_time(filters), "by": [*by], "rows": flat, "total": total})
-    elif not rows:
-        _say_nothing(asked)
+        show.data(usage)
+    elif not usage.rows:
+        _say_nothing(filters)
     else:
-        show.page(usage_views.totals_table(rows, sums, by, names))
-        bars = usage_views.chart(rows)
+        show.page(usage_views.totals_table(usage))
+        bars = usage_views.chart(usage.rows)
         if bars is not None:
             show.page("")
             show.page(bars)
-        if guessed := sum(total.estimated for total in sums):
+        if guessed := sum(total.estimated for total in usage.total):
             show.remark(
                 say(
                     f"The tokens of {guessed:,} calls are an estimate: nobody counted to the end.",
@@ -153,76 +169,97 @@ def _add_up(place: Home, asked: Asked, filters: Filters, by: Sequence[Dimension]
             )
 
 
-def _list_calls(place: Home, asked: Asked, filters: Filters, before: str, count: int, form: Form) -> None:
-    mark = _read("--before", before, usage_rows.mark_of) if before else None
-
-    async def act(store: Store) -> tuple[Calls, Names]:
-        return await store.ledger.page(await _resolved(store, asked, filters), mark, count), await _names(store)
-
-    page, names = looked_up(place, act, (Calls((), None), Names()))
-    onward = usage_rows.written(page.next)
-    flat = [usage_rows.call_row(call) for call in page.rows]
+def _list_calls(place: Where, filters: Filters, before: str, count: int, form: Form) -> None:
+    try:
+        cursors.mark_of(before)
+    except InvalidRequest as error:
+        raise Misused(f"--before: {error}") from error
+    asked = CallsAsked(**filters, after=before, limit=count)
+    page = looked(place, lambda administration: administration.calls(asked), CallPage(data=(), next=None))
     if form == "json":
-        show.data({**_time(filters), "calls": flat, "next": onward})
+        show.data({"since": asked.since, "until": asked.until, "calls": page.data, "next": page.next})
         return
     if form == "csv":
-        usage_rows.csv_table(flat, usage_rows.call_head())
-    elif page.rows:
-        show.page(usage_views.calls_table(page.rows, names))
+        sys.stdout.write(tables.table(page.data, tables.page_head(page)))
+    elif page.data:
+        show.page(usage_views.calls_table(page.data))
     else:
-        _say_nothing(asked)
-    if onward is not None:
-        show.note(say(f"older ones: the same with --before {onward}", f"更早的：同一命令加 --before {onward}"))
+        _say_nothing(filters)
+    if page.next is not None:
+        show.note(say(f"older ones: the same with --before {page.next}", f"更早的：同一命令加 --before {page.next}"))
 
 
-def in_order(totals: Iterable[Total]) -> tuple[Total, ...]:
-    """Return totals as people look for them: days in their order, then the costliest first, then the most tokens."""
+def _export(place: Where, filters: Filters, form: Form) -> None:
+    """Print every call, page by page as they come: there may be more than fit into memory."""
+    out = _CsvOut() if form == "csv" else _JsonOut(filters)
 
-    def place(total: Total) -> tuple[date, int, int, int]:
-        return total.day or date.min, -total.cost_nanos, -total.usage.total, -total.calls
+    async def act(administration: Administration) -> bool:
+        total = (await administration.usage(UsageAsked(**filters, by=()))).total
+        out.begin()  # not before it is known that the question makes sense
+        with show.counting(sum(row.calls for row in total)) as counted:
+            asked = CallsAsked(**filters, limit=MOST_ROWS)
+            async for page in pages(lambda after: administration.calls(replace(asked, after=after))):
+                out.rows(page.data)
+                counted(len(page.data), page.next is None)
+        return True
 
-    return tuple(sorted(totals, key=place))
+    if not looked(place, act, False):
+        out.begin()
+    out.end()
 
 
-def _dimensions(words: Sequence[str]) -> tuple[Dimension, ...]:
-    unknown = [word for word in words if word not in COLUMNS]
-    if unknown:
-        raise Misused(say(f"--by {unknown[0]!r}: there are {_BY_WORDS}", f"--by {unknown[0]!r}：可选值为 {_BY_WORDS}"))
-    return tuple(dict.fromkeys(COLUMNS[word] for word in words))
+class _CsvOut:
+    """Writes calls as CSV as they come."""
+
+    def begin(self) -> None:
+        sys.stdout.write(tables.table((), _HEAD))
+
+    def rows(self, calls: Sequence[CallView]) -> None:
+        sys.stdout.write(tables.table(calls, _HEAD, head=False))
+
+    def end(self) -> None:
+        pass
 
 
-def _filters(asked: Asked) -> Filters:
-    """Return what can be said without a look into the database. Raises Misused."""
+class _JsonOut:
+    """Writes calls as one JSON object as they come, a line each."""
+
+    def __init__(self, filters: Filters) -> None:
+        self._time = {"since": filters["since"], "until": filters["until"]}
+        self._between = "\n"
+
+    def begin(self) -> None:
+        sys.stdout.write(msgspec.json.encode(self._time).decode()[:-1] + ',"calls":[')
+
+    def rows(self, calls: Sequence[CallView]) -> None:
+        for call in calls:
+            sys.stdout.write(self._between + msgspec.json.encode(call).decode())
+            self._between = ",\n"
+
+    def end(self) -> None:
+        sys.stdout.write('\n],"next":null}\n')
+
+
+def _words(given: Sequence[str]) -> tuple[Word, ...]:
+    known: dict[str, Word] = {word: word for word in WORDS}
+    for word in given:
+        if word not in known:
+            raise Misused(say(f"--by {word!r}: there are {_BY_WORDS}", f"--by {word!r}：可选值为 {_BY_WORDS}"))
+    return tuple(dict.fromkeys(known[word] for word in given))
+
+
+def _filters(since: str, until: str, key: str, workspace: str, model: str) -> Filters:
+    """Return which calls a question is about. Raises Misused."""
     now = datetime.now(UTC)
-    since, until = (
+    first, last = (
         _read(option, text, lambda text: times.moment(text, now, "ago")) if text else None
-        for option, text in (("--since", asked.since), ("--until", asked.until))
+        for option, text in (("--since", since), ("--until", until))
     )
-    if since is not None and until is not None and since >= until:
+    if first is not None and last is not None and first >= last:
         raise Misused(
             say("--since is not before --until: no time lies between them", "--since 不早于 --until：其间没有时间")
         )
-    return Filters(key_id=asked.key, model=asked.model, since=since, until=until)
-
-
-async def _resolved(store: Store, asked: Asked, filters: Filters) -> Filters:
-    """Return the filters with a workspace's id for its name. Raises UnknownKey and Failed for what does not exist."""
-    if asked.key:
-        await store.keys.get(asked.key)
-    if not asked.workspace:
-        return filters
-    found = await workspace_of(store, asked.workspace)
-    return msgspec.structs.replace(filters, workspace_id=found.id)
-
-
-async def _names(store: Store) -> Names:
-    return Names(
-        {key.id: key for key in await store.keys.all()}, {one.id: one.name for one in await store.workspaces.all()}
-    )
-
-
-def _time(filters: Filters) -> dict[str, Any]:
-    return {"since": filters.since, "until": filters.until}
+    return {"since": first, "until": last, "key": key, "workspace": workspace, "model": model}
 
 
 def _read(option: str, text: str, read: Callable[[str], Value]) -> Value:
@@ -232,8 +269,8 @@ def _read(option: str, text: str, read: Callable[[str], Value]) -> Value:
         raise Misused(say(f"{option} {text!r}: {error}", f"{option} {text!r}：{error}")) from error
 
 
-def _say_nothing(asked: Asked) -> None:
-    if any(asked):
+def _say_nothing(filters: Filters) -> None:
+    if any(filters.values()):
         show.note(say("no call fits this question", "没有符合条件的调用"))
     else:
         show.note(

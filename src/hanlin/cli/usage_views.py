@@ -1,10 +1,11 @@
 """How usage looks on a terminal: totals, bars for days, and the latest calls. Values in, renderables out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import NamedTuple
 
+from msgspec import UNSET
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
@@ -12,15 +13,15 @@ from rich.text import Text
 
 from hanlin.cli import money
 from hanlin.cli.tables import Column, Fitting, table
-from hanlin.cli.usage_rows import Names
 from hanlin.metering.prices import LIST_CURRENCY
-from hanlin.store.rows import Dimension, LedgerRow, Outcome, Total
+from hanlin.service.administration.values import CallView, Usage, UsageRow, Word
+from hanlin.store.rows import Outcome
 from hanlin.words import say
 
-_TITLES: dict[str, tuple[str, str]] = {
+_TITLES: Mapping[Word, tuple[str, str]] = {
     "day": ("day", "日期"),
-    "key_id": ("key", "密钥"),
-    "workspace_id": ("workspace", "业务空间"),
+    "key": ("key", "密钥"),
+    "workspace": ("workspace", "业务空间"),
     "model": ("model", "模型"),
     "deployment": ("deployment", "部署"),
     "surface": ("surface", "接口"),
@@ -36,23 +37,24 @@ _CALL_COST_DECIMALS = 6
 _SIZES = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "K"))
 
 
-def totals_table(rows: Sequence[Total], sums: Sequence[Total], by: Sequence[Dimension], names: Names) -> Fitting:
-    """Return the rows with what they come to below them, one line for each currency.
+def totals_table(usage: Usage) -> Fitting:
+    """Return the rows of usage with what they come to below them, one line for each currency.
 
     Where digits do not fit, tokens are written short (1.25M), and what is part of another column is left out.
     """
+    rows, sums, by = usage.rows, usage.total, usage.by
     currencies = {total.currency for total in (*rows, *sums)}
     mixed = currencies - {LIST_CURRENCY} != set()
-    created = any(total.cache_created for total in sums)
+    created = any(total.cache_created_tokens for total in sums)
 
     def form(*, short: bool, parts: bool) -> Table:
-        def numbers(total: Total) -> list[str]:
+        def numbers(total: UsageRow) -> list[str]:
             count = brief if short else _grouped
-            used = total.usage
-            tokens = [used.prompt, used.completion]
+            tokens = [total.prompt_tokens, total.completion_tokens]
             if parts:
-                cache = [used.cached, total.cache_created] if created else [used.cached]
-                tokens = [used.prompt, *cache, used.completion, used.reasoning]
+                cached, made = total.cached_tokens, total.cache_created_tokens
+                cache = [cached, made] if created else [cached]
+                tokens = [total.prompt_tokens, *cache, total.completion_tokens, total.reasoning_tokens]
             cost = money.rounded(total.cost_nanos)
             return [
                 *(_grouped(number) for number in (total.calls, total.failed)),
@@ -65,7 +67,7 @@ def totals_table(rows: Sequence[Total], sums: Sequence[Total], by: Sequence[Dime
             *(Column(say(*_TITLES[one])) for one in by),
             *_number_columns(parts=parts, created=created, mixed=mixed),
         ]
-        lines = [[*(_shown(total, one, names) for one in by), *numbers(total)] for total in rows]
+        lines = [[*(_shown(total, one) for one in by), *numbers(total)] for total in rows]
         last = [
             [*((say("total", "合计") if place == 0 else "") for place in range(len(by))), *numbers(total)]
             for total in sums
@@ -87,9 +89,16 @@ def _number_columns(*, parts: bool, created: bool, mixed: bool) -> list[Column]:
     return [Column(title, right=True) for title in titles]
 
 
-def _shown(total: Total, dimension: Dimension, names: Names) -> str:
-    value = getattr(total, dimension)
-    return names.shown(dimension, str(value)) if value else _NOBODY
+def _shown(total: UsageRow, word: Word) -> str:
+    """Return what a total is told apart by: several keys may have one name."""
+    if word == "key":
+        return _key(str(total.key_id), str(total.key_name), str(total.key_hint)) or _NOBODY
+    value = total.workspace_name or total.workspace_id if word == "workspace" else getattr(total, word)
+    return str(value) if value else _NOBODY
+
+
+def _key(key_id: str, name: str, hint: str) -> str:
+    return f"{name} …{hint}" if name else key_id
 
 
 class Bars:
@@ -122,20 +131,19 @@ def bar(value: int, most: int, cells: int) -> str:
     return f"{'█' * whole}{_EIGHTHS[rest] if rest else ''}".ljust(cells)
 
 
-def chart(totals: Iterable[Total]) -> Bars | None:
+def chart(totals: Iterable[UsageRow]) -> Bars | None:
     """Return the days' costs as bars, or their tokens where nothing was charged or in several currencies.
 
     Days without a call are drawn, too. None where there is no day.
     """
-    days = [total for total in totals if total.day is not None]
+    days = [(total.day, total) for total in totals if total.day is not UNSET]
     if not days:
         return None
-    currencies = {total.currency for total in days}
-    by_cost = len(currencies) == 1 and any(total.cost_nanos for total in days)
+    currencies = {total.currency for _, total in days}
+    by_cost = len(currencies) == 1 and any(total.cost_nanos for _, total in days)
     sums: Counter[date] = Counter()
-    for total in days:
-        assert total.day is not None
-        sums[total.day] += total.cost_nanos if by_cost else total.usage.total
+    for day, total in days:
+        sums[day] += total.cost_nanos if by_cost else total.prompt_tokens + total.completion_tokens
     first, last = min(sums), max(sums)
     monthly = (last - first).days >= _MOST_BARS
     bars: Counter[str] = Counter()
@@ -154,49 +162,47 @@ class _CallColumn(NamedTuple):
     """A column of the list of calls, and from which width on it is there: 0 is the narrowest form."""
 
     column: Column
-    shown: Callable[[LedgerRow, Names], str | Text]
+    shown: Callable[[CallView], str | Text]
     width: int = 0
 
 
 _CALLS = (
-    _CallColumn(
-        Column(say("time (UTC)", "时间（UTC）"), whole=True), lambda call, _: f"{call.began_at:%m-%d %H:%M:%S}"
-    ),
-    _CallColumn(Column(say("model", "模型")), lambda call, _: call.model),
-    _CallColumn(Column(say("key", "密钥")), lambda call, names: names.shown("key_id", call.key_id), 1),
-    _CallColumn(Column(say("deployment", "部署")), lambda call, _: call.deployment or _NOBODY, 2),
-    _CallColumn(Column(say("outcome", "结果")), lambda call, _: _outcome(call)),
-    _CallColumn(Column(say("prompt", "输入"), right=True), lambda call, _: _counted(call, call.usage.prompt)),
-    _CallColumn(Column(say("compl.", "输出"), right=True), lambda call, _: _counted(call, call.usage.completion)),
-    _CallColumn(Column(say("first s", "首字 秒"), right=True), lambda call, _: _seconds(call.first_token_ms), 2),
-    _CallColumn(Column(say("s", "秒"), right=True), lambda call, _: _seconds(call.total_ms)),
-    _CallColumn(Column(say("cost", "费用"), right=True), lambda call, _: _cost(call)),
-    _CallColumn(Column("id", whole=True), lambda call, _: call.id, 3),
+    _CallColumn(Column(say("time (UTC)", "时间（UTC）"), whole=True), lambda call: f"{call.began_at:%m-%d %H:%M:%S}"),
+    _CallColumn(Column(say("model", "模型")), lambda call: call.model),
+    _CallColumn(Column(say("key", "密钥")), lambda call: _key(call.key_id, call.key_name, call.key_hint), 1),
+    _CallColumn(Column(say("deployment", "部署")), lambda call: call.deployment or _NOBODY, 2),
+    _CallColumn(Column(say("outcome", "结果")), lambda call: _outcome(call)),
+    _CallColumn(Column(say("prompt", "输入"), right=True), lambda call: _counted(call, call.prompt_tokens)),
+    _CallColumn(Column(say("compl.", "输出"), right=True), lambda call: _counted(call, call.completion_tokens)),
+    _CallColumn(Column(say("first s", "首字 秒"), right=True), lambda call: _seconds(call.first_token_ms), 2),
+    _CallColumn(Column(say("s", "秒"), right=True), lambda call: _seconds(call.total_ms)),
+    _CallColumn(Column(say("cost", "费用"), right=True), lambda call: _cost(call)),
+    _CallColumn(Column("id", whole=True), lambda call: call.id, 3),
 )
 
 _CALL_WIDTHS = (3, 2, 1, 0)
 
 
-def calls_table(calls: Sequence[LedgerRow], names: Names) -> Fitting:
+def calls_table(calls: Sequence[CallView]) -> Fitting:
     """Return the calls in their order; wider forms say also whose they were, where they went, and their ids."""
 
     def form(width: int) -> Table:
         chosen = [each for each in _CALLS if each.width <= width]
-        return table([each.column for each in chosen], [[each.shown(call, names) for each in chosen] for call in calls])
+        return table([each.column for each in chosen], [[each.shown(call) for each in chosen] for call in calls])
 
     return Fitting(*map(form, _CALL_WIDTHS))
 
 
-def _counted(call: LedgerRow, count: int) -> str:
+def _counted(call: CallView, count: int) -> str:
     return f"{'~' if call.estimated else ''}{count:,}"
 
 
-def _cost(call: LedgerRow) -> str:
+def _cost(call: CallView) -> str:
     mark = money.sign(call.currency)
     return f"{mark}{' ' if len(mark) > 1 else ''}{money.rounded(call.cost_nanos, _CALL_COST_DECIMALS)}"
 
 
-def _outcome(call: LedgerRow) -> Text:
+def _outcome(call: CallView) -> Text:
     word = {
         Outcome.ANSWERED: say("answered", "完成"),
         Outcome.FAILED: say("failed", "失败"),

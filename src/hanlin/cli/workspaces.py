@@ -1,21 +1,22 @@
 """`hanlin workspaces`: who pays, and how much all the keys of one may use together."""
 
-from typing import Annotated, Any
+import sys
+from collections.abc import Sequence
+from typing import Annotated
 
-import msgspec
 import typer
+from msgspec import UNSET
 from rich.console import RenderableType
 
 from hanlin.cli import show, times
+from hanlin.cli.administering import Where, changed, every_workspace, looked, with_place
 from hanlin.cli.help import Menu, Page, examples
-from hanlin.cli.options import HomeOption, JsonOption, home_of
+from hanlin.cli.options import CsvOption, JsonOption
 from hanlin.cli.show import Misused
-from hanlin.cli.stored import WHO, in_store, looked_up, workspace_of
 from hanlin.cli.tables import Column, Fitting, table
-from hanlin.cli.terms import LIMITS, Given, in_short, limits_of, with_terms
-from hanlin.home import prepare
-from hanlin.store.database import Store
-from hanlin.store.rows import UNLIMITED, Workspace
+from hanlin.cli.terms import LIMITS, Given, in_short, limit_terms, limits_change, with_terms
+from hanlin.service.administration import tables
+from hanlin.service.administration.values import NewWorkspace, WorkspaceChange, WorkspaceView
 from hanlin.words import say
 
 workspaces = typer.Typer(
@@ -43,19 +44,21 @@ workspaces = typer.Typer(
         "hanlin workspaces create --name research", "hanlin workspaces create --name ci --budget 10 --json"
     ),
 )
+@with_place
 @with_terms("name", *LIMITS, "keep_content")
-def create(home: HomeOption = None, as_json: JsonOption = False, *, given: Given) -> None:
+def create(
+    as_json: JsonOption = False,
+    *,
+    given: Given,
+    place: Where,
+) -> None:
     if not given.get("name"):
         raise Misused(say("--name: a workspace needs one", "--name：业务空间需要名称"))
-    limits = limits_of(given, UNLIMITED)
-    place = home_of(home)
-    prepare(place)
     keeps = given.get("keep_content", False)
-    row = in_store(
-        place, lambda store: store.workspaces.add(given["name"], limits=limits, keeps_content=keeps, who=WHO)
-    )
+    new = NewWorkspace(name=given["name"], limits=limit_terms(given), keeps_content=keeps)
+    row = changed(place, lambda administration: administration.make_workspace(new))
     if as_json:
-        show.data(described(row))
+        show.data(row)
         return
     show.note(
         say(
@@ -71,11 +74,15 @@ def create(home: HomeOption = None, as_json: JsonOption = False, *, given: Given
     help=say("List all workspaces with their limits.\n\nDates are UTC.", "列出所有业务空间及其限制。\n\n日期为 UTC。"),
     epilog=examples("hanlin workspaces list", "hanlin workspaces list --json"),
 )
-def list_workspaces(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    nothing: tuple[Workspace, ...] = ()
-    rows = looked_up(home_of(home), lambda store: store.workspaces.all(), nothing)
+@with_place
+def list_workspaces(as_json: JsonOption = False, as_csv: CsvOption = False, *, place: Where) -> None:
+    show.one_form(as_json, as_csv)
+    nothing: list[WorkspaceView] = []
+    rows = looked(place, every_workspace, nothing)
     if as_json:
-        show.data([described(row) for row in rows])
+        show.data(rows)
+    elif as_csv:
+        sys.stdout.write(tables.table(rows, tables.head_of(WorkspaceView)))
     elif rows:
         show.page(view(rows))
     else:
@@ -101,13 +108,14 @@ def list_workspaces(home: HomeOption = None, as_json: JsonOption = False) -> Non
         "hanlin workspaces change research --rpm none --keep-content yes",
     ),
 )
+@with_place
 @with_terms("name", *LIMITS, "keep_content")
 def change(
     workspace: Annotated[str, typer.Argument(metavar="W", help=say("Its name or id.", "名称或编号。"))],
-    home: HomeOption = None,
     as_json: JsonOption = False,
     *,
     given: Given,
+    place: Where,
 ) -> None:
     if not given:
         raise Misused(
@@ -119,35 +127,20 @@ def change(
     if given.get("name") == "":
         raise Misused(say("--name: a workspace needs one", "--name：业务空间需要名称"))
 
-    def edit(row: Workspace) -> Workspace:
-        return msgspec.structs.replace(
-            row,
-            name=given.get("name", row.name),
-            limits=limits_of(given, row.limits),
-            keeps_content=given.get("keep_content", row.keeps_content),
-        )
-
-    async def act(store: Store) -> Workspace:
-        found = await workspace_of(store, workspace)
-        return await store.workspaces.change(found.id, edit, who=WHO)
-
-    place = home_of(home)
-    prepare(place)
-    row = in_store(place, act)
+    wanted = WorkspaceChange(
+        name=given.get("name", UNSET),
+        limits=limits_change(given),
+        keeps_content=given.get("keep_content", UNSET),
+    )
+    row = changed(place, lambda administration: administration.change_workspace(workspace, wanted))
     if as_json:
-        show.data(described(row))
+        show.data(row)
         return
     limits = ", ".join(_in_short(row)) or say("no limits", "无限制")
     show.note(say(f"{row.id} {show.plain(row.name)}: {limits}", f"{row.id} {show.plain(row.name)}：{limits}"))
 
 
-def described(row: Workspace) -> dict[str, Any]:
-    """Return a workspace's row for programs."""
-    fields: dict[str, Any] = msgspec.to_builtins(row)
-    return fields
-
-
-def view(rows: tuple[Workspace, ...]) -> RenderableType:
+def view(rows: Sequence[WorkspaceView]) -> RenderableType:
     """Return the list."""
     columns = [
         Column("id", whole=True),
@@ -165,5 +158,5 @@ def view(rows: tuple[Workspace, ...]) -> RenderableType:
     return Fitting(*forms)
 
 
-def _in_short(row: Workspace) -> list[str]:
+def _in_short(row: WorkspaceView) -> list[str]:
     return [*in_short(row.limits), *([say("keeps content", "保存内容")] if row.keeps_content else [])]

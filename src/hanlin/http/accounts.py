@@ -12,7 +12,7 @@ from hanlin.service.accounting import Bill
 from hanlin.service.attempts import Call
 from hanlin.service.records import CallRecord
 from hanlin.store.rows import Outcome
-from hanlin.types import Answering, Served, Usage
+from hanlin.types import Answering, Served, Surface, Usage
 
 _LEFT = 499
 
@@ -27,7 +27,7 @@ class Account(msgspec.Struct, eq=False):
     Struct.
     """
 
-    operation: str
+    operation: Surface
     model: str = ""
     stream: bool = False
     usage: Usage = _NOTHING

@@ -11,10 +11,12 @@ from urllib.parse import unquote
 
 import msgspec
 
-from hanlin.dialects import openai_chat, openai_completions, openai_embeddings
+from hanlin.dialects import flat, nested, openai_chat, openai_completions, openai_embeddings
 from hanlin.dialects.compatible.errors import error, error_frame
 from hanlin.errors import EngineUnavailable, HanlinError, InternalError, MethodNotAllowed, PathNotFound
+from hanlin.http import tokens
 from hanlin.http.accounts import Account
+from hanlin.http.admin import serving as administering
 from hanlin.http.exchange import Exchange, Gone, log
 from hanlin.http.gathering import Others, packed, page_of_all
 from hanlin.http.heads import line, lines
@@ -24,6 +26,7 @@ from hanlin.http.traces import Tracer
 from hanlin.metering.reserving import Reservation
 from hanlin.service import chat, completion, embedding
 from hanlin.service.accounting import Bill
+from hanlin.service.administration.operations import PREFIX
 from hanlin.service.attempts import Call
 from hanlin.service.charging import most_of, most_of_text
 from hanlin.service.chat import ChatCall
@@ -122,6 +125,8 @@ class App:
 
     def _other(self, exchange: Exchange) -> Handler:
         """Return what answers where no path and method fit."""
+        if exchange.path.startswith(ADMIN_PATHS):
+            return _administer
         is_model = exchange.path.startswith(MODEL_PATHS)
         if is_model and exchange.method == "GET":
             return _model
@@ -145,7 +150,7 @@ class App:
             exchange.extra_headers["x-should-retry"] = str(problem.should_retry).lower()
         exchange.extra_headers.update(problem.headers)
         exchange.problem = problem
-        await exchange.answer(problem.status, error(problem, exchange.id))
+        await exchange.answer(problem.status, _errors_of(exchange.path)(problem, exchange.id))
 
 
 async def _chat(app: App, exchange: Exchange) -> None:
@@ -460,6 +465,19 @@ async def _ready(app: App, exchange: Exchange) -> None:
     await exchange.answer(200 if why is None else 503, msgspec.json.encode(body))
 
 
+async def _administer(app: App, exchange: Exchange) -> None:
+    await administering.answer(app.studio, exchange)
+
+
+async def _tokens(app: App, exchange: Exchange) -> None:
+    await tokens.answer(app.studio, exchange)
+
+
+def _errors_of(path: str) -> Callable[[HanlinError, str], bytes]:
+    """Return what writes the errors of a path: there are three envelopes, and no surface mixes them."""
+    return next((written for prefix, written in _ENVELOPES if path.startswith(prefix)), error)
+
+
 async def _not_found(_app: App, exchange: Exchange) -> None:
     raise PathNotFound(f"There is no {exchange.shown_path()} here: the base URL of programs ends with {BASE}")
 
@@ -469,6 +487,10 @@ async def _not_allowed(_app: App, exchange: Exchange) -> None:
     raise MethodNotAllowed(exchange.method)
 
 
+ADMIN_PATHS = f"{PREFIX}/"
+
+_ENVELOPES = ((ADMIN_PATHS, nested.error), (tokens.PATH, flat.error))
+
 MODEL_PATHS = tuple(f"{prefix}/models/" for prefix in PREFIXES)
 
 ROUTES: Mapping[str, Mapping[str, Handler]] = {
@@ -476,6 +498,7 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     **{f"{prefix}/completions": {"POST": _completions} for prefix in PREFIXES},
     **{f"{prefix}/embeddings": {"POST": _embeddings} for prefix in PREFIXES},
     **{f"{prefix}/models": {"GET": _models} for prefix in PREFIXES},
+    tokens.PATH: {"POST": _tokens},
     "/health": {"GET": _health},
     "/ready": {"GET": _ready},
     "/metrics": {"GET": _metrics},

@@ -63,7 +63,8 @@ class Channel(msgspec.Struct, eq=False):
 
     `keeps` says whether another request may follow on the connection. `watched` is the task that is cancelled when the
     client hangs up; while there is none, `gone` has to be looked at. Writing to a client that is gone does nothing.
-    `chunks` says whether the client can read a body in chunks: HTTP/1.0 cannot. Made for every call, hence a Struct.
+    `chunks` says whether the client can read a body in chunks: HTTP/1.0 cannot. `target` is what was asked for, as it
+    was sent; `path` is a part of it. Made for every call, hence a Struct.
     """
 
     wire: Wire
@@ -72,6 +73,7 @@ class Channel(msgspec.Struct, eq=False):
     headers: Mapping[bytes, bytes]
     keeps: bool
     chunks: bool
+    target: bytes = b""
     complete: bool = False
     gone: bool = False
     ended: bool = False

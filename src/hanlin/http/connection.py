@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
             self._refusal = malformed(why)
             raise _Refused
         keeps = parser.should_keep_alive()
-        channel = Channel(self, method, path_of(url), headers, keeps=keeps, chunks=version != "1.0")
+        channel = Channel(self, method, path_of(url), headers, target=url, keeps=keeps, chunks=version != "1.0")
         self._incoming = channel
         self._upgrading = b"upgrade" in headers and parser.should_upgrade()
         if self._current is None:

@@ -13,7 +13,7 @@ from hanlin.errors import HanlinError, InvalidRequest
 from hanlin.http import timings
 from hanlin.http.accounts import Account
 from hanlin.http.channel import Channel, Gone
-from hanlin.http.heads import head
+from hanlin.http.heads import head, query_of
 from hanlin.service.records import CallRecord
 from hanlin.types import Body
 
@@ -102,6 +102,11 @@ class Exchange:
         """Return the path as others may read it: not endless, and without a key that was taken for a part of it."""
         path = self.path[:_SHOWN_PATH]
         return _KEY.sub("sk-…", path) if "sk-" in path else path
+
+    @property
+    def query(self) -> str:
+        """The part of the target behind its path, as it was sent."""
+        return query_of(self.channel.target)
 
     @property
     def write_paused(self) -> bool:

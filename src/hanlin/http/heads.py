@@ -41,6 +41,11 @@ def path_of(target: bytes) -> str:
     return path.partition("?")[0] if "?" in path else path
 
 
+def query_of(target: bytes) -> str:
+    """Return the query of a request's target as it was sent, "" where there is none."""
+    return target.decode("ascii", "replace").partition("?")[2].partition("#")[0]
+
+
 def head(
     status: int, content_type: str, request_id: str, second: int, more: Mapping[str, str], written: str = ""
 ) -> str:

@@ -189,8 +189,8 @@ class Accounting:
                     f"该密钥只可调用 {', '.join(key.models)}，不含 {model!r}",
                 )
             )
-        if key.addresses and not _is_within(peer(), key.addresses):
-            raise AccessDenied(say(f"This key may not call from {peer()}", f"该密钥不可从 {peer()} 调用"))
+        if key.addresses:
+            permit_from(key, peer())
 
     async def reserve(self, subjects: Sequence[Subject], most: Most, id: str) -> Reservation:
         """Hold what a call may use of the limits of its `subjects`. Raises QuotaExceeded and LimitsUnavailable.
@@ -420,6 +420,12 @@ class Bill(msgspec.Struct, eq=False):
         return self.book.cost(answering, counted)
 
 
+def permit_from(key: KeyRow, peer: str) -> None:
+    """Let a key be used from an address. Raises AccessDenied."""
+    if key.addresses and not _is_within(peer, key.addresses):
+        raise AccessDenied(say(f"This key may not call from {peer}", f"该密钥不可从 {peer} 调用"))
+
+
 def _is_within(peer: str, networks: Sequence[str]) -> bool:
     try:
         address = ipaddress.ip_address(peer)
@@ -428,4 +434,4 @@ def _is_within(peer: str, networks: Sequence[str]) -> bool:
     return any(address in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
-__all__ = ["Accounting", "Bill", "Sharing"]
+__all__ = ["Accounting", "Bill", "Sharing", "permit_from"]

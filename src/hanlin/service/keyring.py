@@ -1,7 +1,8 @@
 """Whose key a call brings: looked up once, believed for a second, and asked after again while it is in use.
 
 A key that was revoked stops within a second as long as the database answers. While that hangs or is away, keys that
-worked go on working: calls must not depend on it.
+worked go on working: calls must not depend on it. A temporary key is read and not looked up; the key that it stands for
+is.
 """
 
 import asyncio
@@ -10,8 +11,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import msgspec
+
 from hanlin.errors import InvalidApiKey, StoreFailed
 from hanlin.keys import hash_key, hint
+from hanlin.service import temporary
 from hanlin.store.keys import Keys
 from hanlin.store.rows import KeyRow
 from hanlin.words import say
@@ -27,6 +31,10 @@ ANSWER_S = 2.0
 
 KNOWN_KEYS = 1024
 _HEADER_BYTES = 1024
+
+
+_BY_ID = "id:"
+"""Stands before the id of a key that a temporary one stands for, where other keys have their hash."""
 
 
 class _Known:
@@ -45,12 +53,23 @@ class _Known:
 
 
 class Keyring:
-    """The keys that calls have brought of late, by their hashes and by the headers that they came in."""
+    """The keys that calls have brought of late, by their hashes or ids, and by the headers that they came in.
 
-    def __init__(self, keys: Keys, secret: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+    `clock` is for ages, `now` the time of day.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        secret: bytes,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.secret = secret
+        self._sealing_key = temporary.sealing_key(secret)
         self._keys = keys
         self._clock = clock
+        self._now = now
         self._known: dict[str, _Known] = {}
         self._by_header: dict[bytes, _Known] = {}
         self._asking: dict[str, asyncio.Task[KeyRow | None]] = {}
@@ -81,8 +100,11 @@ class Keyring:
                     "or make another with `hanlin keys create`",
                     "请求未携带密钥：请运行 `export DASHSCOPE_API_KEY=…`（首次启动时显示的密钥），"
                     "或用 `hanlin keys create` 新建一个",
-                )
+                ),
+                missing=True,
             )
+        if key.startswith(temporary.PREFIX) and (stands := temporary.read(self._sealing_key, key)) is not None:
+            return await self._stood_for(stands)
         hashed = hash_key(self.secret, key)
         row = await self._find(hashed)
         if row is None:
@@ -100,6 +122,31 @@ class Keyring:
                 self._by_header.clear()
             self._by_header[header] = known
         return row
+
+    async def _stood_for(self, stands: temporary.Temporary) -> KeyRow:
+        """Return the row of the key that a temporary one stands for, without its role."""
+        row = await self._find(_BY_ID + stands.key_id) if stands.works(self._now()) else None
+        if row is None:
+            raise InvalidApiKey(
+                say(
+                    "This temporary key has expired, or the key that it was made with no longer works: make another "
+                    "one with POST /api/v1/tokens",
+                    "该临时密钥已过期，或其所属密钥已失效：请通过 POST /api/v1/tokens 重新获取",
+                )
+            )
+        # Temporary keys are handed to browsers and phones, which nobody administers from.
+        return msgspec.structs.replace(row, role="") if row.role else row
+
+    def is_temporary(self, key: str | None) -> bool:
+        """Say whether a key is a temporary one that was made here."""
+        return key is not None and temporary.read(self._sealing_key, key) is not None
+
+    def make_temporary(self, row: KeyRow, lasting_s: int) -> tuple[str, int]:
+        """Return a key that stands for another one, and when it ends, in seconds since 1970: with that one at last."""
+        expires_unix_s = int(self._now()) + lasting_s
+        if row.expires_at is not None:
+            expires_unix_s = min(expires_unix_s, int(row.expires_at.timestamp()))
+        return temporary.temporary_key(self._sealing_key, row.id, expires_unix_s), expires_unix_s
 
     async def _find(self, hashed: str) -> KeyRow | None:
         known = self._known.get(hashed)
@@ -125,7 +172,7 @@ class Keyring:
     async def _look_up(self, hashed: str) -> KeyRow | None:
         asked_at = self._clock()
         try:
-            row = await self._keys.find(hashed)
+            row = await self._asked_for(hashed)
         except StoreFailed:
             if (known := self._known.get(hashed)) is not None:
                 self._goes_on(known)
@@ -152,6 +199,11 @@ class Keyring:
         if not known.again_at:
             log.warning("the database does not answer: key %s goes on as it was last known", known.row.id)
         known.again_at = self._clock() + BELIEVED_S
+
+    async def _asked_for(self, hashed: str) -> KeyRow | None:
+        if hashed.startswith(_BY_ID):
+            return await self._keys.find_by_id(hashed.removeprefix(_BY_ID))
+        return await self._keys.find(hashed)
 
     def _forget(self, hashed: str, known: _Known) -> None:
         del self._known[hashed]

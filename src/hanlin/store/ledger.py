@@ -66,14 +66,16 @@ class Ledger:
             row = found.mappings().one_or_none()
         return None if row is None else columns.call(row)
 
-    async def page(self, filters: Filters = EVERYTHING, before: Mark | None = None, limit: int = 100) -> Page:
+    async def page(
+        self, filters: Filters = EVERYTHING, before: Mark | None = None, limit: int = 100
+    ) -> Page[LedgerRow]:
         """Return up to `limit` rows, newest first, from a mark on that an earlier page ended with."""
         query = select(ledger).where(*conditions(filters))
         if before is not None:
             # The first condition alone can be looked up in an index.
             query = query.where(
-                ledger.c.began_at <= before.began_at,
-                or_(ledger.c.began_at < before.began_at, ledger.c.id < before.id),
+                ledger.c.began_at <= before.at,
+                or_(ledger.c.began_at < before.at, ledger.c.id < before.id),
             )
         query = query.order_by(ledger.c.began_at.desc(), ledger.c.id.desc()).limit(limit + 1)
         async with reading(self._engine, LONG_S) as connection:

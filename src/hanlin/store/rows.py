@@ -6,7 +6,7 @@ Money is counted in nanos: 10⁻⁹ of the currency's unit, as an integer. A lis
 
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -23,6 +23,9 @@ Period = Literal["day", "month", "total"]
 
 Role = Literal["", "viewer", "admin", "owner"]
 """What a key may do in the admin API: nothing, look, change, also make and change keys that may do so."""
+
+ROLES: tuple[Role, ...] = get_args(Role)
+"""Each may what those before it may."""
 
 Dimension = Literal["day", "key_id", "workspace_id", "model", "deployment", "surface"]
 """What totals can be told apart by; currencies always are. A day begins at 0:00 UTC."""
@@ -116,16 +119,19 @@ EVERYTHING = Filters()
 
 
 class Mark(msgspec.Struct, frozen=True, gc=False):
-    """A place in the ledger: between the row that it names and the next older one."""
+    """A place in a list that is ordered by time: beside the row that it names, on the side that is still to come."""
 
-    began_at: datetime
+    at: datetime
     id: str
 
 
-class Page(msgspec.Struct, frozen=True, gc=False):
-    """Some rows, newest first, and the mark that the next page begins at; None when there are no more."""
+Listed = TypeVar("Listed")
 
-    rows: tuple[LedgerRow, ...]
+
+class Page(msgspec.Struct, Generic[Listed], frozen=True, gc=False):
+    """Some rows of a list, and the mark that the next page begins at; None when there are no more."""
+
+    rows: tuple[Listed, ...]
     next: Mark | None
 
 

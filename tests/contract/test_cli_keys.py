@@ -1,6 +1,8 @@
-"""`hanlin keys`, `hanlin workspaces` and `hanlin prices`, on a home that no service runs on."""
+"""`hanlin keys`, `hanlin workspaces` and `hanlin prices`, on a home that no service runs on, without processes."""
 
 import asyncio
+import csv
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from hanlin.home import Home
 from hanlin.metering.prices import PriceList
 from hanlin.store.database import open_store
 from hanlin.store.rows import AuditRow, Budget, KeyRow
-from tests.contract.test_cli import hanlin
+from tests.cli import hanlin
 
 
 def made(home: Path, *options: str) -> dict[str, Any]:
@@ -221,6 +223,20 @@ def test_the_list_shows_workspace_limits_and_state(tmp_path: Path) -> None:
     assert "qwen3-*, 60 rpm, ¥2.50/month" in wide
     assert "revoked" in shown
     assert [states[row["id"]] for row in ids] == ["works", "works", "revoked"]
+
+
+def test_lists_can_be_had_as_csv(tmp_path: Path) -> None:
+    """For spreadsheets; also where there is nothing yet, and never in two forms at once."""
+    for what in ("keys", "workspaces"):
+        nothing = hanlin(tmp_path / "none", what, "list", "--csv")
+        assert (nothing.returncode, nothing.stdout.count("\n")) == (0, 1)
+        assert hanlin(tmp_path, what, "list", "--csv", "--json")[:2] == (2, "")
+    key = made(tmp_path, "--name", "=1", "--rpm", "60")
+
+    (row,) = csv.DictReader(io.StringIO(hanlin(tmp_path, "keys", "list", "--csv").stdout))
+
+    assert (row["id"], row["name"], row["limits_rpm"], row["state"]) == (key["id"], "'=1", "60", "works")
+    assert key["key"] not in str(row)
 
 
 def test_a_name_cannot_steer_the_terminal(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`hanlin usage` as people and scripts run it, on a ledger that is filled for it."""
+"""`hanlin usage` as people and scripts run it, on a ledger that is filled for it, without processes."""
 
 import asyncio
 import csv
@@ -16,7 +16,7 @@ from hanlin.home import Home, prepare
 from hanlin.store.database import open_store
 from hanlin.store.rows import Content, LedgerRow, Outcome
 from hanlin.types import Usage
-from tests.contract.test_cli import hanlin
+from tests.cli import hanlin
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -210,8 +210,39 @@ def test_the_latest_calls_are_listed_page_by_page_each_once(tmp_path: Path) -> N
 
     assert found == ["call-5", "call-4", "call-own", "call-3", "call-2", "call-1"]
     shown = hanlin(tmp_path, "usage", "--calls", "2")
-    assert "--before 2026-11-22T12:00:00.000000Z/call-4" in shown.stderr
+    assert f"--before {asked(tmp_path, '--calls', '2')['next']}" in shown.stderr
     assert "--before" not in hanlin(tmp_path, "usage", "--calls").stderr
+
+
+def test_all_calls_are_exported_page_by_page_once_each(tmp_path: Path) -> None:
+    """More than fit a page: as CSV with one head, as one JSON object, the newest first."""
+    calls = [call(f"call-{number:05}", began_at=NOON + timedelta(seconds=number)) for number in range(1500)]
+    filled(tmp_path, calls)
+    wanted = [row.id for row in reversed(calls)]
+
+    rows = list(csv.DictReader(io.StringIO(hanlin(tmp_path, "usage", "--calls", "--all", "--csv").stdout)))
+    data = asked(tmp_path, "--calls", "--all", "--model", "qwen-plus", "--since", "2026-11-01")
+
+    assert [row["id"] for row in rows if row["id"] != "call-own"] == wanted
+    assert [row["id"] for row in data["calls"]] == wanted
+    assert (data["since"], data["until"], data["next"]) == ("2026-11-01T00:00:00Z", None, None)
+    assert hanlin(tmp_path, "usage", "--calls", "--all", "--csv", "--key", "key-none")[:2] == (1, "")
+    assert asked(tmp_path / "none", "--calls", "--all")["calls"] == []
+    assert data["calls"][0] == asked(tmp_path, "--calls", "1", "--model", "qwen-plus")["calls"][0]
+
+
+def test_a_name_does_not_become_a_formula_of_a_spreadsheet(tmp_path: Path) -> None:
+    """Whoever may name models or keys must not have code run where the bill is opened; numbers stay numbers."""
+    evil = '=cmd|" /C calc"!A0'
+    filled(tmp_path, [call("call-1", model=evil), call("call-2", model="+1+1", deployment="@SUM(1)", served="-2+3")])
+
+    totals = list(csv.DictReader(io.StringIO(hanlin(tmp_path, "usage", "--csv").stdout)))
+    calls = list(csv.DictReader(io.StringIO(hanlin(tmp_path, "usage", "--calls", "--csv").stdout)))
+
+    assert {row["model"] for row in totals} == {f"'{evil}", "'+1+1", LONG_NAME}
+    found = next(row for row in calls if row["id"] == "call-2")
+    assert (found["deployment"], found["served"]) == ("'@SUM(1)", "'-2+3")
+    assert (found["cost_nanos"], found["cost"]) == ("900000", "0.0009")
 
 
 def test_a_calls_line_says_how_it_ended_and_what_is_a_guess(tmp_path: Path) -> None:
@@ -241,7 +272,10 @@ def test_a_calls_line_says_how_it_ended_and_what_is_a_guess(tmp_path: Path) -> N
         (("--calls", "0"), 2, "1 to 1000"),
         (("--calls", "1001"), 2, "1 to 1000"),
         (("20",), 2, "--calls"),
-        (("--before", "2026-11-22T12:00:00Z/x"), 2, "--calls"),
+        (("--before", "x"), 2, "--calls"),
+        (("--all", "--json"), 2, "--calls"),
+        (("--calls", "--all"), 2, "--json or --csv"),
+        (("--calls", "5", "--all", "--csv"), 2, "neither N"),
         (("--key", "key-none"), 1, "`hanlin keys list`"),
         (("--workspace", "nobody"), 1, "`hanlin workspaces list`"),
     ],

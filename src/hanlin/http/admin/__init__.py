@@ -1,0 +1,1 @@
+"""The admin API: operations as paths (`routes`), answered (`serving`) and described (`description`)."""
