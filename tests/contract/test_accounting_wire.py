@@ -78,9 +78,12 @@ def client_of(service: Service, key: str = KEY) -> OpenAI:
 
 
 def ask(service: Service, key: str = KEY, content: str = "你是谁？", **more: Any) -> Any:
-    return client_of(service, key).chat.completions.create(
-        model=more.pop("model", "qwen-plus"), messages=[{"role": "user", "content": content}], **more
-    )
+    client = client_of(service, key)
+    # Whoever reads a stream needs its connection; all others must not leave it to the collector, as refusals would.
+    with contextlib.nullcontext() if more.get("stream") else client:
+        return client.chat.completions.create(
+            model=more.pop("model", "qwen-plus"), messages=[{"role": "user", "content": content}], **more
+        )
 
 
 def refused(service: Service, key: str, **more: Any) -> APIStatusError:

@@ -260,6 +260,15 @@ async def test_what_a_server_does_not_count_is_guessed_and_says_so(told: list[An
     assert [event.usage for event in events if event.usage is not None] == [known]
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "joined"])
+async def test_an_answer_of_nothing_is_counted_as_nothing(stream: bool) -> None:
+    """As when an answer is continued of which everything has been said: a count of 0 is one."""
+    plain, _ = await answered(sse(END, usage(9, 0)), Manner(OPENAI), request(stream=stream))
+    tools, _ = await answered(sse(END, usage(9, 0)), Manner(OPENAI), request(stream=stream, tools=(Tool("look"),)))
+
+    assert plain[-1].usage == tools[-1].usage == Usage(9, 0)
+
+
 async def test_thoughts_and_calls_are_a_part_of_the_guess() -> None:
     """They were generated as the text was."""
     thoughts = {"choices": [{"index": 0, "delta": {"reasoning_content": "想想想想想想"}}]}

@@ -53,9 +53,9 @@ def _estimate(messages: Sequence[Message], thought_bytes: int, answer_bytes: int
     return Usage(max(prompt_bytes // 4, 1), completion, reasoning=reasoning, estimated=True)
 
 
-def _is_whole(usage: Usage) -> bool:
-    """Whether a server has counted both: some report zeros, or the prompt alone. An answer has at least its end."""
-    return bool(usage.prompt and usage.completion)
+def _is_whole(usage: Usage, said: object) -> bool:
+    """Whether a server has counted both, the answer if anything was said: some report zeros, or the prompt alone."""
+    return bool(usage.prompt and (usage.completion or not said))
 
 
 def _completed(usage: Usage, guess: Usage) -> Usage:
@@ -83,8 +83,9 @@ async def _counted(events: Events, messages: Sequence[Message]) -> Events:
                     answer_bytes += len(event.call.name) + len(event.call.arguments.encode())
                 if event.usage is not None:
                     usage = event.usage
-            yield burst if usage is None or _is_whole(usage) else [one for one in burst if one.usage is None]
-    if usage is None or not _is_whole(usage):
+            is_told = usage is None or _is_whole(usage, answer_bytes or thought_bytes)
+            yield burst if is_told else [one for one in burst if one.usage is None]
+    if usage is None or not _is_whole(usage, answer_bytes or thought_bytes):
         yield [Event(usage=_completed(usage or Usage(), _estimate(messages, thought_bytes, answer_bytes)))]
 
 
@@ -150,8 +151,8 @@ class ChatEngine:
             if isinstance(problem, HanlinError):
                 problem.conceal(self._secret)
             raise
-        if not _is_whole(result.usage):
-            choice = result.choices[0]
+        choice = result.choices[0]
+        if not _is_whole(result.usage, choice.text or choice.reasoning or choice.calls):
             guess = _estimate(request.messages, len(choice.reasoning.encode()), len(choice.text.encode()))
             return msgspec.structs.replace(result, usage=_completed(result.usage, guess))
         return result
@@ -216,7 +217,7 @@ class ChatEngine:
         """Return the end of a plain answer, its usage guessed where the server has not counted."""
         events = reading.close()
         usage = reading.usage
-        if usage is None or not _is_whole(usage):
+        if usage is None or not _is_whole(usage, reading.said or reading.thought):
             thought, said = len("".join(reading.thought).encode()), len("".join(reading.said).encode())
             guess = _estimate(request.messages, thought, said)
             events = [event for event in events if event.usage is None]
