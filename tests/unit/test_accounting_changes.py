@@ -57,7 +57,10 @@ async def accounting(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 async def admitted(accounting: Accounting, store: Store) -> Bill:
     [key] = await store.keys.all() or [await store.keys.add("test", "hash", "")]
-    return await accounting.admit(
+    subjects = accounting.subjects(key, ANSWERING.model)
+    most = most_of_text(("hello",), 5, ANSWERING)
+    reservation = await accounting.reserve(subjects, most, "call-1") if subjects else None
+    return accounting.begin(
         key,
         "call-1",
         "chat",
@@ -65,7 +68,7 @@ async def admitted(accounting: Accounting, store: Store) -> Bill:
         stream=False,
         began_unix_s=0.0,
         prompt_tokens=5,
-        most=most_of_text(("hello",), 5, ANSWERING),
+        reservation=reservation,
     )
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import msgspec
@@ -43,14 +44,15 @@ def test_every_route_needs_a_role_and_there_is_no_other_way_in() -> None:
     """A path beside the table would have no check."""
     assert all(route.role in ROLES[1:] for route in routes.ROUTES)
     assert not [path for path in ROUTES if path.startswith(PREFIX)]
-    assert all((route.method == "GET") <= (route.role == "viewer") for route in routes.ROUTES)
+    looks = [route for route in routes.ROUTES if route.method == "GET"]
+    assert {route.name for route in looks if route.role != "viewer"} == {"call"}, "what was said is not for everybody"
     assert all((route.method != "GET") <= (route.role != "viewer") for route in routes.ROUTES)
 
 
 @pytest.mark.parametrize("route", routes.ROUTES, ids=lambda route: route.name)
 def test_a_path_leads_to_its_operation(route: Operation) -> None:
     """With what stands in the place of its braces, as it was before it was escaped."""
-    path = PREFIX + route.path.replace("{key}", "a%2Fb").replace("{workspace}", "a%2Fb").replace("{version}", "a%2Fb")
+    path = PREFIX + re.sub(r"\{\w+\}", "a%2Fb", route.path)
 
     found, subject = routes.route_of(path, route.method)
 
