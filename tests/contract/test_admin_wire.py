@@ -12,13 +12,14 @@ from typing import Any
 import httpx2
 import jsonschema_rs
 import pytest
+from openai import APIStatusError
 
 from hanlin.http.admin.description import described
 from hanlin.http.admin.routes import DESCRIPTION, ROUTES
 from hanlin.metering.prices import PriceList
 from hanlin.service.administration.operations import OPERATIONS, PREFIX, Operation
 from hanlin.store.database import Store
-from hanlin.store.rows import ROLES, KeyRow, LedgerRow, Role
+from hanlin.store.rows import ROLES, Content, KeyRow, LedgerRow, Limits, Role
 from hanlin.testing import FakeEngine, Rule, wait_until
 from hanlin.types import Usage
 from tests.accounts import ask, in_store, made
@@ -101,8 +102,18 @@ def example(service: Service, route: Operation) -> tuple[str, dict[str, Any] | N
         "rotate_key": {"overlap_s": 60},
         "make_workspace": {"name": key.id},
         "change_workspace": {"limits": {"rpm": 10**6}},
+        "change_limits": {"pattern": "qwen-max", "limits": {"rpm": 10**6}},
+        "remove_limits": {"pattern": "qwen-turbo"},
     }
-    subjects = {"{key}": key.id, "{workspace}": "default", "{version}": price_version(service)}
+    in_store(service, lambda store: store.limits.change("qwen-turbo", lambda _: Limits(rpm=10**6)))
+    call = row_of(f"example-{key.id}", model="example", began_at=NOON - timedelta(days=900))
+    in_store(service, lambda store: store.ledger.append([call]))
+    subjects = {
+        "{key}": key.id,
+        "{workspace}": "default",
+        "{version}": price_version(service),
+        "{call}": call.id,
+    }
     path = route.path
     for braces, subject in subjects.items():
         path = path.replace(braces, subject)
@@ -377,6 +388,13 @@ def test_a_key_that_cannot_be_is_refused_by_the_name_of_what_is_wrong(owner: Api
         ("GET", "/audit", {"params": {"after": "x"}}, 400, "after"),
         ("GET", "/prices", {"params": {"name": "qwen-pluss"}}, 404, "name"),
         ("GET", "/prices/none", {}, 404, None),
+        ("GET", "/calls/none", {}, 404, None),
+        ("GET", "/limits", {"params": {"limit": 1}}, 400, "limit"),
+        ("PATCH", "/limits", {"json": {"pattern": "qwen-max"}}, 400, "limits"),
+        ("PATCH", "/limits", {"json": {"pattern": "", "limits": {"rpm": 1}}}, 400, "pattern"),
+        ("PATCH", "/limits", {"json": {"pattern": "nobody-*", "limits": {"rpm": 1}}}, 400, "pattern"),
+        ("PATCH", "/limits", {"json": {"pattern": "qwen-max", "limits": {"rpm": -1}}}, 400, "limits.rpm"),
+        ("POST", "/limits/remove", {"json": {"pattern": "qwen-long*"}}, 404, None),
         ("GET", "/keys/", {}, 404, None),
         ("GET", "/keys/%00", {}, 404, None),
         ("GET", "/keys/a/b", {}, 404, None),
@@ -744,3 +762,56 @@ def test_errors_fit_their_description(owner: Api, description: dict[str, Any]) -
 def test_the_description_describes_itself(owner: Api) -> None:
     """And is told as it is written."""
     assert owner.get(DESCRIPTION.path)["paths"][PREFIX + DESCRIPTION.path]["get"]["operationId"] == "openapi"
+
+
+# --- limits of models, and what was said ------------------------------------------------------------------------------
+
+
+def status(service: Service, key: str, model: str) -> int:
+    try:
+        ask(service, key, model=model)
+    except APIStatusError as error:
+        return error.status_code
+    return 200
+
+
+def test_limits_of_models_are_set_listed_and_removed(service: Service, owner: Api) -> None:
+    """A pattern counts for each of its names; a call beyond it is refused within a second, and let in again after."""
+    key, _ = made(service)
+    set_row = owner.patch("/limits", pattern="qwen3-coder-*", limits={"rpm": 0})
+    changed = owner.patch("/limits", pattern="qwen3-coder-*", limits={"tpm": 5})
+    listed = {row["pattern"]: row for row in owner.get("/limits")["data"]}
+    wait_until(lambda: status(service, key, "qwen3-coder-plus") == 429)
+    other = status(service, key, "qwen-plus")
+    removed = owner.post("/limits/remove", pattern="qwen3-coder-*")
+
+    assert "qwen3-coder-plus" in set_row["names"]
+    assert set_row["limits"] == {"rpm": 0, "tpm": None, "concurrency": None, "budget": None}
+    assert changed["limits"] == {"rpm": 0, "tpm": 5, "concurrency": None, "budget": None}
+    assert listed["qwen3-coder-*"] == changed == removed
+    assert other == 200
+    wait_until(lambda: status(service, key, "qwen3-coder-plus") == 200)
+    assert "qwen3-coder-*" not in {row["pattern"] for row in owner.get("/limits")["data"]}
+
+
+def test_what_was_said_in_a_call_is_for_those_who_may_change_things(service: Service, keys: Mapping[Role, str]) -> None:
+    """Where nothing was kept there is nothing to tell, and a viewer is told neither."""
+    kept, other = row_of("said-1", model="said"), row_of("said-2", model="said")
+    content = Content(
+        call_id="said-1",
+        began_at=kept.began_at,
+        workspace_id="default",
+        prompt='{"messages":[]}',
+        answer='{"choices":[]}',
+    )
+
+    async def append(store: Store) -> None:
+        await store.ledger.append([kept, other])
+        await store.contents.append([content])
+
+    in_store(service, append)
+    owner = Api(service, keys["owner"])
+
+    assert owner.get("/calls/said-1")["content"] == {"prompt": {"messages": []}, "answer": {"choices": []}}
+    assert owner.get("/calls/said-2")["content"] is None
+    assert Api(service, keys["viewer"]).refused("GET", "/calls/said-1")[0] == 403

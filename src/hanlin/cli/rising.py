@@ -23,8 +23,6 @@ from hanlin.words import say
 LAST_WORDS_S = 2.0
 """How long calls that are cut may take to say so."""
 
-_OBJECTS_BETWEEN_COLLECTIONS = 10_000
-
 
 def reloader(
     home: Home, studio: Studio, file: Path, read: Callable[[], Settings], tell: Callable[[str], None] = show.note
@@ -88,14 +86,9 @@ def url_of(settings: Settings, port: int) -> str:
 
 
 def spare_the_collector() -> None:
-    """Tell Python's collector what it need not look at, once everything is here that stays until the end.
-
-    Nearly everything that a call makes goes with its last user. Looking for cycles after every 700 objects, which is
-    after a few calls, finds none and costs some percent of the core.
-    """
+    """Have Python's collector leave alone what is here now, because it stays until the end."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
 
 
 async def rise(home: Home, studio: Studio, this: Start) -> None:
