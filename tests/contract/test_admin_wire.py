@@ -781,7 +781,7 @@ def test_limits_of_models_are_set_listed_and_removed(service: Service, owner: Ap
     set_row = owner.patch("/limits", pattern="qwen3-coder-*", limits={"rpm": 0})
     changed = owner.patch("/limits", pattern="qwen3-coder-*", limits={"tpm": 5})
     listed = {row["pattern"]: row for row in owner.get("/limits")["data"]}
-    wait_until(lambda: status(service, key, "qwen3-coder-plus") == 429)
+    wait_until(lambda: status(service, key, "qwen3-coder-plus") == 429, "the limit counts")
     other = status(service, key, "qwen-plus")
     removed = owner.post("/limits/remove", pattern="qwen3-coder-*")
 
@@ -790,7 +790,7 @@ def test_limits_of_models_are_set_listed_and_removed(service: Service, owner: Ap
     assert changed["limits"] == {"rpm": 0, "tpm": 5, "concurrency": None, "budget": None}
     assert listed["qwen3-coder-*"] == changed == removed
     assert other == 200
-    wait_until(lambda: status(service, key, "qwen3-coder-plus") == 200)
+    wait_until(lambda: status(service, key, "qwen3-coder-plus") == 200, "the limit is gone")
     assert "qwen3-coder-*" not in {row["pattern"] for row in owner.get("/limits")["data"]}
 
 
