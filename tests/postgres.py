@@ -58,10 +58,11 @@ class Postgres:
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def database(self) -> str:
-        """Make an empty database and return its URL."""
+    def database(self, like: str = "") -> str:
+        """Make an empty database, or one that is `like` that of a URL, and return its URL."""
         name = next(self._names)
-        self._do("createdb", f"--host={self._folder}", "--username=hanlin", name)
+        template = [f"--template={like.partition('@/')[2].partition('?')[0]}"] if like else []
+        self._do("createdb", f"--host={self._folder}", "--username=hanlin", *template, name)
         return f"postgresql://hanlin@/{name}?host={self._folder}"
 
     def start(self) -> None:

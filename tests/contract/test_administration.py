@@ -1,7 +1,7 @@
 """What administrators do, on every kind of database: the rules that need one, and changes that meet."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,6 @@ from hanlin.store.database import Store, open_store
 from hanlin.store.rows import LedgerRow
 from hanlin.types import Usage
 
-NewDatabase = Callable[[], Path | str]
-
 CATALOGUE = load()
 PRICES = PriceList.of(CATALOGUE)
 
@@ -44,8 +42,8 @@ def _english(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def store(new_database: NewDatabase) -> AsyncIterator[Store]:
-    async with await open_store(new_database()) as store:
+async def store(ready_database: Path | str) -> AsyncIterator[Store]:
+    async with await open_store(ready_database) as store:
         yield store
 
 

@@ -59,8 +59,8 @@ def english(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def store(new_database: NewDatabase) -> AsyncIterator[Store]:
-    async with await open_store(new_database()) as store:
+async def store(ready_database: Path | str) -> AsyncIterator[Store]:
+    async with await open_store(ready_database) as store:
         yield store
 
 

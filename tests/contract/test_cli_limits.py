@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.test_cli import hanlin
+from tests.cli import hanlin
 
 
 def asked(home: Path, *arguments: str) -> Any:
