@@ -59,6 +59,9 @@ def head(
 
 def lines(headers: Mapping[str, str]) -> str:
     """Return headers as the lines of a head."""
+    values = "".join(headers.values())
+    if values.isascii() and values.isprintable():  # one look at all of them, as nearly always
+        return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     return "".join([line(name, value) for name, value in headers.items()])
 
 

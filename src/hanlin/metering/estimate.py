@@ -86,7 +86,12 @@ def output_limit_tokens(request: ChatRequest, model: Model) -> int:
 
 def prompt_tokens(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int:
     """Return about how many tokens a conversation is, with its chat template; see `text_tokens` for how nearly."""
-    tokens = _TEMPLATE_TOKENS + sum(_message_tokens(message) for message in messages)
+    tokens = _TEMPLATE_TOKENS
+    for message in messages:
+        if isinstance(message.content, str) and not (message.reasoning or message.tool_calls):  # as nearly all
+            tokens += _MESSAGE_TOKENS + text_tokens(message.content)
+        else:
+            tokens += _message_tokens(message)
     if tools:
         tokens += _TOOLS_TOKENS + sum(text_tokens(msgspec.json.encode(tool).decode()) for tool in tools)
     return tokens

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Protocol
 
 import msgspec
@@ -105,6 +106,8 @@ class LimitStore(Protocol):
 
 NOTHING = Demand(calls=0)
 
+_IS_LIMITED = attrgetter("is_limited")
+
 
 async def nothing_spent(_subject: Subject, _since: datetime | None) -> int:
     """Stand for a ledger without a row."""
@@ -129,7 +132,7 @@ class Meter:
         Raises QuotaExceeded where a limit forbids it, LimitsUnavailable where nobody can say, UnsupportedHere where the
         money is of another currency than a budget. Whoever gets a reservation owes a `settle`.
         """
-        limited = [subject for subject in subjects if subject.is_limited]
+        limited = list(filter(_IS_LIMITED, subjects))
         if not limited:
             return Reservation()
         reservation = Reservation(limited, [self._span(one) if one.has_budget else NO_SPAN for one in limited], call)

@@ -82,7 +82,7 @@ def most_of(request: ChatRequest, model: Model, answering: Answering, route: Rou
         likely: Estimate = estimate(request, model, cap_tokens=_HELD_ANSWER_TOKENS)
         counted = Counted(likely.most(thinks=request.thinking.on))
         cost = book.cost(answering, counted)
-        if cost.nanos and len(route.targets) > 1:
+        if cost.nanos and book.prices.own and len(route.targets) > 1:  # by the list, all cost the same or nothing
             others = [book.cost(_elsewhere(answering, target), counted) for target in route.targets]
             cost = max(cost, *(one for one in others if one.currency == cost.currency), key=lambda one: one.nanos)
         return likely.tokens, cost
