@@ -279,9 +279,10 @@ async def test_a_rotation_to_a_key_that_is_known_changes_nothing(keys: Keys) -> 
 # Workspaces
 
 
-async def test_every_database_has_a_default_workspace(store: Store) -> None:
+async def test_every_database_has_a_default_workspace(new_database: NewDatabase) -> None:
     """Whoever needs none never hears of them."""
-    (default,) = await store.workspaces.all()
+    async with await open_store(new_database()) as store:
+        (default,) = await store.workspaces.all()
 
     assert (default.id, default.name, default.limits, default.keeps_content) == ("default", "default", Limits(), False)
     assert abs(default.created_at - datetime.now(UTC)) < timedelta(minutes=1)
