@@ -31,6 +31,8 @@ def hanlin(home: Path, *arguments: str, **more: str) -> Done:
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
     code = 0
     with (
+        Path(os.devnull).open() as nothing,
+        mock.patch.object(sys, "stdin", nothing),
         mock.patch.dict(os.environ, {**kept, **given}, clear=True),
         mock.patch.object(sys, "argv", ["hanlin", *arguments]),
         mock.patch.object(sys, "stdout", out),

@@ -20,6 +20,7 @@ import pytest
 
 from hanlin.service.neighbours import Neighbour, deployment_toml
 from hanlin.testing import FakeEngine, Rule, free_port
+from tests.cli import hanlin as quick
 from tests.faulty_server import Fault, FaultyServer, faulty_server
 from tests.service import KEY, Service, in_front_of
 
@@ -69,7 +70,7 @@ def test_the_answer_alone_goes_to_stdout_and_who_gave_it_to_stderr(home: Path, e
     """So that `hanlin chat … > file` holds what was asked for, and nobody mistakes who answered."""
     engine.rules([Rule(contains="你是谁", chunks=("我是", "通义千问", "。"))])
 
-    done = hanlin(home, "chat", "你是谁？")
+    done = quick(home, "chat", "你是谁？")
 
     assert (done.returncode, done.stdout) == (0, "我是通义千问。\n")
     assert "upstream; fake" in done.stderr
@@ -78,7 +79,7 @@ def test_the_answer_alone_goes_to_stdout_and_who_gave_it_to_stderr(home: Path, e
 
 def test_words_need_no_quotes_and_options_go_with_the_question(home: Path, engine: FakeEngine) -> None:
     """What reaches the engine is what was asked, of the model that was named."""
-    done = hanlin(home, "chat", "-m", "qwen3-max", "--system", "Be short.", "what", "is", "this")
+    done = quick(home, "chat", "-m", "qwen3-max", "--system", "Be short.", "what", "is", "this")
 
     body = engine.requests()[0].body
     assert done.returncode == 0
@@ -103,7 +104,7 @@ def test_a_script_gets_everything_about_an_answer_as_json(home: Path, engine: Fa
     """The text, who gave it, and what it cost."""
     engine.rules([Rule(text="四")])
 
-    done = hanlin(home, "chat", "二加二", "--json")
+    done = quick(home, "chat", "二加二", "--json")
 
     answer = json.loads(done.stdout)
     assert (answer["text"], answer["model"], answer["finish_reason"]) == ("四", "qwen-plus", "stop")
@@ -140,7 +141,7 @@ def test_a_question_that_cannot_be_answered_fails_with_the_reason(
     arguments: tuple[str, ...], message: str, home: Path
 ) -> None:
     """On stderr and with exit code 1: stdout stays empty for whoever reads it."""
-    done = hanlin(home, "chat", "你好", *arguments)
+    done = quick(home, "chat", "你好", *arguments)
 
     assert (done.returncode, done.stdout) == (1, "")
     assert message in done.stderr
@@ -150,7 +151,7 @@ def test_an_answer_that_breaks_off_fails_after_what_came(home: Path, engine: Fak
     """Half an answer is worth having, and must not pass for a whole one."""
     engine.rules([Rule(chunks=("half", " of it"), cut_after_chunks=1)])
 
-    done = hanlin(home, "chat", "你好")
+    done = quick(home, "chat", "你好")
 
     assert (done.returncode, done.stdout) == (1, "half\n")
     assert "broke off" in done.stderr
@@ -158,7 +159,7 @@ def test_an_answer_that_breaks_off_fails_after_what_came(home: Path, engine: Fak
 
 def test_a_wrong_key_is_told_the_services_own_remedy(home: Path) -> None:
     """It names the line that is missing."""
-    done = hanlin(home, "chat", "你好", DASHSCOPE_API_KEY="sk-nobody-knows-this-one")
+    done = quick(home, "chat", "你好", DASHSCOPE_API_KEY="sk-nobody-knows-this-one")
 
     assert done.returncode == 1
     assert "export DASHSCOPE_API_KEY" in done.stderr
@@ -167,7 +168,7 @@ def test_a_wrong_key_is_told_the_services_own_remedy(home: Path) -> None:
 
 def test_nothing_asked_and_no_terminal_is_wrong_usage(home: Path) -> None:
     """A conversation needs somebody to have it with."""
-    done = hanlin(home, "chat")
+    done = quick(home, "chat")
 
     assert done.returncode == 2
     assert "hanlin chat --help" in done.stderr
@@ -175,7 +176,7 @@ def test_nothing_asked_and_no_terminal_is_wrong_usage(home: Path) -> None:
 
 def test_without_a_service_chat_says_how_to_start_one(tmp_path: Path) -> None:
     """In the user's language."""
-    english = hanlin(tmp_path, "chat", "你好")
+    english = quick(tmp_path, "chat", "你好")
     chinese = hanlin(tmp_path, "chat", "你好", HANLIN_LANG="zh")
 
     assert english.returncode == chinese.returncode == 1
@@ -207,7 +208,7 @@ def test_a_server_that_is_something_else_is_recognised(tmp_path: Path) -> None:
     with faulty_server() as other:
         other.serve("/v1/chat/completions", b"<html>hello</html>")
 
-        done = hanlin(tmp_path, "chat", "你好", "--base-url", f"{other.url}/v1")
+        done = quick(tmp_path, "chat", "你好", "--base-url", f"{other.url}/v1")
 
     assert done.returncode == 1
     assert done.stderr.startswith("✗ ")
@@ -334,7 +335,7 @@ def test_a_question_that_failed_can_be_asked_again(home: Path, engine: FakeEngin
 
 def test_the_list_says_what_the_running_service_answers(home: Path) -> None:
     """Not what the settings of this shell would lead to."""
-    done = hanlin(home, "models", "--json")
+    done = quick(home, "models", "--json")
 
     rows = {row["name"]: row for row in json.loads(done.stdout)}
     assert rows["qwen-plus"]["here"]["served"] == "upstream"
@@ -346,9 +347,9 @@ def test_the_list_says_what_the_running_service_answers(home: Path) -> None:
 
 def test_the_list_is_filtered_by_word_family_and_what_answers(home: Path) -> None:
     """Nobody reads 168 names."""
-    words = hanlin(home, "models", "coder", "--served", "upstream", "--json")
-    family = hanlin(home, "models", "list", "--family", "long", "--json")
-    none = hanlin(home, "models", "no-such-thing")
+    words = quick(home, "models", "coder", "--served", "upstream", "--json")
+    family = quick(home, "models", "list", "--family", "long", "--json")
+    none = quick(home, "models", "no-such-thing")
 
     assert {row["here"]["served"] for row in json.loads(words.stdout)} == {"upstream"}
     assert all("coder" in json.dumps(row, ensure_ascii=False).lower() for row in json.loads(words.stdout))
@@ -358,8 +359,8 @@ def test_the_list_is_filtered_by_word_family_and_what_answers(home: Path) -> Non
 
 def test_without_a_service_or_its_key_the_settings_tell_and_it_is_said(home: Path, tmp_path: Path) -> None:
     """A list that only looks like the truth would mislead."""
-    preview = hanlin(tmp_path, "models", "show", "qwen-plus")
-    locked_out = hanlin(home, "models", "show", "qwen-plus", DASHSCOPE_API_KEY="sk-nobody-knows-this-one")
+    preview = quick(tmp_path, "models", "show", "qwen-plus")
+    locked_out = quick(home, "models", "show", "qwen-plus", DASHSCOPE_API_KEY="sk-nobody-knows-this-one")
 
     assert preview.returncode == locked_out.returncode == 0
     assert "stand-in" in preview.stdout
@@ -371,7 +372,7 @@ def test_without_a_service_or_its_key_the_settings_tell_and_it_is_said(home: Pat
 def test_one_name_is_shown_in_full_or_answered_with_its_likes(home: Path) -> None:
     """By its alias, too."""
     done = hanlin(home, "models", "show", "qwen3-max-2026-01-23", HANLIN_LANG="zh")
-    wrong = hanlin(home, "models", "show", "qwen3-mxa")
+    wrong = quick(home, "models", "show", "qwen3-mxa")
 
     assert done.returncode == 0
     assert done.stdout.startswith("qwen3-max-2026-01-23")
@@ -383,7 +384,7 @@ def test_one_name_is_shown_in_full_or_answered_with_its_likes(home: Path) -> Non
 def test_a_task_in_plain_words_is_answered_with_models_and_reasons(home: Path) -> None:
     """The acceptance example of the command."""
     done = hanlin(home, "models", "choose", "翻译合同", HANLIN_LANG="zh")
-    data = json.loads(hanlin(home, "models", "choose", "翻译合同", "--limit", "1", "--json").stdout)
+    data = json.loads(quick(home, "models", "choose", "翻译合同", "--limit", "1", "--json").stdout)
 
     assert done.stdout.startswith("1. qwen-mt-plus")
     assert "擅长翻译" in done.stdout
@@ -397,20 +398,20 @@ def test_a_task_in_plain_words_is_answered_with_models_and_reasons(home: Path) -
 
 def test_a_key_is_made_used_listed_and_revoked_while_the_service_runs(home: Path) -> None:
     """`export DASHSCOPE_API_KEY=$(hanlin keys create)` has to work, so the key is all that stdout holds."""
-    made = hanlin(home, "keys", "create", "--name", "laptop")
+    made = quick(home, "keys", "create", "--name", "laptop")
     key = made.stdout.strip()
-    rows = {row["hint"]: row for row in json.loads(hanlin(home, "keys", "list", "--json").stdout)}
+    rows = {row["hint"]: row for row in json.loads(quick(home, "keys", "list", "--json").stdout)}
     row = rows[key[-4:]]
 
-    used = hanlin(home, "chat", "你好", DASHSCOPE_API_KEY=key)
-    revoked = hanlin(home, "keys", "revoke", row["id"])
+    used = quick(home, "chat", "你好", DASHSCOPE_API_KEY=key)
+    revoked = quick(home, "keys", "revoke", row["id"])
     time.sleep(1.1)  # how long a service may believe what it has just read
-    refused = hanlin(home, "chat", "你好", DASHSCOPE_API_KEY=key)
+    refused = quick(home, "chat", "你好", DASHSCOPE_API_KEY=key)
 
     assert re.fullmatch(r"sk-\w{48}\n", made.stdout)
     assert row["name"] == "laptop"
     assert (used.returncode, revoked.returncode, refused.returncode) == (0, 0, 1)
-    listed = hanlin(home, "keys", "list").stdout
+    listed = quick(home, "keys", "list").stdout
     assert "revoked" in listed
     assert key not in listed
 
@@ -419,10 +420,10 @@ def test_keys_of_a_home_that_was_never_used(tmp_path: Path) -> None:
     """Looking makes nothing; making makes the home."""
     fresh = tmp_path / "home"
 
-    empty = hanlin(fresh, "keys", "list", "--json")
+    empty = quick(fresh, "keys", "list", "--json")
     existed = fresh.exists()
-    made = json.loads(hanlin(fresh, "keys", "create", "--json").stdout)
-    unknown = hanlin(fresh, "keys", "revoke", "key-none")
+    made = json.loads(quick(fresh, "keys", "create", "--json").stdout)
+    unknown = quick(fresh, "keys", "revoke", "key-none")
 
     assert json.loads(empty.stdout) == []
     assert not existed
@@ -436,7 +437,7 @@ def test_keys_of_a_home_that_was_never_used(tmp_path: Path) -> None:
 
 def test_the_settings_in_force_are_shown_with_their_origin_and_without_secrets(home: Path) -> None:
     """File, variable and default in one table."""
-    done = hanlin(home, "config", "--json", HANLIN_API_KEY="sk-very-secret-key", HANLIN_SLOTS="2")
+    done = quick(home, "config", "--json", HANLIN_API_KEY="sk-very-secret-key", HANLIN_SLOTS="2")
 
     shown = json.loads(done.stdout)
     rows = {row["name"]: row for row in shown["settings"]}
@@ -448,7 +449,7 @@ def test_the_settings_in_force_are_shown_with_their_origin_and_without_secrets(h
 
 def test_a_setting_that_does_not_fit_is_named(tmp_path: Path) -> None:
     """With exit code 1, as the start would end."""
-    done = hanlin(tmp_path, "config", HANLIN_PORT="many")
+    done = quick(tmp_path, "config", HANLIN_PORT="many")
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "HANLIN_PORT" in done.stderr
@@ -482,9 +483,9 @@ def mirrors(hub: FaultyServer) -> dict[str, str]:
 
 def test_the_weights_of_a_name_are_chosen_fetched_and_listed(hub: FaultyServer, tmp_path: Path) -> None:
     """It says what it took and why, and what to do with it."""
-    done = hanlin(tmp_path, "pull", "qwen3-0.6b", **mirrors(hub))
-    listed = json.loads(hanlin(tmp_path, "pull", "--list", "--json").stdout)
-    again = json.loads(hanlin(tmp_path, "pull", "qwen3-0.6b", "--json", **mirrors(hub)).stdout)
+    done = quick(tmp_path, "pull", "qwen3-0.6b", **mirrors(hub))
+    listed = json.loads(quick(tmp_path, "pull", "--list", "--json").stdout)
+    again = json.loads(quick(tmp_path, "pull", "qwen3-0.6b", "--json", **mirrors(hub)).stdout)
 
     assert done.returncode == 0, done.stderr
     assert "Qwen3-0.6B Q4_K_M" in done.stderr
@@ -499,8 +500,8 @@ def test_the_weights_of_a_name_are_chosen_fetched_and_listed(hub: FaultyServer, 
 
 def test_another_quantisation_is_taken_when_it_is_asked_for_and_only_then(hub: FaultyServer, tmp_path: Path) -> None:
     """One that nobody published is refused, not replaced."""
-    done = hanlin(tmp_path, "pull", "qwen3-0.6b", "-q", "q8_0", "--json", **mirrors(hub))
-    refused = hanlin(tmp_path, "pull", "qwen3-0.6b", "-q", "Q2_K", **mirrors(hub))
+    done = quick(tmp_path, "pull", "qwen3-0.6b", "-q", "q8_0", "--json", **mirrors(hub))
+    refused = quick(tmp_path, "pull", "qwen3-0.6b", "-q", "Q2_K", **mirrors(hub))
 
     assert json.loads(done.stdout)["quantisation"] == "Q8_0"
     assert refused.returncode == 1
@@ -511,7 +512,7 @@ def test_a_source_that_fails_is_one_line_and_the_end_says_what_to_try(hub: Fault
     """Somebody behind a firewall has to learn which variables lead around it."""
     hub.serve(f"/models/{REPOSITORY}/resolve/master/Qwen3-0.6B-Q4_K_M.gguf", b"", always=Fault(status=404))
 
-    done = hanlin(tmp_path, "pull", "qwen3-0.6b", **mirrors(hub))
+    done = quick(tmp_path, "pull", "qwen3-0.6b", **mirrors(hub))
 
     assert (done.returncode, done.stdout) == (1, "")
     assert any(line.startswith("· ModelScope") for line in done.stderr.splitlines())
@@ -520,8 +521,8 @@ def test_a_source_that_fails_is_one_line_and_the_end_says_what_to_try(hub: Fault
 
 def test_names_without_weights_and_no_name_at_all_are_told_apart(tmp_path: Path) -> None:
     """By message and by exit code."""
-    unpublished = hanlin(tmp_path, "pull", "qwen-mt-plus")
-    nothing = hanlin(tmp_path, "pull")
+    unpublished = quick(tmp_path, "pull", "qwen-mt-plus")
+    nothing = quick(tmp_path, "pull")
 
     assert (unpublished.returncode, nothing.returncode) == (1, 2)
     assert "never published" in unpublished.stderr
@@ -532,7 +533,7 @@ def test_names_without_weights_and_no_name_at_all_are_told_apart(tmp_path: Path)
 
 def test_the_doctor_finds_a_running_service_well(home: Path) -> None:
     """As data, for whoever watches over machines."""
-    done = hanlin(home, "doctor", "--json")
+    done = quick(home, "doctor", "--json")
 
     found = json.loads(done.stdout)
     checks = {finding["check"]: finding for finding in found["findings"]}
