@@ -76,6 +76,11 @@ async def test_callers_get_what_the_policy_says_while_redis_is_away(
         other, _ = await shared.made(limits=Limits(rpm=20))
         assert (await post(client, closed, key)).status_code == 200
         assert (await post(client, opened, other)).status_code == 200
+
+        async def has_settled() -> bool:
+            return await asyncio.to_thread(shared.spent, key_row) > 0
+
+        await until(has_settled, "Redis to know what the first call has cost")
         match how:
             case "stopped":
                 shared.redis.kill()
@@ -114,7 +119,10 @@ async def test_callers_get_what_the_policy_says_while_redis_is_away(
         spent = sum(row.cost_nanos for row in rows)
 
         async def is_told() -> bool:
-            return await asyncio.to_thread(shared.spent, key_row) == spent
+            told = await asyncio.to_thread(shared.spent, key_row)
+            # This Redis keeps nothing when it is killed: then the sum begins with that of the ledger, which may lack
+            # the latest rows, or have some that it is told of as well.
+            return spent / 2 <= told <= 2 * spent if how == "stopped" else told == spent
 
         await until(is_told, "Redis to know what was spent without it")
         assert PASSWORD not in closed.output() + opened.output()
