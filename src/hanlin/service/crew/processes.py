@@ -103,6 +103,9 @@ class Crew:
 
     async def end(self, within_s: float) -> None:
         """Wait for all of them to end, as they were told; kill those that have not in time."""
+        for worker in self._workers:
+            if self._state(worker).state == "starting":  # it may not listen to anybody yet
+                _signal(worker.process, signal.SIGTERM)
         self._ending = True
         lasting = [worker.process for worker in self._workers if worker.process is not None and worker.lives]
         if not lasting:
@@ -112,7 +115,7 @@ class Crew:
         for process in lasting:
             if process.returncode is None:
                 log.warning("worker process %d does not end: it is killed", process.pid)
-                _kill(process)
+                _signal(process, signal.SIGKILL)
         if late:
             await asyncio.wait(late)
 
@@ -152,10 +155,10 @@ class Crew:
             while not (await asyncio.wait((ending,), timeout=_LOOK_S))[0]:
                 if coordinator.is_stuck(worker.number):
                     log.error("worker %d gives no sign of life: it is killed", worker.number)
-                    _kill(process)
+                    _signal(process, signal.SIGKILL)
             code = ending.result()
         except asyncio.CancelledError:
-            _kill(process)  # only one that was started while the crew was ended is still there
+            _signal(process, signal.SIGKILL)  # only one that was started while the crew was ended is still there
             await process.wait()
             raise
         finally:
@@ -164,6 +167,7 @@ class Crew:
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
-def _kill(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process.pid, signal.SIGKILL)
+def _signal(process: asyncio.subprocess.Process | None, number: signal.Signals) -> None:
+    if process is not None and process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
