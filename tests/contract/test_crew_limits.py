@@ -6,6 +6,7 @@ That they decide as in one process is tested beside the other stores (`test_mete
 import asyncio
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from hanlin.errors import BudgetExceeded, LimitsUnavailable, PlacesExceeded
@@ -86,6 +87,19 @@ async def test_what_a_dead_worker_held_comes_back_at_once_and_its_money_with_the
         with pytest.raises(BudgetExceeded):
             await other.reserve([subject], 10, 41)
         await other.reserve([subject], 10, 40)
+
+
+async def test_a_call_that_was_paid_in_another_currency_costs_a_budget_nothing() -> None:
+    """Another deployment answered than the one that it was reserved for; budgets count only their own money."""
+    subject = key(budget=Budget(100, "CNY", "total"))
+    async with main_process() as main:
+        line = await main.join()
+        await Meter(CoordinatedStore(line, limit_s=PATIENT_S)).reserve([subject], 10, 80, call="call-1")
+        main.hangs_up(line)
+        main.counter.found(msgspec.structs.replace(row("call-1", 60), currency="USD"))
+        await until(lambda: main.counter.held == 0 and main.counter.orphans == 0, "its row has settled it")
+
+        await (await meter(main)).reserve([subject], 10, 100)
 
 
 async def test_a_row_that_is_read_before_the_death_is_noticed_counts_too() -> None:

@@ -93,7 +93,7 @@ class Counter:
         """Settle dead workers' calls whose rows were found; let go of others once everything of theirs is read."""
         for call in [call for call in self._orphans if call in self._rows]:
             row = self._rows[call]
-            await self._ends(call, Demand(0, row.usage.total, row.cost_nanos))
+            await self._ends(call, Demand(0, row.usage.total, _nanos(row, self._orphans[call][0])))
         if all_read and self._orphans:
             old = self._clock() - _ROWLESS_S
             for call in [call for call, (_, since) in self._orphans.items() if since <= old]:
@@ -113,6 +113,12 @@ class Counter:
                 self._subjects.clear()
             known = self._subjects[who.kind, who.id] = Subject(who.kind, who.id, who.limits)
         return known
+
+
+def _nanos(row: LedgerRow, reservation: Reservation) -> int:
+    """Return what a call cost of the budgets that it counts for: nothing, where it was paid in another currency."""
+    budgets = [one.limits.budget for one in reservation.subjects if one.limits.budget is not None]
+    return row.cost_nanos if all(budget.currency == row.currency for budget in budgets) else 0
 
 
 def _answer(number: int, verdict: Verdict) -> Allowed | Denied | Untold:
