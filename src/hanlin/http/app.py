@@ -28,7 +28,7 @@ from hanlin.service import chat, completion, embedding
 from hanlin.service.accounting import Bill
 from hanlin.service.administration.operations import PREFIX
 from hanlin.service.attempts import Call
-from hanlin.service.charging import most_of, most_of_text
+from hanlin.service.charging import Most, most_of, most_of_text
 from hanlin.service.chat import ChatCall
 from hanlin.service.contents import Conversation
 from hanlin.service.crew.engines import RemoteEngine
@@ -186,6 +186,16 @@ async def _chat(app: App, exchange: Exchange) -> None:
         await exchange.unless_gone(_whole(studio, exchange, call, conversation))
 
 
+async def _admitted(studio: Studio, exchange: Exchange, key: KeyRow, call: Call[Any, Any], most: Most) -> Bill:
+    """Hold what a call may use, and begin its bill. Chat does the same in fewer steps. Raises as `reserve` does."""
+    account = exchange.account
+    assert account is not None
+    subjects = studio.accounting.subjects(key, account.model)
+    reservation = await studio.accounting.reserve(subjects, most, exchange.id) if subjects else None
+    account.call = call
+    return _billed(studio, exchange, key, call.plan.answering, call.prompt_tokens, reservation)
+
+
 def _billed(
     studio: Studio,
     exchange: Exchange,
@@ -266,11 +276,7 @@ async def _completions(app: App, exchange: Exchange) -> None:
     plan = call.plan
     texts = (request.prompt, request.suffix or "")
     output_tokens = request.sampling.max_tokens or plan.model.output_limit_tokens() or _LONG_ANSWER_TOKENS
-    subjects = studio.accounting.subjects(key, request.model)
-    most = most_of_text(texts, output_tokens, plan.answering)
-    reservation = await studio.accounting.reserve(subjects, most, exchange.id) if subjects else None
-    account.call = call
-    bill = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation)
+    bill = await _admitted(studio, exchange, key, call, most_of_text(texts, output_tokens, plan.answering))
     call.came, conversation = bill.delivered, bill.conversation
     if conversation is not None:
         conversation.asked_completion(request)
@@ -304,12 +310,7 @@ async def _embeddings(app: App, exchange: Exchange) -> None:
     account.model = request.model
     studio.accounting.permit(key, account.operation, request.model, exchange.peer)
     call = studio.embedding(request, began=began, ends_s=ends_s, who=key.id)
-    answering = call.plan.answering
-    subjects = studio.accounting.subjects(key, request.model)
-    most = most_of_text(request.texts, 0, answering)
-    reservation = await studio.accounting.reserve(subjects, most, exchange.id) if subjects else None
-    account.call = call
-    bill = _billed(studio, exchange, key, answering, call.prompt_tokens, reservation)
+    bill = await _admitted(studio, exchange, key, call, most_of_text(request.texts, 0, call.plan.answering))
     if bill.conversation is not None:
         bill.conversation.asked_vectors(request.texts)
     ends_s["plan"] = monotonic() - began
