@@ -1,0 +1,1 @@
+"""Scenario models: each a base model and a way to call it, a module each."""
