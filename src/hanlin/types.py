@@ -295,6 +295,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     `finish_reason` closes the choice; `usage` comes once, after the last choice. `restart` takes back all that was said
     of the choice: the answer is made again elsewhere. Only calls that nobody has seen anything of yet have such steps.
+    `report` is JSON that a recipe has to say about its answer; it comes before the finish reason.
     """
 
     index: int = 0
@@ -305,6 +306,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     reasoning: str = ""
     call: ToolCallPiece | None = None
     restart: bool = False
+    report: msgspec.Raw | None = None
 
     @property
     def is_text(self) -> bool:
@@ -358,12 +360,13 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
 class ChatResult(msgspec.Struct, frozen=True, gc=False):
     """The unstreamed answer: every choice in order, and the usage of all.
 
-    `cut_short`: time ran out, and this is what there was until then.
+    `cut_short`: time ran out, and this is what there was until then. `report` is what a recipe says about its answer.
     """
 
     choices: tuple[Choice, ...]
     usage: Usage
     cut_short: bool = False
+    report: msgspec.Raw | None = None
 
 
 class Answering(msgspec.Struct, frozen=True, gc=False):
@@ -418,15 +421,17 @@ class _Parts:
 def fold(events: Sequence[Event]) -> ChatResult:
     """Put a whole stream of events together: the unstreamed form of the same answer."""
     choices: dict[int, _Parts] = {}
-    usage = Usage()
+    usage, report = Usage(), None
     for event in events:
         if event.restart:
             choices.pop(event.index, None)
         elif event.usage is not None:
             usage = event.usage
+        elif event.report is not None:
+            report = event.report
         else:
             choices.setdefault(event.index, _Parts()).add(event)
-    return ChatResult(tuple(choices[index].choice(index) for index in sorted(choices)), usage)
+    return ChatResult(tuple(choices[index].choice(index) for index in sorted(choices)), usage, report=report)
 
 
 Vector = Sequence[float]

@@ -95,6 +95,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     into the prompt unless the caller says otherwise; `text_switches`: `/think` and `/no_think` at the end of a message
     switch thinking; `tool_choices` are the forms of `tool_choice` that it takes; `max_tokens_covers`: whether
     `max_tokens` caps the answer, or reasoning and answer together.
+    `recipe` is the scenario that the name stands for; `cumulative`: every chunk of its streams holds the whole text so
+    far; `end_chunks` is how many chunks state the end.
     `unconfirmed` names fields whose value the vendor does not state; `source` and `as_of` are of the row as a whole.
     """
 
@@ -120,6 +122,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     keeps_reasoning: bool = False
     text_switches: bool = False
     max_tokens_covers: Literal["answer", "all", "all-without-budget"] = "answer"
+    recipe: str = ""
+    cumulative: bool = False
+    end_chunks: Count = 1
     system_messages: Literal["read", "ignored", "forbidden"] = "read"
     tool_choices: tuple[Literal["auto", "none", "named", "required"], ...] = ("auto", "none", "named")
     takes: Takes = Takes()

@@ -185,7 +185,7 @@ class _Choice(msgspec.Struct, gc=False):
     message: _Message
 
 
-class _Answer(msgspec.Struct, gc=False):
+class _Answer(msgspec.Struct, gc=False, omit_defaults=True):
     id: str
     object: str
     created: int
@@ -193,6 +193,7 @@ class _Answer(msgspec.Struct, gc=False):
     system_fingerprint: str
     choices: list[_Choice]
     usage: dict[str, Any]
+    hanlin: msgspec.Raw | None = None
 
 
 _encode_answer = msgspec.json.Encoder().encode
@@ -215,6 +216,7 @@ def answer(result: ChatResult, answering: Answering, *, id: str, created: int) -
             answering.fingerprint,
             choices,
             usage_object(result.usage),
+            result.report,
         )
     )
 
@@ -228,6 +230,7 @@ class Stream:
     """The same answer as it comes (spec/chat.md §4.2–§4.4). One object a response; every method returns bytes to send.
 
     `thinks` says that the model is to think first: then the field that a chunk does not use is an explicit null.
+    `end_chunks` is how many chunks state the end.
     """
 
     def __init__(
@@ -239,7 +242,10 @@ class Stream:
         n: int = 1,
         include_usage: bool = False,
         thinks: bool = False,
+        end_chunks: int = 1,
     ) -> None:
+        self._end_chunks = end_chunks
+        self._report: msgspec.Raw | None = None
         self._before_text = b'data: {"choices":[{"delta":{"content":'
         self._afters_text: dict[int, bytes] = {}
         self._unused = b""
@@ -304,6 +310,8 @@ class Stream:
             if event.usage is not None:
                 self._usage = event.usage
                 continue
+            if event.report is not None:
+                self._report = event.report
             if event.reasoning:
                 self._think()
                 delta = b'{"content":null,"reasoning_content":%b}' % self._encode(event.reasoning)
@@ -315,17 +323,20 @@ class Stream:
                 self._calling.add(event.index)
                 frames.append(self._chunk(event.index, self._call_delta(event.call)))
             if event.finish_reason is not None:
-                frames.append(
-                    b'data: {"choices":[{"delta":{"content":""%b%b},"finish_reason":%b,"index":%d,"logprobs":null}%b'
-                    % (
-                        self._unused,
-                        b',"tool_calls":null' if event.index in self._calling else b"",
-                        self._encode(event.finish_reason),
-                        event.index,
-                        self._after_choice,
-                    )
-                )
+                frames.append(self._finished(event.index, event.finish_reason))
         return b"".join(frames)
+
+    def _finished(self, index: int, reason: str) -> bytes:
+        """The chunks that state a choice's end; the last one has what a recipe reports of it."""
+        unused = self._unused + (b',"tool_calls":null' if index in self._calling else b"")
+        end = b'data: {"choices":[{"delta":{"content":""%b},"finish_reason":%b,"index":%d,"logprobs":null}' % (
+            unused,
+            self._encode(reason),
+            index,
+        )
+        after = self._after_choice
+        reported = after if self._report is None else b'],"hanlin":%b%b' % (bytes(self._report), after[1:])
+        return (end + after) * (self._end_chunks - 1) + end + reported
 
     def _chunk(self, index: int, delta: bytes, logprobs: Sequence[TokenLogprob] | None = None) -> bytes:
         return b'data: {"choices":[{"delta":%b,"index":%d,"logprobs":%b,"finish_reason":null}%b' % (
@@ -355,6 +366,23 @@ class Stream:
     def error(self, problem: HanlinError, request_id: str) -> bytes:
         """One typed error in place of the rest of the answer; nothing follows it."""
         return error_frame(problem, request_id)
+
+
+class CumulativeStream(Stream):
+    """A stream each of whose chunks holds the whole text so far, of the one choice that its models give
+    (spec/scenarios.md §1.3).
+    """
+
+    _so_far = ""
+
+    def frames(self, burst: Burst) -> bytes:
+        whole = []
+        for event in burst:
+            if event.text:
+                self._so_far += event.text
+                event = msgspec.structs.replace(event, text=self._so_far)
+            whole.append(event)
+        return super().frames(whole)
 
 
 def _logprobs(tokens: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:

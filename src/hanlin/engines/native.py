@@ -76,6 +76,8 @@ def encode(request: ChatRequest, manner: Manner, stop: Sequence[str] = (), *, st
     if request.partial and profile.prefill is not None:
         body["messages"][-1].update(profile.prefill.message)
         body.update(profile.prefill.body)
+    if request.asks and profile.as_asked:  # a scenario's own parameters, for the vendor itself
+        body.update(request.asks)
     return msgspec.json.encode(body)
 
 

@@ -17,7 +17,7 @@ from hanlin.errors import EngineUnavailable, HanlinError, InternalError, MethodN
 from hanlin.http import tokens
 from hanlin.http.accounts import Account
 from hanlin.http.admin import serving as administering
-from hanlin.http.exchange import Exchange, Gone, log
+from hanlin.http.exchange import Exchange, Gone, log, new_id
 from hanlin.http.gathering import Others, packed, page_of_all
 from hanlin.http.heads import line, lines
 from hanlin.http.metrics import Accounts, DeploymentState, Metrics
@@ -34,6 +34,7 @@ from hanlin.service.contents import Conversation
 from hanlin.service.crew.engines import RemoteEngine
 from hanlin.service.deployments import Deployment
 from hanlin.service.embedding_planning import EmbeddingDeployment
+from hanlin.service.scenarios import InnerBills, ScenarioCall
 from hanlin.service.studio import Card, Studio
 from hanlin.store.rows import KeyRow
 from hanlin.types import Answering, Events
@@ -166,7 +167,7 @@ async def _chat(app: App, exchange: Exchange) -> None:
     account.model, account.stream = request.model, request.stream
     accounting = studio.accounting
     accounting.permit(key, "chat", request.model, exchange.peer)
-    call = studio.call(request, began=began, ends_s=ends_s, who=key.id)
+    call = studio.call(request, began=began, ends_s=ends_s, who=key.id, workspace=key.workspace_id)
     plan = call.plan
     subjects = accounting.subjects(key, request.model)
     most = most_of(plan.request, plan.model, plan.answering, call.asked.route) if subjects else None
@@ -174,8 +175,12 @@ async def _chat(app: App, exchange: Exchange) -> None:
     account.call = call
     conversation: Conversation | None = None
     if reservation is not None or accounting.keeps_rows:
-        bill = _billed(studio, exchange, key, plan.answering, call.prompt_tokens, reservation)
+        bill = _billed(
+            studio, exchange, key, plan.answering, call.prompt_tokens, reservation, isinstance(call, ScenarioCall)
+        )
         call.came, conversation = bill.delivered, bill.conversation
+        if isinstance(call, ScenarioCall):
+            call.bills = InnerBills(accounting, bill, key, new_id)
         if conversation is not None:
             conversation.asked_chat(request)
     ends_s["plan"] = monotonic() - began
@@ -203,8 +208,9 @@ def _billed(
     answering: Answering,
     prompt_tokens: int,
     reservation: Reservation | None,
+    has_inner: bool = False,
 ) -> Bill:
-    """Begin the bill of a call that is about to be made."""
+    """Begin the bill of a call that is about to be made. `has_inner`: by a recipe, whose calls have bills below it."""
     account = exchange.account
     assert account is not None
     bill = account.bill = studio.accounting.begin(
@@ -216,6 +222,7 @@ def _billed(
         began_unix_s=exchange.began_unix_s,
         prompt_tokens=prompt_tokens,
         reservation=reservation,
+        has_inner=has_inner,
     )
     if reservation is not None:
         exchange.extra_headers.update(bill.headers())
@@ -242,13 +249,14 @@ async def _whole(studio: Studio, exchange: Exchange, call: ChatCall, conversatio
 
 
 async def _streamed(studio: Studio, exchange: Exchange, call: ChatCall, conversation: Conversation | None) -> None:
-    frames = openai_chat.Stream(
+    frames = (openai_chat.CumulativeStream if call.plan.model.cumulative else openai_chat.Stream)(
         call.answering,
         id=f"chatcmpl-{exchange.id}",
         created=exchange.created,
         n=call.plan.request.n,
         include_usage=call.plan.request.include_usage,
         thinks=call.plan.request.thinking.on,
+        end_chunks=call.plan.model.end_chunks,
     )
     call.changed = frames.answered_by
     events = chat.generate(call)

@@ -61,13 +61,15 @@ class Recipe:
     `run` yields the events of the one choice that the caller sees: text, a finish reason, then the usage that the
     contract reports (not what the base model used: that is counted beside it). `check` raises what the contract
     refuses, before anything runs; pure. `takes` are the wire names of parameters that it honours beyond those of chat,
-    found undecoded in `ChatRequest.asks`.
+    found undecoded in `ChatRequest.asks`, and the kinds of media that it reads. `reads_documents`: they are kept here,
+    so it is run here even where the vendor itself answers.
     """
 
     name: str
     run: Callable[[ChatRequest, Desk], Events]
     check: Callable[[ChatRequest, Model], None] = takes_anything
     takes: frozenset[str] = frozenset()
+    reads_documents: bool = False
 
 
 __all__ = ["Base", "Desk", "Recipe", "takes_anything"]

@@ -21,11 +21,11 @@ from hanlin.metering.journal import Journal, Mark
 from hanlin.metering.journal_calls import Start
 from hanlin.metering.journal_left import Found
 from hanlin.metering.ledger import LedgerState, LedgerWriter
-from hanlin.metering.limits import Subject
+from hanlin.metering.limits import Demand, Subject
 from hanlin.metering.memory import MemoryStore
 from hanlin.metering.prices import Cost, Counted, PriceList, checked_usage
 from hanlin.metering.reserving import NOTHING, LimitStore, Meter, Reservation
-from hanlin.service.charging import Book, Most
+from hanlin.service.charging import FREE, Book, Most
 from hanlin.service.contents import Conversation, Keeper
 from hanlin.service.model_limits import limits_for
 from hanlin.store.database import Store
@@ -211,12 +211,20 @@ class Accounting:
         began_unix_s: float,
         prompt_tokens: int,
         reservation: Reservation | None = None,
+        of: "Bill | None" = None,
+        has_inner: bool = False,
     ) -> "Bill":
-        """Begin a call's bill. `prompt_tokens` are an estimate, in case that the service dies under the call."""
+        """Begin a call's bill. `prompt_tokens` are an estimate, in case that the service dies under the call.
+
+        `of` is the bill of the call that a recipe makes this one for; `has_inner` says that a recipe will make some.
+        """
         book = self._book
-        million = book.million(answering)
+        million = FREE if has_inner else book.million(answering)
+        if of is not None:  # what the list would charge stands in the caller's own row
+            million = msgspec.structs.replace(million, list_prompt_nanos=0, list_answer_nanos=0)
         row = LedgerRow(
             id=id,
+            parent_id="" if of is None else of.row.id,
             began_at=datetime.fromtimestamp(began_unix_s, UTC),
             key_id=key.id,
             workspace_id=key.workspace_id,
@@ -225,7 +233,7 @@ class Accounting:
             deployment=answering.deployment,
             served=answering.served,
             stream=stream,
-            usage=Usage(prompt_tokens),
+            usage=Usage(0 if has_inner else prompt_tokens),
             estimated=True,
             price_version=book.version,
             currency=million.currency,
@@ -244,9 +252,9 @@ class Accounting:
                     list_answer_nanos=million.list_answer_nanos,
                 )
             )
-        keeper = self._keeper if self._keeping and key.workspace_id in self._keeping else None
+        keeper = self._keeper if of is None and self._keeping and key.workspace_id in self._keeping else None
         conversation = None if keeper is None else Conversation()
-        return Bill(self.meter, book, row, reservation, mark, keeper, conversation)
+        return Bill(self.meter, book, row, reservation, mark, keeper, conversation, of=of, has_inner=has_inner)
 
     def subjects(self, key: KeyRow, model: str) -> tuple[Subject, ...]:
         """Return whoever's limits a key's calls of a model count for, none where nobody has any."""
@@ -337,7 +345,9 @@ class Bill(msgspec.Struct, eq=False):
     """What one call used and cost. `ends` may be said twice, and counts once; whoever has a bill with a reservation
     owes a `settle`. Made for every call, hence a Struct.
 
-    `conversation` takes what is said, of a workspace that keeps it; None for all others.
+    `conversation` takes what is said, of a workspace that keeps it; None for all others. `of` is the bill of the call
+    that a recipe makes this one for. `has_inner`: a recipe makes calls for this one. Their rows state what was used,
+    this one's what the caller was told; `inner_…` is what they came to, `inner_most` what they could have come to.
     """
 
     meter: Meter
@@ -348,6 +358,22 @@ class Bill(msgspec.Struct, eq=False):
     keeper: Keeper | None = None
     conversation: Conversation | None = None
     ended: bool = False
+    of: "Bill | None" = None
+    has_inner: bool = False
+    inner_most: Demand = NOTHING
+    inner_tokens: int = 0
+    inner_nanos: int = 0
+
+    async def extend(self, further: Most) -> None:
+        """Hold what another call of its recipe may use, beyond what is held already. Raises as `Meter.extend`."""
+        if self.reservation is None:
+            return
+        tokens, cost = further(self.book)
+        before, held = self.inner_most, self.reservation.held
+        most = self.inner_most = Demand(0, before.tokens + tokens, before.nanos + cost.nanos)
+        more = Demand(0, max(most.tokens - held.tokens, 0), max(most.nanos - held.nanos, 0))
+        if more.tokens or more.nanos:
+            await self.meter.extend(self.reservation, more.tokens, more.nanos, currency=cost.currency)
 
     def headers(self) -> Mapping[str, str]:
         """Return what is left of the limits that the call counts for, as `x-ratelimit-…` headers."""
@@ -375,10 +401,17 @@ class Bill(msgspec.Struct, eq=False):
         self.ended = True
         checked = checked_usage(usage)
         cost = self._cost(Counted(checked.usage, checked.cache_created, usage.explicit), answering)
+        used, told, cache_created = checked.usage, None, checked.cache_created
+        if self.has_inner:  # what was used stands in the rows of the inner calls
+            used, told, cache_created = Usage(), checked.usage, 0
+            cost = Cost(currency=cost.currency, list_nanos=cost.list_nanos)
+        elif self.of is not None:
+            cost = msgspec.structs.replace(cost, list_nanos=0)
         began = self.row
         queue_s, first_s, end_s = ends_s.get("queue"), ends_s.get("first"), ends_s.get("end")
         row = self.row = LedgerRow(
             id=began.id,
+            parent_id=began.parent_id,
             began_at=began.began_at,
             key_id=began.key_id,
             workspace_id=began.workspace_id,
@@ -391,8 +424,10 @@ class Bill(msgspec.Struct, eq=False):
             status=status,
             code=code,
             finish_reason=finish_reason,
-            usage=checked.usage,
-            cache_created=checked.cache_created,
+            usage=used,
+            told_prompt=None if told is None else told.prompt,
+            told_completion=None if told is None else told.completion,
+            cache_created=cache_created,
             estimated=usage.estimated or checked.corrected,
             queue_ms=None if queue_s is None else (queue_s - ends_s.get("plan", 0.0)) * 1000,
             first_token_ms=None if first_s is None else first_s * 1000,
@@ -404,6 +439,9 @@ class Bill(msgspec.Struct, eq=False):
         )
         if self.mark is not None:
             self.mark.ended(row)
+        if self.of is not None:
+            self.of.inner_tokens += row.usage.total
+            self.of.inner_nanos += row.cost_nanos
         if self.keeper is not None and self.conversation is not None:
             self.keeper.put(self.conversation.row(row.id, row.began_at, row.workspace_id))
 
@@ -411,7 +449,8 @@ class Bill(msgspec.Struct, eq=False):
         """Give back what was held and not used, or take what was used beyond it."""
         if self.reservation is not None:
             row = self.row
-            await self.meter.settle(self.reservation, row.usage.total, row.cost_nanos, currency=row.currency)
+            tokens, nanos = row.usage.total + self.inner_tokens, row.cost_nanos + self.inner_nanos
+            await self.meter.settle(self.reservation, tokens, nanos, currency=row.currency)
 
     def _cost(self, counted: Counted, answering: Answering) -> Cost:
         used = counted.usage

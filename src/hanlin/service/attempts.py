@@ -192,7 +192,7 @@ class Call(Generic[P, A]):
         self.router = router
         self.who = who
         self.began = router.clock() if began is None else began
-        self._ends_s = {} if ends_s is None else ends_s
+        self.ends_s = {} if ends_s is None else ends_s
         self.under_way: list[str] = []
         self._prompt: Fingerprints = ()
         self._targets = asked.route.by_name
@@ -294,8 +294,8 @@ class Call(Generic[P, A]):
 
     def has_place(self, plan: P) -> None:
         """Note that an attempt waits no longer: its engine reads the prompt from here on."""
-        if "queue" not in self._ends_s:
-            self._ends_s["queue"] = self.router.clock() - self.began
+        if "queue" not in self.ends_s:
+            self.ends_s["queue"] = self.router.clock() - self.began
         if self._prompt:
             self.router.prefixes.note(self._prompt, plan.deployment.name)
 
@@ -307,8 +307,8 @@ class Call(Generic[P, A]):
 
     def takes_over(self, plan: P) -> None:
         """Note who answers from here on."""
-        if "first" not in self._ends_s:
-            self._ends_s["first"] = self.router.clock() - self.began
+        if "first" not in self.ends_s:
+            self.ends_s["first"] = self.router.clock() - self.began
         if plan is not self.plan:
             before, self.plan = self.plan, plan
             if plan.answering != before.answering:  # choices that went the same way have plans of their own

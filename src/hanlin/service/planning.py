@@ -13,6 +13,8 @@ from hanlin import schemas
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.engines.profiles import EngineProfile
 from hanlin.errors import InvalidRequest, ModelNotFound, ModelNotSupported, UnsupportedHere
+from hanlin.recipes.recipe import Recipe
+from hanlin.recipes.table import RECIPES
 from hanlin.service import thinking
 from hanlin.service.continuing import Said, continued
 from hanlin.service.deployments import Deployment, Route, Serving, Target, remedy, serving
@@ -52,8 +54,8 @@ class Asked(msgspec.Struct, frozen=True, eq=False):
     """A call that the contract allows: of which model, how it is to think, and what may answer it.
 
     What answers it in the end is open: `planned` says what the call becomes there. `plans` is what calls of the same
-    form have become, by deployment; None where calls like this one are not remembered. It is what `attempts.Wanted`
-    says.
+    form have become, by deployment; None where calls like this one are not remembered. `recipe` makes the answer where
+    there is one; `takes` are the parameters of its scenario, whoever honours them. It is what `attempts.Wanted` says.
     """
 
     request: ChatRequest
@@ -62,6 +64,8 @@ class Asked(msgspec.Struct, frozen=True, eq=False):
     thinking: Thinking
     route: Route[Deployment]
     plans: dict[str, Plan] | None = None
+    recipe: Recipe | None = None
+    takes: frozenset[str] = frozenset()
 
     def weight(self) -> tuple[int, int]:
         size_bytes = 0
@@ -149,7 +153,12 @@ def plan(
 
 
 def asked(
-    request: ChatRequest, catalogue: Catalogue, served: Callable[[Model], Serving], *, strict: bool = False
+    request: ChatRequest,
+    catalogue: Catalogue,
+    served: Callable[[Model], Serving],
+    *,
+    strict: bool = False,
+    recipes: Mapping[str, Recipe] = RECIPES,
 ) -> Asked:
     """Return a request that the contract allows. Raises ModelNotFound, ModelNotSupported and InvalidRequest.
 
@@ -164,16 +173,31 @@ def asked(
     found = served(model)
     if found.deployment is None:
         raise _unavailable(request, model, found)
+    recipe = recipes.get(model.recipe)
+    if recipe is not None:
+        recipe.check(request, model)
     _check_contract(request, model, thought)
     _check_own_rules(request, model, catalogue, thought)
     check_lengths(request.sampling, model)
-    return Asked(request, model, catalogue, thought, found.route)
+    if recipe is not None and not _is_done_there(recipe, found.deployment):
+        if request.n > 1:
+            raise InvalidRequest("Range of n should be [1, 1]", param="n")
+        return Asked(request, model, catalogue, NO_THINKING, found.route, recipe=recipe, takes=recipe.takes)
+    takes = frozenset() if recipe is None else recipe.takes
+    return Asked(request, model, catalogue, thought, found.route, takes=takes)
+
+
+def _is_done_there(recipe: Recipe, deployment: Deployment) -> bool:
+    """Whether what answers is the vendor itself, or another Hanlin: that knows the scenario, but not documents here."""
+    return deployment.profile.as_asked and not recipe.reads_documents
 
 
 def remembered(call: Asked) -> Asked | None:
     """Return what holds for all calls of this one's form; None where what is decided hangs on the messages."""
     model = call.model
-    if call.request.form is None or model.text_switches or model.system_messages != "read":
+    if call.recipe is not None or call.request.form is None:
+        return None
+    if model.text_switches or model.system_messages != "read":
         return None
     return msgspec.structs.replace(call, request=_without_messages(call.request), plans={})
 
@@ -185,9 +209,11 @@ def _without_messages(request: ChatRequest) -> ChatRequest:
 def plan_for(call: Asked, target: Target[Deployment]) -> Plan:
     """Return what a call becomes on one of its deployments. Raises UnsupportedHere for what that cannot do."""
     request, model, deployment = call.request, call.model, target.deployment
-    _check_asks(request, model, deployment, call.thinking)
+    _check_asks(call, deployment)
     profile = deployment.profile
     filled = fill(request, model, call.catalogue, profile, call.thinking)
+    if filled.asks:  # what was refused or passed over is not for the engine
+        filled = msgspec.structs.replace(filled, asks={n: raw for n, raw in filled.asks.items() if n in call.takes})
     return Plan(
         request=filled,
         model=model,
@@ -197,7 +223,7 @@ def plan_for(call: Asked, target: Target[Deployment]) -> Plan:
             deployment=deployment.name,
             fingerprint=deployment.fingerprint,
             served=target.served,
-            ignored=ignored(request, model, profile, filled.thinking),
+            ignored=tuple(one for one in ignored(request, model, profile, filled.thinking) if one not in call.takes),
             thinking=deployment.thinking if filled.thinking.on else "",
         ),
         stream=deployment.engine.generate,
@@ -285,10 +311,10 @@ def _check_repetition(messages: Sequence[Message]) -> None:
         )
 
 
-def _check_asks(request: ChatRequest, model: Model, deployment: Deployment, thought: Thinking) -> None:
+def _check_asks(call: Asked, deployment: Deployment) -> None:
     """Refuse what the name may promise, and what answers here cannot do."""
-    profile = deployment.profile
-    kinds = sorted({part.kind for message in request.messages for part in message.media})
+    request, model, thought, profile = call.request, call.model, call.thinking, deployment.profile
+    kinds = sorted({part.kind for message in request.messages for part in message.media} - call.takes)
     if kinds:
         raise UnsupportedHere(
             f"What answers for {request.model} here reads text only, not {' or '.join(kinds)}: {deployment.title}. "
@@ -307,7 +333,7 @@ def _check_asks(request: ChatRequest, model: Model, deployment: Deployment, thou
                 f"{request.model} is answered here by {deployment.title}, which has no {what}", param=param
             )
     for name, refusal in REFUSALS.items():
-        passed_over = name in model.takes.ignored
+        passed_over = name in model.takes.ignored or name in call.takes
         if name in request.asks and not passed_over and refusal.asked(msgspec.json.decode(request.asks[name])):
             raise UnsupportedHere(refusal.message.format(model=model.name), param=name)
 

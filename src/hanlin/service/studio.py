@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import msgspec
 
 from hanlin.catalogue.models import Catalogue, Model
+from hanlin.documents.values import Library
 from hanlin.errors import EngineUnavailable, ModelNotFound
 from hanlin.metering.journal import Journal
+from hanlin.recipes.table import RECIPES
 from hanlin.service import completion, embedding_planning
 from hanlin.service.accounting import ALONE, Accounting, Sharing
 from hanlin.service.attempts import Call, Router
@@ -23,8 +25,10 @@ from hanlin.service.guests import with_guests
 from hanlin.service.keyring import Keyring
 from hanlin.service.planning import Asked, asked, remembered
 from hanlin.service.retention import Retention
+from hanlin.service.scenarios import NO_DOCUMENTS, ScenarioCall
 from hanlin.settings import Settings
 from hanlin.store.database import Store
+from hanlin.store.rows import DEFAULT_WORKSPACE
 from hanlin.types import ChatRequest, CompletionRequest, EmbeddingRequest, Form
 from hanlin.words import say
 
@@ -69,6 +73,7 @@ class Studio:
     ) -> None:
         self.settings = settings
         self.catalogue = catalogue
+        self.recipes = RECIPES
         self.router = Router(retry_share=settings.retry_share)
         self._own_catalogue = catalogue
         self._fleet = Fleet()
@@ -144,20 +149,25 @@ class Studio:
         began: float | None = None,
         ends_s: dict[str, float] | None = None,
         who: str = "",
+        workspace: str = DEFAULT_WORKSPACE,
     ) -> ChatCall:
-        """Return a chat call that may be made. Raises as `planning.asked` and `Call`.
+        """Return a chat call that may be made, for whoever may read the documents of a workspace.
 
-        EngineUnavailable while the service starts or stops.
+        Raises as `planning.asked` and `Call`, EngineUnavailable while the service starts or stops.
         """
         if self.stopping:
             raise EngineUnavailable(say("the service is shutting down", "服务正在关闭"))
         known = self._forms.get(request.form) if request.form is not None else None
         allowed = self._asked(request) if known is None else msgspec.structs.replace(known, request=request)
+        if allowed.recipe is not None:
+            return ScenarioCall(
+                allowed, self.router, self.library(workspace), self.embedding, began=began, ends_s=ends_s, who=who
+            )
         return Call(allowed, self.router, began=began, ends_s=ends_s, who=who)
 
     def _asked(self, request: ChatRequest) -> Asked:
         try:
-            allowed = asked(request, self.catalogue, self.serving, strict=self.settings.strict)
+            allowed = asked(request, self.catalogue, self.serving, strict=self.settings.strict, recipes=self.recipes)
         except ModelNotFound:
             # A name that nothing answers yet may be answered once the weights are here.
             model = self.catalogue.find(request.model)
@@ -208,6 +218,10 @@ class Studio:
             request, self.catalogue, self.embedding_deployments, coming, self._fleet.routes
         )
         return Call(allowed, self.router, began=began, ends_s=ends_s, who=who)
+
+    def library(self, workspace: str) -> Library:  # noqa: ARG002
+        """Return the documents of a workspace."""
+        return NO_DOCUMENTS
 
     def cards(self) -> list[Card]:
         """Return every callable name, in the catalogue's order."""

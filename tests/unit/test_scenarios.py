@@ -1,0 +1,232 @@
+"""Scenario models: a recipe's calls are routed, billed and stopped like everybody's, and come to one answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hanlin.engines.profiles import profiles
+from hanlin.errors import EngineFailed, InvalidRequest
+from hanlin.metering.journal import open_journal
+from hanlin.recipes.recipe import Desk, Recipe
+from hanlin.service import chat
+from hanlin.service.accounting import Accounting
+from hanlin.service.scenarios import InnerBills, ScenarioCall
+from hanlin.service.studio import Studio
+from hanlin.settings import Settings
+from hanlin.store.database import open_store
+from hanlin.store.rows import KeyRow, LedgerRow, Limits
+from hanlin.testing import HANG, ScriptedEngine
+from hanlin.types import ChatRequest, Event, Events, Message, Usage, fold
+from tests.values import catalogue_of, deployment, model, request
+
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
+
+SAID = [[Event(text="半")], [Event(text="句"), Event(finish_reason="stop")], [Event(usage=Usage(10, 2))]]
+TOLD = Usage(100, 4)
+
+
+async def _twice(asked: ChatRequest, desk: Desk) -> Events:
+    """Answer with what the base model says to two questions, the first of them heard in full before the second."""
+    first = await desk.base.answer(asked.changed(messages=(Message("user", "一"),)))
+    yield [Event(text=first.choices[0].text)]
+    async with aclosing(desk.base.stream(asked.changed(messages=(Message("user", "二"),)))) as bursts:
+        async for burst in bursts:
+            yield [Event(text=event.text) for event in burst if event.text]
+    yield [Event(report=msgspec.Raw(b'{"calls":2}')), Event(finish_reason="stop"), Event(usage=TOLD)]
+
+
+def _refuses_tools(asked: ChatRequest, _model: object) -> None:
+    if asked.tools:
+        raise InvalidRequest("The tool call is not supported.", param="tools")
+
+
+TWICE = Recipe("twice", _twice, _refuses_tools, frozenset({"translation_options"}))
+
+
+@pytest.fixture
+async def studio(tmp_path: Path) -> AsyncIterator[Callable[..., Studio]]:
+    made: list[Studio] = []
+    store = await open_store(tmp_path / "hanlin.db")
+
+    def make(*engines: ScriptedEngine, recipe: Recipe = TWICE, **fields: Any) -> Studio:
+        found = Studio(Settings(), catalogue_of(model(recipe="twice", **fields)), store, b"secret")
+        found.recipes = {recipe.name: recipe}
+        found.starting = None
+        found.deployments = [deployment(one, name=f"d{number}") for number, one in enumerate(engines)]
+        made.append(found)
+        return found
+
+    yield make
+    await made[0].close()
+
+
+def scenario(studio: Studio, **fields: Any) -> ScenarioCall:
+    call = studio.call(request(**fields))
+    assert isinstance(call, ScenarioCall)
+    return call
+
+
+async def test_a_recipe_answers_with_calls_of_the_base_model(studio: Callable[..., Studio]) -> None:
+    """Whole and streamed it is the same answer, with the usage and the report that the recipe states."""
+    engine = ScriptedEngine(SAID)
+    whole = await chat.complete(scenario(studio(engine)), 10)
+    streamed = [event async for burst in chat.generate(scenario(studio(engine), stream=True)) for event in burst]
+
+    assert fold(streamed) == whole
+    assert whole.choices[0].text == "半句半句"
+    assert whole.usage == TOLD
+    assert whole.report == msgspec.Raw(b'{"calls":2}')
+    assert [one.messages[-1].text for one in engine.requests] == ["一", "二"] * 2
+
+
+async def test_the_base_model_is_not_told_of_the_scenario(studio: Callable[..., Studio]) -> None:
+    """Parameters that only the recipe understands would be refused, or understood once more."""
+    engine = ScriptedEngine(SAID)
+    asks = {"translation_options": msgspec.Raw(b'{"target_lang":"English"}')}
+
+    await chat.complete(scenario(studio(engine), asks=asks, given=frozenset(asks)), 10)
+
+    assert all(not one.asks and one.n == 1 for one in engine.requests)
+
+
+async def test_what_the_contract_refuses_is_refused_before_anything_runs(studio: Callable[..., Studio]) -> None:
+    """A recipe answers once, so that several choices cannot be had of it."""
+    engine = ScriptedEngine(SAID)
+    with pytest.raises(InvalidRequest, match="tool call"):
+        scenario(studio(engine), tools=({},))
+    with pytest.raises(InvalidRequest, match=r"\[1, 1\]"):
+        scenario(studio(engine), n=2)
+
+    assert not engine.requests
+
+
+async def test_the_vendor_itself_is_asked_as_the_caller_asked(studio: Callable[..., Studio]) -> None:
+    """It knows its own scenarios: the parameters go there as they came. What reads documents is run here."""
+    asks = {"translation_options": msgspec.Raw(b"{}")}
+    vendor = studio()
+    vendor.deployments = [
+        deployment(ScriptedEngine(SAID), profiles().engine["modelstudio"], embedded=False, serves=("*",))
+    ]
+
+    call = vendor.call(request(asks=asks, given=frozenset(asks)))
+
+    assert not isinstance(call, ScenarioCall)
+    assert call.plan.request.asks == asks
+    assert not call.plan.answering.ignored
+    vendor.recipes = {"twice": replace(TWICE, reads_documents=True)}
+    assert isinstance(vendor.call(request()), ScenarioCall)
+
+
+async def test_an_inner_call_takes_a_place_and_the_callers_own_takes_none(studio: Callable[..., Studio]) -> None:
+    """With one place at the engine, a call that held one while its recipe asks would wait for itself."""
+    engine = ScriptedEngine(SAID)
+    found = studio(engine)
+    capacity = found.deployments[0].capacity
+    while capacity.slots - capacity.running > 1:
+        assert capacity.try_acquire()
+
+    async with asyncio.timeout(5):
+        result = await chat.complete(scenario(found), 10)
+
+    assert result.choices[0].text == "半句半句"
+
+
+async def test_who_hangs_up_stops_the_inner_call(studio: Callable[..., Studio]) -> None:
+    """An engine that goes on for nobody is the waste that hang-ups are noticed for."""
+    engine = ScriptedEngine(lambda asked: SAID if asked.messages[-1].text == "一" else [[Event(text="半")], HANG])
+    bursts = chat.generate(scenario(studio(engine), stream=True))
+    async for burst in bursts:
+        if len(engine.requests) == 2 and burst:
+            break
+    assert engine.running == 1
+
+    await bursts.aclose()
+
+    assert engine.running == 0
+
+
+async def test_an_inner_call_goes_to_another_deployment_unseen(studio: Callable[..., Studio]) -> None:
+    """The answer says who gave it, and what was tried."""
+    broken = ScriptedEngine([EngineFailed("it died")])
+    found = studio()
+    found.deployments = [
+        deployment(broken, name="first", embedded=False, serves=("*",)),
+        deployment(ScriptedEngine(SAID), name="second", embedded=False, serves=("*",)),
+    ]
+    call = scenario(found)
+
+    result = await chat.complete(call, 10)
+
+    assert result.choices[0].text == "半句半句"
+    assert call.answering.deployment == "second"
+    assert "first;fault=failed" in call.tried()
+
+
+# --- bills -----------------------------------------------------------------------------------------------------------
+
+
+KEY = KeyRow(id="k1", name="one", hash="", hint="", created_at=NOW, limits=Limits(rpm=100, tpm=100_000))
+
+
+async def _billed(studio: Studio, accounting: Accounting, rows: list[LedgerRow], call: ScenarioCall) -> None:
+    subjects = accounting.subjects(KEY, "qwen-plus")
+    reservation = await accounting.meter.reserve(subjects, 10, call="outer")
+    bill = accounting.begin(
+        KEY,
+        "outer",
+        "chat",
+        call.plan.answering,
+        stream=False,
+        began_unix_s=NOW.timestamp(),
+        prompt_tokens=9,
+        reservation=reservation,
+        has_inner=True,
+    )
+    ids = iter("ab")
+    call.bills = InnerBills(accounting, bill, KEY, lambda: f"inner-{next(ids)}")
+    result = await chat.complete(call, 10)
+    bill.ends("answered", call.plan.answering, result.usage, ends_s={})  # type: ignore[arg-type]
+    await bill.settle()
+    rows.append(bill.row)
+
+
+async def test_the_ledger_has_a_row_for_the_call_and_one_for_each_of_its_recipe(
+    studio: Callable[..., Studio], tmp_path: Path
+) -> None:
+    """What the caller was told and what really ran are two figures: neither may pass for the other."""
+    found = studio(ScriptedEngine(SAID))
+    (tmp_path / "journal").mkdir()
+    journal = open_journal(tmp_path / "journal")
+    accounting = Accounting(found.store, found.catalogue, journal)
+    rows: list[LedgerRow] = []
+    await _billed(found, accounting, rows, scenario(found))
+
+    written = [row for row, _ in journal.take(10)]
+    inner, outer = [row for row in written if row.parent_id], [row for row in written if not row.parent_id]
+
+    assert [(row.id, row.parent_id, row.usage) for row in inner] == [
+        ("inner-a", "outer", Usage(10, 2)),
+        ("inner-b", "outer", Usage(10, 2)),
+    ]
+    assert [(row.usage, row.told_prompt, row.told_completion) for row in outer] == [(Usage(), 100, 4)]
+    journal.close()
+
+
+async def test_limits_count_what_ran_and_the_call_once(studio: Callable[..., Studio]) -> None:
+    """Two inner calls of twelve tokens are twenty-four tokens and one request."""
+    found = studio(ScriptedEngine(SAID))
+    accounting = Accounting(found.store, found.catalogue)
+
+    await _billed(found, accounting, [], scenario(found))
+
+    after = await accounting.meter.reserve(accounting.subjects(KEY, "qwen-plus"), 0)
+    states = accounting.meter.rates(after).headers()
+    assert int(states["x-ratelimit-remaining-requests"]) == 98
+    assert 99_970 <= int(states["x-ratelimit-remaining-tokens"]) <= 99_976
