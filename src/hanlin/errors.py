@@ -11,6 +11,15 @@
         ThinkingNotSupported
         UnsupportedHere                    allowed by the contract, not by what answers here; says what to do
         DuplicateKey                       the key to add is stored already
+        InvalidPurpose                     a file is uploaded for nothing that files are for
+        FileTooLarge
+        FileQuotaExceeded                  the workspace has as many files, or bytes, as it may have
+        FileRefused                        a call names files that it cannot have; the rest says why:
+          InvalidFile                      there never was such a file, or not in this workspace
+          FileDeleted
+          FileNotRead                      not yet; coming back in some seconds helps
+          FileUnfit                        it was looked at, and cannot be read
+          TooManyFiles
       LastMessageNotUser              500  as the vendor has it
       InvalidApiKey                   401
       AccessDenied                    403  the key is good, and may not do this
@@ -20,6 +29,7 @@
       ModelNotSupported               404  known, but not on this endpoint
       UnknownKey                      404  no key has the id
       UnknownWorkspace                404  no workspace has the id or name
+      UnknownFile                     404  the workspace has no file of the id
       UnknownPrice                    404  no model has the name, or no price list the version
       PathNotFound                    404
       MethodNotAllowed                405
@@ -42,12 +52,13 @@
         EngineBusy                    429  its own limits are reached
         Overloaded                    503  everything is busy and the queue is full
       StoreFailed                     500  the database cannot be read or written now
+      DiskFull                        500  a file cannot be stored
 
 Texts and codes are those of Model Studio's compatible mode (spec/chat.md §12); what we add, the remedy, comes after the
 vendor's words, because clients match on substrings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from hanlin.words import say
@@ -151,6 +162,84 @@ class DuplicateKey(InvalidRequest):
     """The key to add is stored already, working or revoked."""
 
 
+class InvalidPurpose(InvalidRequest):
+    """The vendor's words, with all purposes that there are."""
+
+    code = None
+
+    def __init__(self, purposes: Sequence[str]) -> None:
+        *others, last = [f"'{purpose}'" for purpose in purposes]
+        super().__init__(f"'purpose' must be {', '.join(others)} or {last}", param="purpose")
+
+
+class FileTooLarge(InvalidRequest):
+    code = "BadRequest.TooLarge"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            "Payload Too Large. "
+            + say(f"Such a file may have {limit_bytes} bytes", f"此类文件最大为 {limit_bytes} 字节"),
+            param="file",
+        )
+
+
+class FileQuotaExceeded(InvalidRequest):
+    """The workspace has no room for another file: delete some that are not needed."""
+
+    @classmethod
+    def of_number(cls, limit: int) -> "FileQuotaExceeded":
+        remedy = say(
+            f"This workspace may have {limit} files: delete some",
+            f"该业务空间最多保存 {limit} 个文件：请先删除部分文件",
+        )
+        return cls(f"Upload file number exceed limit. {remedy}")
+
+    @classmethod
+    def of_bytes(cls, limit_bytes: int) -> "FileQuotaExceeded":
+        remedy = say(
+            f"The files of this workspace may have {limit_bytes} bytes together: delete some",
+            f"该业务空间的文件合计最多 {limit_bytes} 字节：请先删除部分文件",
+        )
+        return cls(f"Upload file capacity exceed limit. {remedy}")
+
+
+class FileRefused(InvalidRequest):
+    """A call names files that it cannot have (spec/scenarios.md §2.5)."""
+
+
+class InvalidFile(FileRefused):
+    """Nobody in this workspace ever had such a file, or it is not one to be read."""
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"Invalid file [id:{file_id}].")
+
+
+class FileDeleted(FileRefused):
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"File [id:{file_id}] cannot be found.")
+
+
+class FileNotRead(FileRefused):
+    """Clients look for these words, and try again."""
+
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("File parsing in progress, please try again later.")
+
+
+class FileUnfit(FileRefused):
+    """`words` are the vendor's about the file, `remedy` is ours."""
+
+    def __init__(self, file_id: str, words: str, remedy: str = "") -> None:
+        super().__init__(f"File [id:{file_id}] {words} {remedy}".rstrip())
+
+
+class TooManyFiles(FileRefused):
+    def __init__(self, limit: int) -> None:
+        super().__init__("Too many files provided. " + say(f"A call may name {limit}", f"单次调用最多 {limit} 个文件"))
+
+
 class LastMessageNotUser(HanlinError):
     """The vendor answers a conversation that does not end with the user with a 500 and the words of a Python list."""
 
@@ -226,6 +315,15 @@ class UnknownWorkspace(HanlinError):
             ),
             param="workspace",
         )
+
+
+class UnknownFile(HanlinError):
+    """The workspace has no file of this id, or no longer."""
+
+    status, code, type = 404, None, "invalid_request_error"
+
+    def __init__(self, file_id: str) -> None:
+        super().__init__(f"No such File object: {file_id[:100]}", param="id")
 
 
 class UnknownPrice(HanlinError):
@@ -436,6 +534,19 @@ class StoreFailed(HanlinError):
     def __init__(self) -> None:
         super().__init__(
             "An internal error has occured, please try again later or contact service support. (database unavailable)"
+        )
+
+
+class DiskFull(HanlinError):
+    """Where files lie there is no room for another one. Trying again at once would only send it again."""
+
+    code: str | None = "InternalError.FileUpload"
+    should_retry = False
+
+    def __init__(self) -> None:
+        super().__init__(
+            "An internal error has occured, please try again later or contact service support. "
+            + say("(no room on the disk for files)", "（存放文件的磁盘空间不足）")
         )
 
 

@@ -69,6 +69,15 @@ class Home:
         return self.path / "journal"
 
     @property
+    def files(self) -> Path:
+        """What callers uploaded. Made with the first file, as `documents` is: what was read from them."""
+        return self.path / "files"
+
+    @property
+    def documents(self) -> Path:
+        return self.path / "documents"
+
+    @property
     def database(self) -> Path:
         return self.path / "hanlin.db"
 

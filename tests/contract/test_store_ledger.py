@@ -158,6 +158,8 @@ async def test_a_row_comes_back_as_it_was_appended(store: Store) -> None:
         currency="USD",
         cost_nanos=2**53 + 1,
         list_cost_nanos=2**62,
+        told_prompt=2**40,
+        told_completion=0,
     )
 
     usual = LedgerRow(id="", began_at=NOON, key_id="", workspace_id="", surface="", model="")

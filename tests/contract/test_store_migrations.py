@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Column, Connection, MetaData, Table, Text, inspect, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -16,7 +17,7 @@ from hanlin.errors import StartupError
 from hanlin.store.database import migrate, open_store
 from hanlin.store.engine import MIGRATION_S, changing, connect_file, connect_server
 from hanlin.store.migrate import MIGRATIONS, Contents, Steps, revisions, run, steps_to
-from hanlin.store.rows import Budget, Content, KeyRow, LedgerRow, Limits
+from hanlin.store.rows import Budget, Content, FileRow, KeyRow, LedgerRow, Limits, Quota
 from hanlin.store.tables import UtcTime
 from hanlin.types import Usage
 
@@ -188,9 +189,55 @@ async def test_there_and_back_between_the_last_two_releases_keeps_the_accounts(n
         left = await store.contents.find("call-1")
 
     assert (workspace.keeps_content, workspace.limits) == (True, Limits(rpm=5))
-    assert set(changed) - set(before) == {"model_limits", "contents"}
+    assert set(changed) - set(before) == {"model_limits", "contents", "files"}
     assert {**after, "audit": ()} == {**before, "audit": ()}
     assert (again, left) == ((), None)
+
+
+async def test_there_and_back_over_files_keeps_bills_and_what_calls_said(new_database: NewDatabase) -> None:
+    """The release before knows no files; its ledger and its contents are this one's to the letter."""
+    where = new_database()
+    await migrate(where, "0003_models_and_content")
+    engine = connect(where)
+    async with changing(engine, MIGRATION_S) as connection:
+        await connection.execute(
+            text("INSERT INTO contents VALUES ('call-1', '2026-10-01 08:30:00', 'default', '{}', '[]')")
+        )
+    await engine.dispose()
+    before = await picture(where)
+
+    async with await open_store(where) as store:
+        key = await store.keys.add("ci", "hash-a", "WXYZ")
+        await store.ledger.append([a_call(key), replace(a_call(key), id="call-2", told_prompt=7, told_completion=0)])
+        told = [(row.told_prompt, row.told_completion) for row in reversed((await store.ledger.page()).rows)]
+        await store.files.add(a_file(), Quota(1, 1000))
+    changed = await picture(where)
+    await migrate(where, "0003_models_and_content")
+    older = await picture(where)
+    async with await open_store(where) as store:
+        again = await store.ledger.page()
+        left = await store.files.find("default", a_file().id)
+
+    assert told == [(None, None), (7, 0)]
+    assert set(changed) - set(before) == {"files"}
+    for name in ("contents", "prices", "workspaces", "model_limits"):
+        assert older[name] == before[name]
+    assert older["ledger"][:4] == before["ledger"][:4]
+    assert [(row.id, row.told_prompt) for row in again.rows] == [("call-2", None), ("call-1", None)]
+    assert left is None
+
+
+def a_file() -> FileRow:
+    return FileRow(
+        id="file-fe-1",
+        workspace_id="default",
+        key_id="key-1",
+        purpose="file-extract",
+        filename="a.txt",
+        size_bytes=1,
+        digest="a" * 64,
+        created_at=MADE,
+    )
 
 
 async def test_the_ledger_of_the_release_before_is_that_of_this_one(new_database: NewDatabase) -> None:

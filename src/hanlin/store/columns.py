@@ -23,6 +23,8 @@ _ELSEWHERE = {
     "cached_tokens": "usage.cached",
     "reasoning_tokens": "usage.reasoning",
     "cache_created_tokens": "cache_created",
+    "told_prompt_tokens": "told_prompt",
+    "told_completion_tokens": "told_completion",
 }
 """Where a row has what it does not call as its column is called."""
 
@@ -66,8 +68,14 @@ def call(columns: RowMapping) -> LedgerRow:
     used = usage(fields)
     for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"):
         del fields[name]
-    cache_created, outcome = fields.pop("cache_created_tokens"), Outcome(fields.pop("outcome"))
-    return LedgerRow(**fields, usage=used, cache_created=cache_created, outcome=outcome)
+    return LedgerRow(
+        usage=used,
+        cache_created=fields.pop("cache_created_tokens"),
+        outcome=Outcome(fields.pop("outcome")),
+        told_prompt=fields.pop("told_prompt_tokens"),
+        told_completion=fields.pop("told_completion_tokens"),
+        **fields,
+    )
 
 
 def usage(columns: Mapping[str, Any]) -> Usage:

@@ -16,6 +16,7 @@ from hanlin.home import cannot_use
 from hanlin.store.audit import Audit
 from hanlin.store.contents import Contents
 from hanlin.store.engine import FAILURES, connect_file, connect_server, manners, reason, shown
+from hanlin.store.files import Files
 from hanlin.store.keys import Keys
 from hanlin.store.ledger import Ledger
 from hanlin.store.migrate import MIGRATIONS, bring_to, bring_up_to_date
@@ -36,6 +37,7 @@ class Store:
         self.limits = LimitsOfModels(engine)
         self.ledger = Ledger(engine)
         self.contents = Contents(engine)
+        self.files = Files(engine)
         self.prices = Prices(engine)
         self.audit = Audit(engine)
         self.secret = SecretMark(engine)

@@ -27,6 +27,8 @@ Role = Literal["", "viewer", "admin", "owner"]
 ROLES: tuple[Role, ...] = get_args(Role)
 """Each may what those before it may."""
 
+FileStatus = Literal["processing", "processed", "error"]
+
 Dimension = Literal["day", "key_id", "workspace_id", "model", "deployment", "surface"]
 """What totals can be told apart by; currencies always are. A day begins at 0:00 UTC."""
 
@@ -77,7 +79,8 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     counts; None for all other calls, whose callers are told of what was used.
 
     `cost_nanos` is what the workspace is charged, `list_cost_nanos` what the vendor's list would charge for the name;
-    `price_version` names the price list that both were worked out by.
+    `price_version` names the price list that both were worked out by. `told_prompt` and `told_completion` are what the
+    caller of a recipe was told in place of its usage; None where it was told what was used.
     """
 
     id: str
@@ -259,3 +262,49 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     before: str = ""
     after: str = ""
+
+
+class FileRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A file that a caller uploaded, as its workspace knows it; its bytes lie elsewhere, `digest` is their SHA-256.
+
+    `kind` is what it was found to be, "" until somebody looked. `status`: `processing` until it has been read, then
+    `processed`, or `error` with the `reason`, a word. `pages_done` of `pages_total` have been read so far (0: nobody
+    knows); `pages`, `characters` and `tokens` (an estimate) are what it has, once it is read. Until `claimed_until` it
+    is `claimed_by` a process that reads it, for the `attempts`-th time. From `deleted_at` on it is only remembered.
+    """
+
+    id: str
+    workspace_id: str
+    key_id: str
+    purpose: str
+    filename: str
+    size_bytes: int
+    digest: str
+    created_at: datetime
+    kind: str = ""
+    status: FileStatus = "processed"
+    reason: str = ""
+    pages_done: int = 0
+    pages_total: int = 0
+    pages: int = 0
+    characters: int = 0
+    tokens: int = 0
+    deleted_at: datetime | None = None
+    attempts: int = 0
+    claimed_by: str = ""
+    claimed_until: datetime | None = None
+
+
+class FileFilters(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Which files a question is about. "" and None leave a field open; `since` is part of the time, `until` is not."""
+
+    purpose: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Quota(msgspec.Struct, frozen=True, gc=False):
+    """How many files a workspace may have, and how many bytes they may have together."""
+
+    files: int
+    size_bytes: int

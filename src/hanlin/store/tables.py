@@ -161,6 +161,9 @@ ledger = Table(
     Column("total_ms", Double),
     *_words("price_version", "currency"),
     *_counts(*COSTS),
+    # What the caller of a recipe was told, which is not what its inner calls used.
+    Column("told_prompt_tokens", BigInteger),
+    Column("told_completion_tokens", BigInteger),
 )
 UNUSUAL = text("outcome <> 'answered'")
 """What the index of outcomes covers. Planners use it only for a condition that says this in so many words."""
@@ -212,3 +215,25 @@ audit = Table(
     Column("at", UtcTime, nullable=False),
     *_words("who", "what", "subject", "before", "after"),
 )
+
+# A row outlives its file: what was deleted is told from what never was.
+files = Table(
+    "files",
+    metadata,
+    Column("id", Text, primary_key=True),
+    *_words("workspace_id", "key_id", "purpose", "filename"),
+    Column("size_bytes", BigInteger, nullable=False),
+    *_words("digest", "kind", "status", "reason"),
+    *_counts("pages_done", "pages_total", "pages", "characters", "tokens"),
+    Column("created_at", UtcTime, nullable=False),
+    Column("deleted_at", UtcTime),
+    Column("attempts", Integer, nullable=False),
+    Column("claimed_by", Text, nullable=False),
+    Column("claimed_until", UtcTime),
+)
+PENDING = text("status = 'processing'")
+"""What the index of jobs covers; a condition must say this in so many words, as with UNUSUAL."""
+
+Index("files_by_workspace", files.c.workspace_id, files.c.created_at)
+Index("files_by_digest", files.c.digest)
+Index("files_to_read", files.c.created_at, sqlite_where=PENDING, postgresql_where=PENDING)
