@@ -214,6 +214,33 @@ class Settings:
     )
     queue_limit: Count = setting(256, "Calls that may wait for a free slot.", "允许排队等待的调用数。")
     max_body_bytes: Bytes = setting(6_291_456, "Largest request body.", "请求体大小上限。")
+    files_folder: str = setting(
+        "",
+        "Folder of uploaded files and of what was read from them, one for all services on a database; empty: the home.",
+        "存放上传文件及其解析结果的文件夹，共用数据库的服务须相同；留空则使用主目录。",
+    )
+    files_limit: Count = setting(10_000, "Files that a workspace may have.", "每个业务空间最多保存的文件数。")
+    files_limit_bytes: Bytes = setting(
+        107_374_182_400,
+        "Bytes that the files of a workspace may have together.",
+        "每个业务空间全部文件的字节数上限。",
+    )
+    max_document_bytes: Bytes = setting(
+        157_286_400, "Largest document (file-extract).", "单个文档（file-extract）的字节数上限。"
+    )
+    max_image_bytes: Bytes = setting(
+        20_971_520, "Largest image (file-extract).", "单个图片（file-extract）的字节数上限。"
+    )
+    max_batch_bytes: Bytes = setting(524_288_000, "Largest file of a batch.", "单个批处理文件（batch）的字节数上限。")
+    max_fine_tune_bytes: Bytes = setting(
+        314_572_800, "Largest file for fine-tuning.", "单个微调文件（fine-tune）的字节数上限。"
+    )
+    disk_reserve_bytes: Count = setting(
+        536_870_912,
+        "What stays free on the disk that files lie on; uploads that would take it are refused.",
+        "存放文件的磁盘须保留的可用字节数；会占用这部分空间的上传将被拒绝。",
+    )
+    readers: Processes = setting(1, "Documents that each process reads at the same time.", "每个进程同时解析的文档数。")
     load_wait_s: Seconds = setting(
         30.0, "How long a call waits for an engine that is loading.", "引擎加载时，调用最多等待的秒数。"
     )

@@ -52,7 +52,8 @@ async def serve_crew(home: Home, settings: Settings, held: HomeLock, file: Path,
     watching: list[asyncio.Task[None]] = []
 
     def watch() -> None:
-        watching.extend(map(asyncio.create_task, (following.run(), studio.retention.run())))
+        watched = (following.run(), studio.retention.run(), studio.run_files(reads=False))
+        watching.extend(map(asyncio.create_task, watched))
 
     async def announce() -> None:
         await crew.listening(coordinator)

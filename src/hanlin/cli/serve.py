@@ -51,7 +51,7 @@ async def _serve(home: Home, settings: Settings, held: HomeLock, file: Path, rea
     watching: list[asyncio.Task[None]] = []
 
     def watch() -> None:
-        watched = (following.run(), Prober(studio).run(), studio.retention.run())
+        watched = (following.run(), Prober(studio).run(), studio.retention.run(), studio.run_files())
         watching.extend(map(asyncio.create_task, watched))
 
     try:

@@ -90,7 +90,7 @@ async def _work(orders: Orders, settings: Settings) -> None:
             await adopter.adopted.wait()
         await server.start()
         line.tell(Listening())
-        tasks.append(asyncio.create_task(Prober(studio).run()))
+        tasks.extend(map(asyncio.create_task, (Prober(studio).run(), studio.run_files(tidies=False))))
         spare_the_collector()
         await told_to_end.wait()
         studio.stopping = True

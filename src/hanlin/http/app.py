@@ -14,7 +14,7 @@ import msgspec
 from hanlin.dialects import flat, nested, openai_chat, openai_completions, openai_embeddings
 from hanlin.dialects.compatible.errors import error, error_frame
 from hanlin.errors import EngineUnavailable, HanlinError, InternalError, MethodNotAllowed, PathNotFound
-from hanlin.http import tokens
+from hanlin.http import files, tokens
 from hanlin.http.accounts import Account
 from hanlin.http.admin import serving as administering
 from hanlin.http.exchange import Exchange, Gone, log, new_id
@@ -128,6 +128,8 @@ class App:
         """Return what answers where no path and method fit."""
         if exchange.path.startswith(ADMIN_PATHS):
             return _administer
+        if exchange.path.startswith(FILE_PATHS):
+            return _files
         is_model = exchange.path.startswith(MODEL_PATHS)
         if is_model and exchange.method == "GET":
             return _model
@@ -478,6 +480,10 @@ async def _administer(app: App, exchange: Exchange) -> None:
     await administering.answer(app.studio, exchange)
 
 
+async def _files(app: App, exchange: Exchange) -> None:
+    await files.answer(app.studio, exchange, exchange.path.partition("/files")[2])
+
+
 async def _tokens(app: App, exchange: Exchange) -> None:
     await tokens.answer(app.studio, exchange)
 
@@ -498,7 +504,14 @@ async def _not_allowed(_app: App, exchange: Exchange) -> None:
 
 ADMIN_PATHS = f"{PREFIX}/"
 
-_ENVELOPES = ((ADMIN_PATHS, nested.error), (tokens.PATH, flat.error))
+FILES = tuple(f"{prefix}/files" for prefix in PREFIXES)
+FILE_PATHS = tuple(f"{path}/" for path in FILES)
+
+_ENVELOPES = (
+    (ADMIN_PATHS, nested.error),
+    (tokens.PATH, flat.error),
+    *((path, nested.error) for path in FILES),
+)
 
 MODEL_PATHS = tuple(f"{prefix}/models/" for prefix in PREFIXES)
 
@@ -507,6 +520,7 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     **{f"{prefix}/completions": {"POST": _completions} for prefix in PREFIXES},
     **{f"{prefix}/embeddings": {"POST": _embeddings} for prefix in PREFIXES},
     **{f"{prefix}/models": {"GET": _models} for prefix in PREFIXES},
+    **{path: {"GET": _files, "POST": _files} for path in FILES},
     tokens.PATH: {"POST": _tokens},
     "/health": {"GET": _health},
     "/ready": {"GET": _ready},

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import mmap as mmap_module
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from mmap import mmap
 from typing import Protocol
 
@@ -14,6 +14,8 @@ from hanlin.types import Body
 
 # How much of a body is taken in before anybody asks for it.
 _AHEAD_BYTES = 64 * 1024
+# How much of a body is taken in while somebody works on what came before.
+_PIECE_BYTES = 256 * 1024
 # From which on a body is put together as it comes.
 _LARGE_BYTES = 256 * 1024
 # Beyond it a copy costs more than a second write.
@@ -154,25 +156,50 @@ class Channel(msgspec.Struct, eq=False):
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    async def pieces(self, limit_bytes: int) -> AsyncIterator[bytes]:
+        """Yield the whole body as it comes, once: no more of it is here than one piece and what comes meanwhile.
+
+        Raises as `body` does.
+        """
+        self._begin_reading(limit_bytes)
+        while True:
+            if self.size > limit_bytes:
+                raise BodyTooLarge(limit_bytes)
+            if self._parts:
+                parts, self._parts = self._parts, []
+                yield b"".join(parts)
+            elif self.complete:
+                return
+            else:
+                self._room = self.size + _PIECE_BYTES
+                await self._more()
+
     async def _rest(self, limit_bytes: int) -> None:
-        if self._length() > limit_bytes:
-            raise BodyTooLarge(limit_bytes)
+        self._begin_reading(limit_bytes)
         self._room = limit_bytes
         if self._length() >= _LARGE_BYTES and self._whole is None:
             # Put together as it comes: joined at its end, it would be there twice.
             self._whole = _memory(self._length())
             self._whole[: self.size] = b"".join(self._parts)
             self._parts.clear()
+        while not self.complete and self.size <= limit_bytes:
+            await self._more()
+
+    def _begin_reading(self, limit_bytes: int) -> None:
+        if self._length() > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
         if not self.size and self.chunks and self.headers.get(b"expect", b"").strip().lower() == b"100-continue":
             self.wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        while not self.complete and self.size <= limit_bytes:
-            if self.gone:
-                raise Gone
-            if self.problem is not None:
-                raise self.problem
-            self.wire.resume_reading()
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+
+    async def _more(self) -> None:
+        """Wait until there is more than there was room for, or the end. Raises Gone, and what the body itself broke."""
+        if self.gone:
+            raise Gone
+        if self.problem is not None:
+            raise self.problem
+        self.wire.resume_reading()
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
 
     def _nearly(self) -> bool:
         """Whether the rest of the request is sure to come, and little: then throwing it away beats a new connection."""

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from hanlin.dialects.compatible.errors import error
@@ -126,6 +126,10 @@ class Exchange:
     async def body(self, limit_bytes: int) -> Body:
         """Return the request's body, once. Raises BodyTooLarge as soon as it is, and Gone when the client leaves."""
         return await self.channel.body(limit_bytes)
+
+    def pieces(self, limit_bytes: int) -> AsyncIterator[bytes]:
+        """Yield the request's body as it comes, once, without ever having much of it. Raises as `body` does."""
+        return self.channel.pieces(limit_bytes)
 
     async def unless_gone(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work` and return its result; when the client hangs up first, cancel it and raise Gone."""

@@ -36,6 +36,7 @@ from hanlin.service import weights as choosing
 from hanlin.service.accounting import ALONE, Sharing
 from hanlin.service.backends import open_database, open_limits, secret_of
 from hanlin.service.deployments import Deployment
+from hanlin.service.files import open_files
 from hanlin.service.fleet import Fleet, assemble, learned
 from hanlin.service.studio import Studio
 from hanlin.settings import DeploymentRow, Secret, Settings
@@ -64,7 +65,7 @@ async def open_studio(home: Home, settings: Settings, sharing: Sharing = ALONE) 
     store = await open_database(home, settings, secret)
     journal = open_journal(home.journal) if settings.ledger else None
     sharing = replace(sharing, limits=sharing.limits or await open_limits(settings, secret))
-    studio = Studio(settings, catalogue, store, secret, journal, sharing)
+    studio = Studio(settings, catalogue, store, secret, journal, sharing, open_files(home, settings, store))
     await studio.accounting.start()
     return studio
 

@@ -20,6 +20,7 @@ from hanlin.service.crew.messages import ProcessState
 from hanlin.service.deployments import Deployment, Serving, serving
 from hanlin.service.embedding import EmbeddingCall
 from hanlin.service.embedding_planning import EmbeddingDeployment, EmbeddingServing
+from hanlin.service.files import Files
 from hanlin.service.fleet import Fleet
 from hanlin.service.guests import with_guests
 from hanlin.service.keyring import Keyring
@@ -59,7 +60,8 @@ class Studio:
 
     `starting` says what is still to be done before calls can be answered; None once that is over. `vectors_coming` says
     the same of the embedding weights, which come after everything else; "" when they are here or not wanted.
-    `processes` are the workers of a service that has several.
+    `processes` are the workers of a service that has several. Without `files` none are taken: for services that only
+    tests run.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Studio:
         secret: bytes,
         journal: Journal | None = None,
         sharing: Sharing = ALONE,
+        files: Files | None = None,
     ) -> None:
         self.settings = settings
         self.catalogue = catalogue
@@ -88,6 +91,7 @@ class Studio:
         self.store = store
         self.keyring = Keyring(store.keys, secret)
         self.accounting = Accounting(store, catalogue, journal, sharing, is_embedded=self._is_embedded)
+        self.files = files
         self.retention = Retention(store, settings.ledger_keep_days, self.accounting.is_behind)
 
     @property
@@ -268,6 +272,11 @@ class Studio:
         found = [deployment.engine.trouble() for deployment in self.deployments]
         return [trouble for trouble in found if trouble is not None]
 
+    async def run_files(self, *, reads: bool = True, tidies: bool = True) -> None:
+        """Read uploaded documents, and delete what nobody has any more, until cancelled."""
+        if self.files is not None:
+            await self.files.run(reads=reads, tidies=tidies)
+
     async def close(self) -> None:
         await self.keyring.close()
         await self.accounting.close()
@@ -275,4 +284,6 @@ class Studio:
             await deployment.engine.close()
         for vectors in self.embedding_deployments:
             await vectors.engine.close()
+        if self.files is not None:
+            self.files.close()
         await self.store.close()

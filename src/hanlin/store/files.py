@@ -144,9 +144,13 @@ class Files:
         async with writing(self._engine) as connection:
             return bool((await connection.execute(update(files).where(*_ours(row)).values(changes))).rowcount)
 
-    async def release(self, row: FileRow, pause: timedelta) -> None:
-        """Let others claim a file, after a pause."""
-        changes = {"claimed_by": "", "claimed_until": self._now() + pause}
+    async def release(self, row: FileRow, pause: timedelta, *, counts: bool = True) -> None:
+        """Let others claim a file, after a pause; the attempt `counts` unless it was no fault of the file's."""
+        changes = {
+            "claimed_by": "",
+            "claimed_until": self._now() + pause,
+            "attempts": row.attempts if counts else row.attempts - 1,
+        }
         async with writing(self._engine) as connection:
             await connection.execute(update(files).where(*_ours(row)).values(changes))
 

@@ -1,0 +1,167 @@
+"""What was read from files, one folder for each digest: whole or not there, shared by all files of the same bytes.
+
+    <folder>/<digest>/pages.jsonl    its pages, a line of JSON each, in their order
+    <folder>/<digest>/meta.json      what it is: the last that is written
+    <folder>/<digest>/index.db       its passages
+    <folder>/held/<digest>/          the same for texts that stood in requests, the latest of them
+    <folder>/work/…                  what is being made
+
+Nothing here waits for an event loop: whoever has one calls from a thread.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from hanlin.documents.values import Page
+
+PAGES = "pages.jsonl"
+META = "meta.json"
+
+_HELD = "held"
+_WORK = "work"
+_OLD_S = 24 * 3600.0
+"""After how long something half made is nobody's any more, whatever became of its maker."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Page).decode
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True):
+    """What a document is. `name` is that of the first file with its bytes; `tokens` is an estimate."""
+
+    name: str
+    kind: str
+    pages: int
+    characters: int
+    tokens: int
+    title: str = ""
+
+
+class Shelf:
+    """The documents in a folder. `held_documents` texts of requests are kept, of at most `held_bytes` together."""
+
+    def __init__(self, folder: Path, held_documents: int = 256, held_bytes: int = 1024**3) -> None:
+        self.folder = folder
+        self._held_documents = held_documents
+        self._held_bytes = held_bytes
+
+    def path(self, digest: str) -> Path:
+        """Return where the document of a file's bytes is, or would be."""
+        return self.folder / digest
+
+    def held(self, digest: str) -> Path:
+        """Return where the document of a text's bytes is, or would be."""
+        return self.folder / _HELD / digest
+
+    def begin(self) -> Path:
+        """Return a new folder to make a document in."""
+        work = self.folder / _WORK / secrets.token_hex(8)
+        work.mkdir(mode=0o700, parents=True)
+        return work
+
+    def keep(self, work: Path, path: Path) -> None:
+        """Have what was made stand in its place; where such a document is already, that one stays."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            work.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+            shutil.rmtree(work, ignore_errors=True)
+
+    def remove(self, path: Path) -> None:
+        """Delete a document, or what is half made, if it is there."""
+        shutil.rmtree(path, ignore_errors=True)
+
+    def digests(self) -> list[str]:
+        """Return the digests of all documents of files."""
+        return [name for name in _names(self.folder) if name not in (_HELD, _WORK)]
+
+    def used(self, path: Path) -> None:
+        """Note that a held document is used: those that are not go first."""
+        with contextlib.suppress(OSError):
+            os.utime(path)
+
+    def trim(self) -> None:
+        """Delete held documents until no more are left than may be, those first that nobody has used for longest."""
+        folder = self.folder / _HELD
+        found = sorted(((_time_of(folder / name), name) for name in _names(folder)), reverse=True)
+        room_bytes = self._held_bytes
+        for number, (_, name) in enumerate(found):
+            room_bytes -= _size_of(folder / name)
+            if number >= self._held_documents or (room_bytes < 0 and number):
+                self.remove(folder / name)
+
+    def clear(self) -> None:
+        """Delete what makers left half made that died long ago."""
+        old = time.time() - _OLD_S
+        for name in _names(self.folder / _WORK):
+            if _time_of(self.folder / _WORK / name) < old:
+                self.remove(self.folder / _WORK / name)
+
+
+def write_pages(folder: Path, pages: Iterable[Page]) -> None:
+    """Write a document's pages into its folder."""
+    with open(folder / PAGES, "xb") as file:
+        for page in pages:
+            file.write(_encode(page) + b"\n")
+
+
+def read_pages(folder: Path, first: int = 1, last: int | None = None) -> Iterator[Page]:
+    """Yield pages in their order, by default all; both ends are included. Raises FileNotFoundError where none are."""
+    with open(folder / PAGES, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if last is not None and number > last:
+                return
+            if number >= first:
+                yield _decode(line)
+
+
+def write_meta(folder: Path, meta: Meta) -> None:
+    """Write what a document is, as the last thing, and have all of it on the disk."""
+    (folder / META).write_bytes(msgspec.json.encode(meta))
+    for entry in _names(folder):
+        descriptor = os.open(folder / entry, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def meta_of(folder: Path) -> Meta | None:
+    """Return what a document is; None where there is none."""
+    try:
+        return msgspec.json.decode((folder / META).read_bytes(), type=Meta)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return None
+
+
+def _names(folder: Path) -> list[str]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return os.listdir(folder)
+    return []
+
+
+def _time_of(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size_of(folder: Path) -> int:
+    size = 0
+    for name in _names(folder):
+        with contextlib.suppress(OSError):
+            size += (folder / name).stat().st_size
+    return size
+
+
+__all__ = ["META", "PAGES", "Meta", "Shelf", "meta_of", "read_pages", "write_meta", "write_pages"]

@@ -1,0 +1,255 @@
+"""Read uploaded documents in the background: claim one, make pages and passages of it, say what became of it.
+
+The line of those who wait is the table of files, so that any process may take the next one, and what a process was at
+when it died is taken up by another. Whatever is wrong with a file becomes its `error`; what is wrong with the service,
+such as a full disk, is tried again later.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from hanlin.documents.reading import Indexer, Reader
+from hanlin.documents.shelf import Meta, Shelf, meta_of, read_pages, write_meta
+from hanlin.documents.unreadable import DocumentUnreadable
+from hanlin.errors import HanlinError
+from hanlin.metering.estimate import text_tokens
+from hanlin.store.blobs import Blobs
+from hanlin.store.files import Files
+from hanlin.store.rows import FileRow
+
+log = logging.getLogger("hanlin.service")
+
+FAILED = "failed"
+"""The reason of files that could not be read by no fault of theirs, time and again."""
+
+_MOST_ATTEMPTS = 3
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_KNOWN_WORKSPACES = 64
+_END_S = 5.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often the line is looked at, and claims are renewed, in seconds."""
+
+    look_s: float = 2.0
+    beat_s: float = 5.0
+    lease_s: float = 60.0
+    pause_s: float = 60.0
+    soon_s: float = 1.0
+
+
+class Stopped(Exception):
+    """Nobody wants the document any more, or the process ends."""
+
+
+class Watch:
+    """What a reading thread is told and tells: how far it is, and whether it is to go on."""
+
+    def __init__(self) -> None:
+        self.done = self.total = 0
+        self._stopped = threading.Event()
+
+    def __call__(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        if self._stopped.is_set():
+            raise Stopped
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+class Readings:
+    """Reads up to `at_once` documents at a time, while `run` is under way."""
+
+    def __init__(
+        self,
+        files: Files,
+        blobs: Blobs,
+        shelf: Shelf,
+        reader: Reader,
+        index: Indexer,
+        *,
+        at_once: int = 1,
+        pace: Pace | None = None,
+    ) -> None:
+        self._files = files
+        self._blobs = blobs
+        self._shelf = shelf
+        self._reader = reader
+        self._index = index
+        self._at_once = at_once
+        self._pace = pace or Pace()
+        self._wanted = asyncio.Event()
+        self._idle = 0
+        self._awaited: dict[str, asyncio.Event] = {}
+        self._served: list[str] = []
+        self._threads: ThreadPoolExecutor | None = None
+
+    async def run(self) -> None:
+        """Read what waits, until cancelled."""
+        self._threads = ThreadPoolExecutor(self._at_once, "reading")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._at_once):
+                    group.create_task(self._work())
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def wake(self) -> None:
+        """Have the line looked at now."""
+        self._wanted.set()
+
+    async def soon(self, file_id: str) -> None:
+        """Return when a new file has been read, or will not be within a moment."""
+        idle = self._idle
+        self.wake()
+        if not idle:
+            return
+        over = self._awaited[file_id] = asyncio.Event()
+        try:
+            async with asyncio.timeout(self._pace.soon_s):
+                await over.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._awaited.pop(file_id, None)
+
+    async def _work(self) -> None:
+        while True:
+            self._wanted.clear()
+            row = None
+            with contextlib.suppress(HanlinError):  # the store has logged it; the next look is soon
+                row = await self._claim()
+            if row is not None:
+                await self._read(row)
+                continue
+            self._idle += 1
+            try:
+                async with asyncio.timeout(self._pace.look_s):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            finally:
+                self._idle -= 1
+
+    async def _claim(self) -> FileRow | None:
+        self._blobs.announce()
+        gone = self._blobs.gone(await self._files.claimants())
+        lease = timedelta(seconds=self._pace.lease_s)
+        row = await self._files.claim(self._blobs.name, lease, gone, self._served)
+        if row is not None:
+            served = [workspace for workspace in self._served if workspace != row.workspace_id]
+            self._served = [*served, row.workspace_id][-_KNOWN_WORKSPACES:]
+        return row
+
+    async def _read(self, row: FileRow) -> None:
+        watch = Watch()
+        beating = asyncio.create_task(self._keep_claiming(row, watch))
+        try:
+            with contextlib.suppress(Stopped, HanlinError):  # gone, or the store fails: the claim ends by itself
+                await self._become(row, watch)
+        except asyncio.CancelledError:
+            with contextlib.suppress(HanlinError, TimeoutError):
+                async with asyncio.timeout(_END_S):
+                    await self._files.release(row, timedelta(0), counts=False)
+            raise
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+            if (over := self._awaited.get(row.id)) is not None:
+                over.set()
+
+    async def _become(self, row: FileRow, watch: Watch) -> None:
+        """Make a document of a file, or an error."""
+        if row.attempts > _MOST_ATTEMPTS:  # whoever read it died, each time
+            log.error("%s: reading it has failed %d times, it is given up", row.id, _MOST_ATTEMPTS)
+            await self._fail(row, FAILED)
+            return
+        assert self._threads is not None
+        making = asyncio.get_running_loop().run_in_executor(self._threads, self._make, row, watch)
+        try:
+            await asyncio.wait([making])
+            work, meta = making.result()
+        except asyncio.CancelledError:
+            watch.stop()
+            await asyncio.wait([making], timeout=_END_S)
+            making.cancel()
+            if making.done() and not making.cancelled():
+                making.exception()
+            raise
+        except DocumentUnreadable as problem:
+            await self._fail(row, problem.reason)
+            return
+        except OSError as error:
+            log.warning("%s: cannot be read now: %s", row.id, error)
+            counts = error.errno not in _FULL
+            await self._files.release(row, timedelta(seconds=self._pace.pause_s), counts=counts)
+            return
+        except Stopped:
+            raise
+        except Exception:  # the end of a job: a reader's mistake must not end all reading
+            log.exception("%s: reading it failed", row.id)
+            await self._files.release(row, timedelta(seconds=self._pace.look_s))
+            return
+        await self._succeed(row, work, meta)
+
+    async def _succeed(self, row: FileRow, work: Path | None, meta: Meta) -> None:
+        path = self._shelf.path(row.digest)
+        async with self._blobs.turn(row.digest):
+            if work is not None:
+                await asyncio.to_thread(self._shelf.keep, work, path)
+            kept = await self._files.end(
+                row, "processed", "", meta.kind, pages=meta.pages, characters=meta.characters, tokens=meta.tokens
+            )
+            if not kept and not await self._files.living([row.digest]):
+                await asyncio.to_thread(self._shelf.remove, path)
+
+    async def _fail(self, row: FileRow, reason: str) -> None:
+        await self._files.end(row, "error", reason, pages=0, characters=0, tokens=0)
+        log.info("%s: cannot be read: %s", row.id, reason)
+
+    def _make(self, row: FileRow, watch: Watch) -> tuple[Path | None, Meta]:
+        """Return the folder of a new document and what it is; no folder where there is one already. In a thread."""
+        meta = meta_of(self._shelf.path(row.digest))
+        if meta is not None:
+            return None, meta
+        work = self._shelf.begin()
+        try:
+            read = self._reader.read(self._blobs.path(row.digest), row.filename, work, watch)
+            watch(read.pages, read.pages)
+            tokens = sum(text_tokens(page.text) for page in read_pages(work))
+            self._index(work, row.filename)
+            watch(read.pages, read.pages)
+            meta = Meta(
+                name=row.filename,
+                kind=read.kind,
+                pages=read.pages,
+                characters=read.characters,
+                tokens=tokens,
+                title=read.title,
+            )
+            write_meta(work, meta)
+        except BaseException:
+            self._shelf.remove(work)
+            raise
+        return work, meta
+
+    async def _keep_claiming(self, row: FileRow, watch: Watch) -> None:
+        lease = timedelta(seconds=self._pace.lease_s)
+        while True:
+            await asyncio.sleep(self._pace.beat_s)
+            with contextlib.suppress(HanlinError):  # until the lease is over it may come back
+                if not await self._files.renew(row, lease, watch.done, watch.total):
+                    watch.stop()
+                    return
+
+
+__all__ = ["FAILED", "Pace", "Readings", "Stopped"]
