@@ -1,5 +1,6 @@
 """Text as a document: files that are nothing but text, and texts that stand in requests."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,12 @@ _LINE_CHARACTERS = 2000
 class PlainReader:
     """Reads TXT, MD, CSV and JSON."""
 
-    def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> Read:
+    async def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> Read:
+        read = await asyncio.to_thread(self._read, path, filename, out_folder)
+        progress(read.pages, read.pages)
+        return read
+
+    def _read(self, path: Path, filename: str, out_folder: Path) -> Read:
         kind = _KINDS.get(Path(filename).suffix.lower())
         content = path.read_bytes()
         if kind is None or b"\0" in content[:4096]:
@@ -25,10 +31,8 @@ class PlainReader:
         if not text.strip():
             raise DocumentUnreadable("blank")
         pages = list(pages_of(text))
-        progress(0, len(pages))
         write_pages(out_folder, pages)
-        progress(len(pages), len(pages))
-        return Read(kind, len(pages), len(text))
+        return Read(kind, len(pages), len(text), tokens=len(text))
 
 
 def pages_of(text: str) -> Iterator[Page]:

@@ -7,26 +7,27 @@ from typing import Protocol
 import msgspec
 
 Progress = Callable[[int, int], None]
-"""Told how many pages are done, of how many (0: nobody knows). What it raises ends the reading."""
+"""Told how much is done, of how much (0: nobody knows)."""
 
-Indexer = Callable[[Path, str], None]
-"""Makes a document in a folder, called by a name, searchable. Called from a thread."""
+Indexer = Callable[[Path, str], object]
+"""Makes the document in a folder, called by a name, searchable. Called from a thread."""
 
 
 class Read(msgspec.Struct, frozen=True):
-    """What a reader found: which kind of file it was, and what is in it."""
+    """What a reader found: which kind of file it was, and what is in it. `tokens` is an estimate."""
 
     kind: str
     pages: int
     characters: int
     title: str = ""
+    tokens: int = 0
 
 
 class Reader(Protocol):
-    """Reads files of any kind. Called from threads, several at a time."""
+    """Reads files of any kind, several at a time."""
 
-    def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> Read:
-        """Write the pages of a file into a folder. Raises DocumentUnreadable, and what `progress` does."""
+    async def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> Read:
+        """Write the pages of a file into a folder. Raises DocumentUnreadable. Whoever is cancelled stops at once."""
         ...
 
 

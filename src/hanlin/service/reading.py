@@ -10,16 +10,15 @@ import contextlib
 import errno
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from hanlin.documents.reading import Indexer, Reader
-from hanlin.documents.shelf import Meta, Shelf, meta_of, read_pages, write_meta
+from hanlin.documents.shelf import Meta, Shelf, meta_of, write_meta
 from hanlin.documents.unreadable import DocumentUnreadable
 from hanlin.errors import HanlinError
-from hanlin.metering.estimate import text_tokens
 from hanlin.store.blobs import Blobs
 from hanlin.store.files import Files
 from hanlin.store.rows import FileRow
@@ -46,24 +45,14 @@ class Pace:
     soon_s: float = 1.0
 
 
-class Stopped(Exception):
-    """Nobody wants the document any more, or the process ends."""
-
-
-class Watch:
-    """What a reading thread is told and tells: how far it is, and whether it is to go on."""
+class HowFar:
+    """What a reader tells of its progress."""
 
     def __init__(self) -> None:
         self.done = self.total = 0
-        self._stopped = threading.Event()
 
     def __call__(self, done: int, total: int) -> None:
         self.done, self.total = done, total
-        if self._stopped.is_set():
-            raise Stopped
-
-    def stop(self) -> None:
-        self._stopped.set()
 
 
 class Readings:
@@ -91,17 +80,12 @@ class Readings:
         self._idle = 0
         self._awaited: dict[str, asyncio.Event] = {}
         self._served: list[str] = []
-        self._threads: ThreadPoolExecutor | None = None
 
     async def run(self) -> None:
         """Read what waits, until cancelled."""
-        self._threads = ThreadPoolExecutor(self._at_once, "reading")
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._at_once):
-                    group.create_task(self._work())
-        finally:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._at_once):
+                group.create_task(self._work())
 
     def wake(self) -> None:
         """Have the line looked at now."""
@@ -151,12 +135,14 @@ class Readings:
         return row
 
     async def _read(self, row: FileRow) -> None:
-        watch = Watch()
-        beating = asyncio.create_task(self._keep_claiming(row, watch))
+        how_far = HowFar()
+        job = asyncio.create_task(self._become(row, how_far))
+        beating = asyncio.create_task(self._keep_claiming(row, how_far, job))
         try:
-            with contextlib.suppress(Stopped, HanlinError):  # gone, or the store fails: the claim ends by itself
-                await self._become(row, watch)
-        except asyncio.CancelledError:
+            await asyncio.wait([job])
+        except asyncio.CancelledError:  # the process ends
+            job.cancel()
+            await asyncio.wait([job], timeout=_END_S)
             with contextlib.suppress(HanlinError, TimeoutError):
                 async with asyncio.timeout(_END_S):
                     await self._files.release(row, timedelta(0), counts=False)
@@ -166,40 +152,50 @@ class Readings:
             await asyncio.gather(beating, return_exceptions=True)
             if (over := self._awaited.get(row.id)) is not None:
                 over.set()
+        # Cancelled, the file is gone or another's; and when the store fails, the claim ends by itself.
+        if not job.cancelled() and (problem := job.exception()) is not None and not isinstance(problem, HanlinError):
+            log.error("%s: reading it failed", row.id, exc_info=problem)
 
-    async def _become(self, row: FileRow, watch: Watch) -> None:
+    async def _become(self, row: FileRow, how_far: HowFar) -> None:
         """Make a document of a file, or an error."""
         if row.attempts > _MOST_ATTEMPTS:  # whoever read it died, each time
             log.error("%s: reading it has failed %d times, it is given up", row.id, _MOST_ATTEMPTS)
             await self._fail(row, FAILED)
             return
-        assert self._threads is not None
-        making = asyncio.get_running_loop().run_in_executor(self._threads, self._make, row, watch)
+        meta, work = await asyncio.to_thread(meta_of, self._shelf.path(row.digest)), None
         try:
-            await asyncio.wait([making])
-            work, meta = making.result()
-        except asyncio.CancelledError:
-            watch.stop()
-            await asyncio.wait([making], timeout=_END_S)
-            making.cancel()
-            if making.done() and not making.cancelled():
-                making.exception()
-            raise
+            if meta is None:
+                work = await asyncio.to_thread(self._shelf.begin)
+                meta = await self._make(row, work, how_far)
+            await self._succeed(row, work, meta)
         except DocumentUnreadable as problem:
             await self._fail(row, problem.reason)
-            return
         except OSError as error:
             log.warning("%s: cannot be read now: %s", row.id, error)
-            counts = error.errno not in _FULL
-            await self._files.release(row, timedelta(seconds=self._pace.pause_s), counts=counts)
-            return
-        except Stopped:
+            await self._files.release(row, timedelta(seconds=self._pace.pause_s), counts=error.errno not in _FULL)
+        except HanlinError:
             raise
         except Exception:  # the end of a job: a reader's mistake must not end all reading
             log.exception("%s: reading it failed", row.id)
             await self._files.release(row, timedelta(seconds=self._pace.look_s))
-            return
-        await self._succeed(row, work, meta)
+        finally:
+            if work is not None:
+                self._shelf.remove(work)
+
+    async def _make(self, row: FileRow, work: Path, how_far: HowFar) -> Meta:
+        """Make a document in a folder, and return what it is."""
+        read = await self._reader.read(self._blobs.path(row.digest), row.filename, work, how_far)
+        meta = Meta(
+            name=row.filename,
+            kind=read.kind,
+            pages=read.pages,
+            characters=read.characters,
+            tokens=read.tokens,
+            title=read.title,
+        )
+        await _apart(lambda: self._index(work, row.filename))
+        await asyncio.to_thread(write_meta, work, meta)
+        return meta
 
     async def _succeed(self, row: FileRow, work: Path | None, meta: Meta) -> None:
         path = self._shelf.path(row.digest)
@@ -216,40 +212,36 @@ class Readings:
         await self._files.end(row, "error", reason, pages=0, characters=0, tokens=0)
         log.info("%s: cannot be read: %s", row.id, reason)
 
-    def _make(self, row: FileRow, watch: Watch) -> tuple[Path | None, Meta]:
-        """Return the folder of a new document and what it is; no folder where there is one already. In a thread."""
-        meta = meta_of(self._shelf.path(row.digest))
-        if meta is not None:
-            return None, meta
-        work = self._shelf.begin()
-        try:
-            read = self._reader.read(self._blobs.path(row.digest), row.filename, work, watch)
-            watch(read.pages, read.pages)
-            tokens = sum(text_tokens(page.text) for page in read_pages(work))
-            self._index(work, row.filename)
-            watch(read.pages, read.pages)
-            meta = Meta(
-                name=row.filename,
-                kind=read.kind,
-                pages=read.pages,
-                characters=read.characters,
-                tokens=tokens,
-                title=read.title,
-            )
-            write_meta(work, meta)
-        except BaseException:
-            self._shelf.remove(work)
-            raise
-        return work, meta
-
-    async def _keep_claiming(self, row: FileRow, watch: Watch) -> None:
+    async def _keep_claiming(self, row: FileRow, how_far: HowFar, job: "asyncio.Task[None]") -> None:
         lease = timedelta(seconds=self._pace.lease_s)
         while True:
             await asyncio.sleep(self._pace.beat_s)
             with contextlib.suppress(HanlinError):  # until the lease is over it may come back
-                if not await self._files.renew(row, lease, watch.done, watch.total):
-                    watch.stop()
+                if not await self._files.renew(row, lease, how_far.done, how_far.total):
+                    job.cancel()
                     return
 
 
-__all__ = ["FAILED", "Pace", "Readings", "Stopped"]
+async def _apart(work: Callable[[], object]) -> None:
+    """Run what may take long in a thread that nobody waits for at the end of the process."""
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+
+    def tell(problem: BaseException | None) -> None:
+        if not over.done():
+            over.set_result(None) if problem is None else over.set_exception(problem)
+
+    def run() -> None:
+        problem: BaseException | None = None
+        try:
+            work()
+        except BaseException as error:
+            problem = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, problem)
+
+    threading.Thread(target=run, name="indexing", daemon=True).start()
+    await over
+
+
+__all__ = ["FAILED", "Pace", "Readings"]

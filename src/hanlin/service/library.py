@@ -1,0 +1,136 @@
+"""The documents that one caller may read: files of its workspace, and texts that stand in its requests.
+
+What cannot be read is said in the contract's words (spec/scenarios.md §2.5), with what to do behind them.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hanlin.documents.plain import pages_of
+from hanlin.documents.reading import Indexer
+from hanlin.documents.shelf import Meta, Shelf, meta_of, read_pages, write_meta, write_pages
+from hanlin.documents.values import Document, Found, Page, Passage
+from hanlin.errors import FileDeleted, FileNotRead, FileUnfit, InvalidFile, TooManyFiles
+from hanlin.metering.estimate import text_tokens
+from hanlin.service.files import DOCUMENT, details
+from hanlin.store.files import Files
+from hanlin.store.rows import FileRow
+from hanlin.types import Vector
+
+MOST_FILES = 100
+_PAGES = 15_000
+
+_UNFIT: Mapping[str, str] = {
+    "format": "format is not supported.",
+    "encrypted": "format is not supported.",
+    "broken": "format is not supported.",
+    "blank": "content blank.",
+    "needs_ocr": "content blank.",
+    "too_many_pages": f"exceeds page limits ({_PAGES} pages).",
+    "too_large": "exceeds size limit.",
+    "timeout": "exceeds size limit.",
+    "memory": "exceeds size limit.",
+}
+"""The vendor's words for each reason that a file cannot be read for; for any other, those of the format."""
+
+
+class StoredDocument:
+    """A document in a folder. Raises FileDeleted once that is gone."""
+
+    def __init__(self, folder: Path, meta: Meta, *, id: str, name: str, digest: str) -> None:
+        self.folder = folder
+        self.id = id
+        self.name = name
+        self.digest = digest
+        self.pages = meta.pages
+        self.tokens = meta.tokens
+
+    async def read(self, first: int = 1, last: int | None = None) -> Sequence[Page]:
+        """Return pages in their order, by default all; both ends are included."""
+        try:
+            return await asyncio.to_thread(lambda: list(read_pages(self.folder, first, last)))
+        except FileNotFoundError:
+            raise FileDeleted(self.id) from None
+
+    async def passages(self) -> Sequence[Passage]:
+        """Return all passages in their order."""
+        return [Passage(page.number - 1, page.number, page.number, "", page.text) for page in await self.read()]
+
+    async def search(self, question: str, limit: int, vector: Vector | None = None) -> Sequence[Found]:
+        """Return passages that share characters with a question."""
+        wanted = set(question)
+        found = [Found(passage, float(len(wanted & set(passage.text)))) for passage in await self.passages()]
+        return sorted(found, key=lambda one: -one.score)[:limit]
+
+
+class WorkspaceLibrary:
+    """What calls of one workspace may read."""
+
+    def __init__(self, files: Files, shelf: Shelf, index: Indexer, workspace_id: str) -> None:
+        self._files = files
+        self._shelf = shelf
+        self._index = index
+        self._workspace_id = workspace_id
+
+    async def open(self, ids: Sequence[str]) -> Sequence[Document]:
+        """Return the documents of these file ids, in order. Raises FileRefused for the first that cannot be had.
+
+        What will not change is told before what may: a file that is still read is worth waiting for only if all others
+        can be read.
+        """
+        if len(ids) > MOST_FILES:
+            raise TooManyFiles(MOST_FILES)
+        known = {row.id: row for row in await self._files.some(set(ids))} if ids else {}
+        rows = [self._readable(file_id, known.get(file_id)) for file_id in ids]
+        if any(row.status == "processing" for row in rows):
+            raise FileNotRead
+        return await asyncio.to_thread(lambda: list(map(self._opened, rows)))
+
+    def _readable(self, file_id: str, row: FileRow | None) -> FileRow:
+        """Return a file that has been read, or will be. Raises FileRefused."""
+        if row is None or row.workspace_id != self._workspace_id or row.purpose != DOCUMENT:
+            raise InvalidFile(file_id[:100])
+        if row.deleted_at is not None:
+            raise FileDeleted(row.id)
+        if row.status == "error":
+            raise FileUnfit(row.id, _UNFIT.get(row.reason, _UNFIT["format"]), f"({details(row)})")
+        return row
+
+    def _opened(self, row: FileRow) -> Document:
+        folder = self._shelf.path(row.digest)
+        meta = meta_of(folder)
+        if meta is None:
+            raise FileDeleted(row.id)
+        return StoredDocument(folder, meta, id=row.id, name=row.filename, digest=row.digest)
+
+    async def hold(self, text: str, name: str) -> Document:
+        """Return a document whose text stands in the request itself; the same text is indexed once."""
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        return await asyncio.to_thread(self._held, text, name, digest)
+
+    def _held(self, text: str, name: str, digest: str) -> Document:
+        folder = self._shelf.held(digest)
+        meta = meta_of(folder)
+        if meta is None:
+            meta = self._make(text, folder)
+        self._shelf.used(folder)
+        return StoredDocument(folder, meta, id=digest, name=name, digest=digest)
+
+    def _make(self, text: str, folder: Path) -> Meta:
+        work = self._shelf.begin()
+        try:
+            pages = list(pages_of(text))
+            write_pages(work, pages)
+            self._index(work, "")
+            meta = Meta(name="", kind="text", pages=len(pages), characters=len(text), tokens=text_tokens(text))
+            write_meta(work, meta)
+            self._shelf.keep(work, folder)
+        finally:
+            self._shelf.remove(work)
+        self._shelf.trim()
+        return meta
+
+
+__all__ = ["MOST_FILES", "StoredDocument", "WorkspaceLibrary"]
