@@ -58,7 +58,7 @@ class StoredDocument:
         """Return all passages in their order."""
         return [Passage(page.number - 1, page.number, page.number, "", page.text) for page in await self.read()]
 
-    async def search(self, question: str, limit: int, vector: Vector | None = None) -> Sequence[Found]:
+    async def search(self, question: str, limit: int, vector: Vector | None = None) -> Sequence[Found]:  # noqa: ARG002
         """Return passages that share characters with a question."""
         wanted = set(question)
         found = [Found(passage, float(len(wanted & set(passage.text)))) for passage in await self.passages()]

@@ -75,9 +75,6 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     are a guess, because nobody had counted to the end. Times are milliseconds since `began_at`; None for a phase that
     was never reached.
 
-    `told_prompt` and `told_completion` are the tokens that the caller of a recipe was told of, which the contract
-    counts; None for all other calls, whose callers are told of what was used.
-
     `cost_nanos` is what the workspace is charged, `list_cost_nanos` what the vendor's list would charge for the name;
     `price_version` names the price list that both were worked out by. `told_prompt` and `told_completion` are what the
     caller of a recipe was told in place of its usage; None where it was told what was used.
