@@ -206,6 +206,9 @@ class FileQuotaExceeded(InvalidRequest):
 class FileRefused(InvalidRequest):
     """A call names files that it cannot have (spec/scenarios.md §2.5)."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="messages")
+
 
 class InvalidFile(FileRefused):
     """Nobody in this workspace ever had such a file, or it is not one to be read."""

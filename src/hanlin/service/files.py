@@ -6,7 +6,7 @@ Files belong to a workspace: for all others they do not exist.
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -138,6 +138,7 @@ class Files:
     ) -> None:
         self.limits = limits
         self.shelf = shelf
+        self.index = index
         self._store = store
         self._blobs = blobs
         self.readings = Readings(store.files, blobs, shelf, reader or PlainReader(), index, at_once=readers, pace=pace)
@@ -199,6 +200,10 @@ class Files:
         if row is None:
             raise UnknownFile(file_id)
         return row
+
+    async def known(self, ids: Collection[str]) -> Mapping[str, FileRow]:
+        """Return what is known of some ids, whosever they are, deleted ones too."""
+        return {row.id: row for row in await self._store.files.some(ids)}
 
     async def page(
         self, workspace_id: str, filters: FileFilters = ANY, after: str = "", limit: int = 100

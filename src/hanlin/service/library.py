@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hanlin.documents.plain import pages_of
-from hanlin.documents.reading import Indexer
-from hanlin.documents.shelf import Meta, Shelf, meta_of, read_pages, write_meta, write_pages
+from hanlin.documents.shelf import Meta, meta_of, read_pages, write_meta, write_pages
 from hanlin.documents.values import Document, Found, Page, Passage
 from hanlin.errors import FileDeleted, FileNotRead, FileUnfit, InvalidFile, TooManyFiles
 from hanlin.metering.estimate import text_tokens
-from hanlin.service.files import DOCUMENT, details
-from hanlin.store.files import Files
+from hanlin.service.files import DOCUMENT, Files, details
 from hanlin.store.rows import FileRow
 from hanlin.types import Vector
 
@@ -68,10 +66,9 @@ class StoredDocument:
 class WorkspaceLibrary:
     """What calls of one workspace may read."""
 
-    def __init__(self, files: Files, shelf: Shelf, index: Indexer, workspace_id: str) -> None:
+    def __init__(self, files: Files, workspace_id: str) -> None:
         self._files = files
-        self._shelf = shelf
-        self._index = index
+        self._shelf = files.shelf
         self._workspace_id = workspace_id
 
     async def open(self, ids: Sequence[str]) -> Sequence[Document]:
@@ -82,7 +79,7 @@ class WorkspaceLibrary:
         """
         if len(ids) > MOST_FILES:
             raise TooManyFiles(MOST_FILES)
-        known = {row.id: row for row in await self._files.some(set(ids))} if ids else {}
+        known = await self._files.known(set(ids)) if ids else {}
         rows = [self._readable(file_id, known.get(file_id)) for file_id in ids]
         if any(row.status == "processing" for row in rows):
             raise FileNotRead
@@ -123,7 +120,7 @@ class WorkspaceLibrary:
         try:
             pages = list(pages_of(text))
             write_pages(work, pages)
-            self._index(work, "")
+            self._files.index(work, "")
             meta = Meta(name="", kind="text", pages=len(pages), characters=len(text), tokens=text_tokens(text))
             write_meta(work, meta)
             self._shelf.keep(work, folder)

@@ -24,6 +24,7 @@ from hanlin.service.files import Files
 from hanlin.service.fleet import Fleet
 from hanlin.service.guests import with_guests
 from hanlin.service.keyring import Keyring
+from hanlin.service.library import WorkspaceLibrary
 from hanlin.service.planning import Asked, asked, remembered
 from hanlin.service.retention import Retention
 from hanlin.service.scenarios import NO_DOCUMENTS, ScenarioCall
@@ -223,9 +224,10 @@ class Studio:
         )
         return Call(allowed, self.router, began=began, ends_s=ends_s, who=who)
 
-    def library(self, workspace: str) -> Library:  # noqa: ARG002
+    def library(self, workspace: str) -> Library:
         """Return the documents of a workspace."""
-        return NO_DOCUMENTS
+        files = self.files
+        return NO_DOCUMENTS if files is None else WorkspaceLibrary(files, workspace)
 
     def cards(self) -> list[Card]:
         """Return every callable name, in the catalogue's order."""
