@@ -140,6 +140,13 @@ def prepare(home: Home) -> None:
             raise cannot_use(folder, error) from error
 
 
+def private_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, open to their owner only."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def server_secret(home: Home) -> bytes:
     """Return the 32 random bytes that keys are hashed with, made at the first call in a prepared home.
 

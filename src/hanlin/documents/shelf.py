@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from hanlin.documents.values import Page
+from hanlin.home import private_folder
 
 PAGES = "pages.jsonl"
 META = "meta.json"
@@ -63,12 +64,12 @@ class Shelf:
     def begin(self) -> Path:
         """Return a new folder to make a document in."""
         work = self.folder / _WORK / secrets.token_hex(8)
-        work.mkdir(mode=0o700, parents=True)
+        private_folder(work)
         return work
 
     def keep(self, work: Path, path: Path) -> None:
         """Have what was made stand in its place; where such a document is already, that one stays."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(path.parent)
         try:
             work.rename(path)
         except OSError:

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from hanlin.errors import DiskFull
+from hanlin.home import private_folder
 
 AT_ONCE_BYTES = 1024 * 1024
 """How much is written at once, away from the event loop."""
@@ -111,7 +112,7 @@ class Blobs:
         if self._alive is None:
             beginning = self._incoming / f".{self.name}"
             try:
-                beginning.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private_folder(beginning)
                 alive = open(beginning / "alive", "ab", opener=_private)  # noqa: SIM115 (held until `close`)
                 fcntl.flock(alive.fileno(), fcntl.LOCK_EX)
                 beginning.rename(self._own)  # only now: others take what has no such lock for a dead one's
@@ -124,7 +125,7 @@ class Blobs:
         """Be the only one, of all processes, that decides whether some bytes come or go. Raises DiskFull."""
         bucket = self.path(digest).parent
         try:
-            bucket.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(bucket)
             lock = open(bucket / "lock", "ab", opener=_private)  # noqa: SIM115, ASYNC230 (closed below; small)
         except OSError as error:
             raise DiskFull from error
