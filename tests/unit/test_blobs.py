@@ -61,6 +61,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "files"
 
 
+def killed_while_writing(folder: Path) -> str:
+    """Return what a process was called that was killed in the middle of a file."""
+    killed = subprocess.run([sys.executable, "-c", DIE, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert killed.returncode == -signal.SIGKILL
+    return killed.stdout.strip()
+
+
 async def kept(blobs: Blobs, content: bytes = CONTENT) -> str:
     async with blobs.incoming() as incoming:
         for at in range(0, len(content), 700_000):
@@ -84,7 +91,7 @@ async def test_bytes_are_kept_under_their_digest_for_their_owner_alone(opened: O
     assert digest == DIGEST
     assert blobs.path(DIGEST).read_bytes() == CONTENT
     assert blobs.path(DIGEST).stat().st_mode & 0o077 == 0
-    assert folder.stat().st_mode & 0o077 == 0
+    assert blobs.path(DIGEST).parent.stat().st_mode & 0o077 == 0
     assert list(blobs.digests()) == [[DIGEST]]
     blobs.close()
     assert files(folder) == [f"{DIGEST[:2]}/{DIGEST}"]
@@ -120,10 +127,13 @@ async def test_what_is_not_kept_is_gone(opened: Opened, folder: Path) -> None:
     """A client that left half-way, a file that was too large."""
     blobs = opened()
 
-    with pytest.raises(RuntimeError):
+    async def half() -> None:
         async with blobs.incoming() as incoming:
             await incoming.write(b"x" * 2 * AT_ONCE_BYTES)
-            raise RuntimeError
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await half()
 
     blobs.close()
     assert files(folder) == []
@@ -143,7 +153,7 @@ async def test_a_disk_that_is_nearly_full_takes_no_more(opened: Opened, folder: 
     assert files(folder) == []
 
 
-async def test_a_folder_that_cannot_be_written_is_a_disk_without_room(opened: Opened, folder: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_a_disk_without_room(opened: Opened, folder: Path) -> None:
     """Whatever the system says: the caller's file is not stored, and the log of the call says so."""
     folder.write_text("not a folder")
 
@@ -184,12 +194,10 @@ async def test_one_at_a_time_decides_about_bytes(opened: Opened, folder: Path) -
 
 async def test_what_a_killed_process_left_is_cleared_and_what_lives_is_not(opened: Opened, folder: Path) -> None:
     """kill -9 in the middle of an upload leaves megabytes that nobody asks for again."""
-    killed = subprocess.run([sys.executable, "-c", DIE, str(folder)], stdout=subprocess.PIPE, text=True)
-    name = killed.stdout.strip()
+    name = killed_while_writing(folder)
     living = opened()
     async with living.incoming() as incoming:
         await incoming.write(bytes(AT_ONCE_BYTES))
-        assert killed.returncode == -signal.SIGKILL
         assert len(files(folder)) == 4
 
         clearing = opened()

@@ -50,8 +50,8 @@ class Shelf:
 
     def __init__(self, folder: Path, held_documents: int = 256, held_bytes: int = 1024**3) -> None:
         self.folder = folder
-        self._held_documents = held_documents
-        self._held_bytes = held_bytes
+        self.held_documents = held_documents
+        self.held_bytes = held_bytes
 
     def path(self, digest: str) -> Path:
         """Return where the document of a file's bytes is, or would be."""
@@ -94,10 +94,10 @@ class Shelf:
         """Delete held documents until no more are left than may be, those first that nobody has used for longest."""
         folder = self.folder / _HELD
         found = sorted(((_time_of(folder / name), name) for name in _names(folder)), reverse=True)
-        room_bytes = self._held_bytes
+        room_bytes = self.held_bytes
         for number, (_, name) in enumerate(found):
             room_bytes -= _size_of(folder / name)
-            if number >= self._held_documents or (room_bytes < 0 and number):
+            if number >= self.held_documents or (room_bytes < 0 and number):
                 self.remove(folder / name)
 
     def clear(self) -> None:

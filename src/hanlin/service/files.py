@@ -140,7 +140,7 @@ class Files:
         self.shelf = shelf
         self.index = index
         self._store = store
-        self._blobs = blobs
+        self.blobs = blobs
         self.readings = Readings(store.files, blobs, shelf, reader or PlainReader(), index, at_once=readers, pace=pace)
 
     async def run(self, *, reads: bool = True, tidies: bool = True) -> None:
@@ -152,13 +152,13 @@ class Files:
                 group.create_task(self._keep_tidy())
 
     def close(self) -> None:
-        self._blobs.close()
+        self.blobs.close()
 
     @asynccontextmanager
     async def receive(self, workspace_id: str) -> AsyncIterator[Upload]:
         """Begin a file; what is not `added` before the block ends is gone. Raises FileQuotaExceeded and DiskFull."""
         check_quota(await self._store.files.used(workspace_id), 0, self.limits.quota)
-        async with self._blobs.incoming() as incoming:
+        async with self.blobs.incoming() as incoming:
             yield Upload(incoming, self.limits)
 
     async def add(self, upload: Upload, key: KeyRow, filename: str) -> FileRow:
@@ -178,9 +178,9 @@ class Files:
             created_at=datetime.now(UTC),
             status="processing" if upload.purpose == DOCUMENT else "processed",
         )
-        async with self._blobs.turn(digest):
+        async with self.blobs.turn(digest):
             row = self._as_read_before(row)
-            await asyncio.to_thread(upload.keep, self._blobs, digest)
+            await asyncio.to_thread(upload.keep, self.blobs, digest)
             try:
                 await self._store.files.add(row, self.limits.quota)
             except BaseException:
@@ -216,13 +216,13 @@ class Files:
         row = await self._store.files.delete(workspace_id, file_id)
         if row is None:
             raise UnknownFile(file_id)
-        async with self._blobs.turn(row.digest):
+        async with self.blobs.turn(row.digest):
             await self._drop(row.digest)
 
     async def content(self, row: FileRow) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of a file, a piece at a time. Raises UnknownFile when they are gone."""
         try:
-            file = await asyncio.to_thread(open, self._blobs.path(row.digest), "rb")
+            file = await asyncio.to_thread(open, self.blobs.path(row.digest), "rb")
         except FileNotFoundError:
             raise UnknownFile(row.id) from None
         with file:
@@ -251,7 +251,7 @@ class Files:
             await asyncio.to_thread(self._remove, digest)
 
     def _remove(self, digest: str) -> None:
-        self._blobs.remove(digest)
+        self.blobs.remove(digest)
         self.shelf.remove(self.shelf.path(digest))
 
     async def _keep_tidy(self) -> None:
@@ -267,12 +267,12 @@ class Files:
     async def tidy(self) -> None:
         """Delete what killed processes left, and forget what was deleted long ago."""
         await self._store.files.forget(datetime.now(UTC) - _REMEMBERED)
-        await asyncio.to_thread(self._blobs.clear)
+        await asyncio.to_thread(self.blobs.clear)
         await asyncio.to_thread(self.shelf.clear)
-        for digests in [*await asyncio.to_thread(list, self._blobs.digests()), self.shelf.digests()]:
+        for digests in [*await asyncio.to_thread(list, self.blobs.digests()), self.shelf.digests()]:
             nobodys = set(digests) - await self._living(digests)
             for digest in nobodys:
-                async with self._blobs.turn(digest):
+                async with self.blobs.turn(digest):
                     await self._drop(digest)
 
     async def _living(self, digests: list[str]) -> set[str]:

@@ -77,15 +77,19 @@ class Readings:
         self._at_once = at_once
         self._pace = pace or Pace()
         self._wanted = asyncio.Event()
-        self._idle = 0
+        self._free = 0
         self._awaited: dict[str, asyncio.Event] = {}
         self._served: list[str] = []
 
     async def run(self) -> None:
         """Read what waits, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._at_once):
-                group.create_task(self._work())
+        self._free = self._at_once
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._at_once):
+                    group.create_task(self._work())
+        finally:
+            self._free = 0
 
     def wake(self) -> None:
         """Have the line looked at now."""
@@ -93,16 +97,14 @@ class Readings:
 
     async def soon(self, file_id: str) -> None:
         """Return when a new file has been read, or will not be within a moment."""
-        idle = self._idle
         self.wake()
-        if not idle:
+        if self._free <= 0:
             return
         over = self._awaited[file_id] = asyncio.Event()
         try:
-            async with asyncio.timeout(self._pace.soon_s):
-                await over.wait()
-        except TimeoutError:
-            pass
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pace.soon_s):
+                    await over.wait()
         finally:
             self._awaited.pop(file_id, None)
 
@@ -113,16 +115,15 @@ class Readings:
             with contextlib.suppress(HanlinError):  # the store has logged it; the next look is soon
                 row = await self._claim()
             if row is not None:
-                await self._read(row)
+                self._free -= 1
+                try:
+                    await self._read(row)
+                finally:
+                    self._free += 1
                 continue
-            self._idle += 1
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pace.look_s):
                     await self._wanted.wait()
-            except TimeoutError:
-                pass
-            finally:
-                self._idle -= 1
 
     async def _claim(self) -> FileRow | None:
         self._blobs.announce()

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import shutil
@@ -26,6 +27,8 @@ from hanlin.home import private_folder
 
 AT_ONCE_BYTES = 1024 * 1024
 """How much is written at once, away from the event loop."""
+
+_log = logging.getLogger(__name__)
 
 _TURN_PAUSE_S = 0.005
 _HEX = frozenset("0123456789abcdef")
@@ -62,7 +65,7 @@ class Incoming:
         try:
             await asyncio.to_thread(self._put, b"".join(parts), last=last)
         except OSError as error:
-            raise DiskFull from error
+            raise _refused(error) from error
 
     def _put(self, data: bytes, *, last: bool) -> None:
         if free_bytes(self.path.parent) - len(data) < self._keep_free_bytes:
@@ -117,7 +120,7 @@ class Blobs:
                 fcntl.flock(alive.fileno(), fcntl.LOCK_EX)
                 beginning.rename(self._own)  # only now: others take what has no such lock for a dead one's
             except OSError as error:
-                raise DiskFull from error
+                raise _refused(error) from error
             self._alive = alive
 
     @asynccontextmanager
@@ -128,7 +131,7 @@ class Blobs:
             private_folder(bucket)
             lock = open(bucket / "lock", "ab", opener=_private)  # noqa: SIM115, ASYNC230 (closed below; small)
         except OSError as error:
-            raise DiskFull from error
+            raise _refused(error) from error
         with lock:
             while not _took(lock):  # noqa: ASYNC110 (the kernel tells nobody; a turn lasts milliseconds)
                 await asyncio.sleep(_TURN_PAUSE_S)
@@ -142,7 +145,7 @@ class Blobs:
                 incoming.path.rename(path)
                 _settle(path.parent)
         except OSError as error:
-            raise DiskFull from error
+            raise _refused(error) from error
 
     def remove(self, digest: str) -> None:
         """Delete bytes, if they are there. For whoever has their turn."""
@@ -199,6 +202,12 @@ class Blobs:
 def is_digest(text: str) -> bool:
     """Say whether a text could be the digest of some bytes."""
     return len(text) == _DIGITS and _HEX.issuperset(text)
+
+
+def _refused(error: OSError) -> DiskFull:
+    """Return what the caller learns. The operator learns why, in the log."""
+    _log.error("files: %s", error)
+    return DiskFull()
 
 
 def free_bytes(folder: Path) -> int:
