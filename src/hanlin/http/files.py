@@ -29,7 +29,7 @@ Handler = Callable[[Studio, Files, KeyRow, Exchange, str], Awaitable[None]]
 async def answer(studio: Studio, exchange: Exchange, path: str) -> None:
     """Answer a call of the Files API; `path` is what stands behind `/files`. Raises HanlinError."""
     file_id, slash, rest = path.removeprefix("/").partition("/")
-    methods = _LIST if not file_id and not slash else _ONE if not slash else _CONTENT if rest == "content" else None
+    methods = _LIST if not path else _ONE if file_id and not slash else _CONTENT if rest == "content" else None
     if methods is None or studio.files is None:
         raise PathNotFound(f"There is no {exchange.shown_path()} here")
     handler = methods.get(exchange.method)
