@@ -79,7 +79,12 @@ class House:
         blobs = Blobs(self.folder / "files")
         options: dict[str, Any] = {"pace": QUICK, **more}
         files = Files(
-            self.store, blobs, Shelf(self.folder / "documents"), limits, reader=reader or ScriptedReader(), **options
+            self.store,
+            blobs,
+            Shelf(self.folder / "documents", blobs.name),
+            limits,
+            reader=reader or ScriptedReader(),
+            **options,
         )
         self._running.append((files, asyncio.create_task(asyncio.sleep(0))))
         return files
@@ -415,15 +420,15 @@ async def test_what_killed_processes_left_is_tidied_up(house: House) -> None:
     orphan = house.folder / "documents" / digest
     orphan.mkdir(parents=True)
     (orphan / "meta.json").write_text("{}")
-    old_work = house.folder / "documents" / "work" / "old"
+    old_work = house.folder / "documents" / "work" / "0123-45"
     old_work.mkdir(parents=True)
-    os.utime(old_work, (0, 0))
+    new_work = files.shelf.begin()
 
     await files.tidy()
 
     assert left(house.folder) == {f"files/{row.digest[:2]}/{row.digest}"}
     assert not orphan.exists()
-    assert not old_work.exists()
+    assert (old_work.exists(), new_work.exists()) == (False, True)
 
 
 async def test_contents_are_read_in_pieces_and_a_missing_one_is_told(house: House) -> None:

@@ -292,7 +292,8 @@ def test_other_paths_and_methods_are_refused(
 
 def test_what_means_nothing_here_is_listed_as_ignored(service: Service) -> None:
     """`expires_after` is OpenAI's: the vendor's files have no expiry."""
-    made = upload(service, **{"expires_after[anchor]": "created_at"})
+    fields = {"purpose": "batch", "expires_after[anchor]": "created_at"}
+    made = call(service, "POST", "/v1/files", files={"file": ("a.jsonl", b"{}")}, data=fields)
     listed = call(service, "GET", "/v1/files?order=asc&limit=1")
 
     assert made.headers["x-hanlin-ignored"] == "expires_after[anchor]"

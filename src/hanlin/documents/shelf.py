@@ -4,7 +4,7 @@
     <folder>/<digest>/meta.json      what it is: the last that is written
     <folder>/<digest>/index.db       its passages
     <folder>/held/<digest>/          the same for texts that stood in requests, the latest of them
-    <folder>/work/…                  what is being made
+    <folder>/work/<owner>-…          what a process is making
 
 Nothing here waits for an event loop: whoever has one calls from a thread.
 """
@@ -13,8 +13,7 @@ import contextlib
 import os
 import secrets
 import shutil
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,9 +26,6 @@ META = "meta.json"
 
 _HELD = "held"
 _WORK = "work"
-_OLD_S = 24 * 3600.0
-"""After how long something half made is nobody's any more, whatever became of its maker."""
-
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Page).decode
 
@@ -46,10 +42,14 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shelf:
-    """The documents in a folder. `held_documents` texts of requests are kept, of at most `held_bytes` together."""
+    """The documents in a folder, as a process has them that is called `owner`.
 
-    def __init__(self, folder: Path, held_documents: int = 256, held_bytes: int = 1024**3) -> None:
+    `held_documents` texts of requests are kept, of at most `held_bytes` together.
+    """
+
+    def __init__(self, folder: Path, owner: str = "", *, held_documents: int = 256, held_bytes: int = 1024**3) -> None:
         self.folder = folder
+        self._owner = owner
         self.held_documents = held_documents
         self.held_bytes = held_bytes
 
@@ -63,7 +63,7 @@ class Shelf:
 
     def begin(self) -> Path:
         """Return a new folder to make a document in."""
-        work = self.folder / _WORK / secrets.token_hex(8)
+        work = self.folder / _WORK / f"{self._owner}-{secrets.token_hex(8)}"
         private_folder(work)
         return work
 
@@ -100,11 +100,10 @@ class Shelf:
             if number >= self.held_documents or (room_bytes < 0 and number):
                 self.remove(folder / name)
 
-    def clear(self) -> None:
-        """Delete what makers left half made that died long ago."""
-        old = time.time() - _OLD_S
+    def clear(self, is_alive: Callable[[str], bool]) -> None:
+        """Delete what processes left half made that are dead."""
         for name in _names(self.folder / _WORK):
-            if _time_of(self.folder / _WORK / name) < old:
+            if not is_alive(name.partition("-")[0]):
                 self.remove(self.folder / _WORK / name)
 
 

@@ -23,7 +23,7 @@ from hanlin.home import Home
 from hanlin.service.accounting import permit_from
 from hanlin.service.reading import Pace, Readings
 from hanlin.settings import Settings
-from hanlin.store.blobs import Blobs, Incoming
+from hanlin.store.blobs import Blobs, Incoming, is_digest
 from hanlin.store.database import Store
 from hanlin.store.files import ANY, check_quota
 from hanlin.store.rows import FileFilters, FileRow, KeyRow, Quota
@@ -268,8 +268,9 @@ class Files:
         """Delete what killed processes left, and forget what was deleted long ago."""
         await self._store.files.forget(datetime.now(UTC) - _REMEMBERED)
         await asyncio.to_thread(self.blobs.clear)
-        await asyncio.to_thread(self.shelf.clear)
-        for digests in [*await asyncio.to_thread(list, self.blobs.digests()), self.shelf.digests()]:
+        await asyncio.to_thread(self.shelf.clear, self.blobs.is_alive)
+        documents = [name for name in await asyncio.to_thread(self.shelf.digests) if is_digest(name)]
+        for digests in [*await asyncio.to_thread(list, self.blobs.digests()), documents]:
             nobodys = set(digests) - await self._living(digests)
             for digest in nobodys:
                 async with self.blobs.turn(digest):
@@ -286,13 +287,8 @@ def open_files(home: Home, settings: Settings, store: Store) -> Files:
     """Return the files of a home, or of the folder that services share."""
     shared = Path(settings.files_folder).expanduser() if settings.files_folder else None
     files, documents = (home.files, home.documents) if shared is None else (shared / "files", shared / "documents")
-    return Files(
-        store,
-        Blobs(files, settings.disk_reserve_bytes),
-        Shelf(documents),
-        limits_of(settings),
-        readers=settings.readers,
-    )
+    blobs = Blobs(files, settings.disk_reserve_bytes)
+    return Files(store, blobs, Shelf(documents, blobs.name), limits_of(settings), readers=settings.readers)
 
 
 def new_id(purpose: str) -> str:

@@ -116,6 +116,7 @@ class WorkspaceLibrary:
         return StoredDocument(folder, meta, id=digest, name=name, digest=digest)
 
     def _make(self, text: str, folder: Path) -> Meta:
+        self._files.blobs.announce()
         work = self._shelf.begin()
         try:
             pages = list(pages_of(text))
