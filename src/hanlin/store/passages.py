@@ -25,8 +25,8 @@ _TABLES = (
     "CREATE TABLE passages (number INTEGER PRIMARY KEY, first_page INTEGER NOT NULL, last_page INTEGER NOT NULL, "
     "heading TEXT NOT NULL, text TEXT NOT NULL)",
     # Words arrive cut, with blanks between them, and their text is kept above: the index need not know it.
-    "CREATE VIRTUAL TABLE words USING fts5(words, content='', tokenize=\"ascii tokenchars '.'\")",
-    "CREATE VIRTUAL TABLE terms USING fts5vocab(words, 'row')",
+    "CREATE VIRTUAL TABLE lexicon USING fts5(words, content='', tokenize=\"ascii tokenchars '.'\")",
+    "CREATE VIRTUAL TABLE terms USING fts5vocab(lexicon, 'row')",
 )
 
 _BATCH = 256
@@ -67,7 +67,7 @@ def build(path: Path, rows: Iterable[tuple[Row, str]]) -> int:
             for batch in _batches(rows):
                 connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", [row for row, _words in batch])
                 words = [(row.number, words) for row, words in batch]
-                connection.executemany("INSERT INTO words (rowid, words) VALUES (?, ?)", words)
+                connection.executemany("INSERT INTO lexicon (rowid, words) VALUES (?, ?)", words)
                 count += len(batch)
             connection.execute("COMMIT")
         _flush(beside)
@@ -118,7 +118,7 @@ class Indexes:
     def search(self, path: Path, match: str, limit: int) -> list[tuple[int, float]]:
         """Return the numbers of the passages that fit an FTS5 expression best, with their BM25 weight, best first."""
         with self._reading(path) as connection:
-            statement = "SELECT rowid, -rank FROM words WHERE words MATCH ? ORDER BY rank, rowid LIMIT ?"
+            statement = "SELECT rowid, -rank FROM lexicon WHERE lexicon MATCH ? ORDER BY rank, rowid LIMIT ?"
             return connection.execute(statement, (match, limit)).fetchall()
 
     def frequencies(self, path: Path, terms: Iterable[str]) -> Mapping[str, int]:
@@ -217,7 +217,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if (application, version) != (_APPLICATION, _FORMAT):
             raise sqlite3.DatabaseError("not an index of this format")
-        connection.execute("SELECT rowid FROM words LIMIT 0")
+        connection.execute("SELECT rowid FROM lexicon LIMIT 0")
     except BaseException:
         connection.close()
         raise
