@@ -25,9 +25,9 @@ _BLANKS = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 _BORDER = re.compile(
     r"^(?:"
     r"(?P<marks>\#{1,6})[ \t]+(?P<title>\S.{0,198}?)[ \t\#]*$"
-    r"|(?P<part>(?:第[\d〇零一二三四五六七八九十百]{1,6}[篇编部章]|附[录件]|(?i:part|chapter|appendix|annex)\ [\dIVXLCivxlc]{1,6}\b)"
-    r"[^\n。！？；!?;，,]{0,40})$"
-    r"|(?P<section>第[\d〇零一二三四五六七八九十百]{1,6}节[^\n。！？；!?;，,]{0,40})$"
+    r"|(?P<part>(?:第[\d〇零一二三四五六七八九十百]{1,6}[篇编部章]|附[录件]"
+    r"|(?i:part|chapter|appendix|annex)\ [\dIVXLCivxlc]{1,6}\b)[^\n。！？；!?;，,]{0,80})$"
+    r"|(?P<section>第[\d〇零一二三四五六七八九十百]{1,6}节[^\n。！？；!?;，,]{0,80})$"
     r"|(?P<table>[ \t]*\|.*(?:\n[ \t]*\|.*)+)$"
     r"|(?P<code>```[^\n]*\n(?:.*\n)*?```[ \t]*)$"
     r")",

@@ -36,7 +36,7 @@ _LONGEST = 64
 """Characters of a word that count: what is longer is no word that anybody looks for."""
 
 _MOST_TERMS = 256
-"""Terms of one question that are looked at, so that a question of nine thousand tokens costs no more than a long one."""
+"""Terms of one question that are looked at, so that one of nine thousand tokens costs no more than a long one."""
 
 
 class Term(msgspec.Struct, frozen=True, gc=False):

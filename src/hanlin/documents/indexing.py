@@ -1,0 +1,99 @@
+"""Make a document searchable: cut the pages in its folder into passages and index their words.
+
+    <folder>/pages.jsonl   its pages, a line of JSON each, in their order; written by whoever read the file
+    <folder>/index.db      its passages and their words (`hanlin.store.passages`)
+    <folder>/vectors.f32   vectors of as many passages as have any yet (`hanlin.store.vectors`)
+
+A document of many pages is indexed by a process of its own, so that whoever serves calls meanwhile is not held up; run
+as `python -m hanlin.documents.indexing FOLDER`. Nothing here waits on an event loop: callers run it in a thread.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from hanlin.documents import words
+from hanlin.documents.passages import passages
+from hanlin.documents.values import Page
+from hanlin.store.passages import Row, build
+
+PAGES, INDEX, VECTORS = "pages.jsonl", "index.db", "vectors.f32"
+
+_LARGE_BYTES = 2 * 1024**2
+"""Of pages from which on a process of its own is worth its start."""
+
+_CHILD_S = 900.0
+_KEPT = ("PATH", "PYTHONPATH", "TMPDIR", "LD_LIBRARY_PATH")
+
+_decode = msgspec.json.Decoder(Page).decode
+
+
+def index(folder: Path, _name: str = "") -> None:
+    """Make the document in a folder searchable. Raises OSError, and RuntimeError when its process failed."""
+    if (folder / PAGES).stat().st_size < _LARGE_BYTES:
+        index_pages(folder, read_pages(folder))
+    else:
+        _index_apart(folder)
+
+
+def index_pages(folder: Path, pages: Iterable[Page]) -> int:
+    """Write the index of pages as they come, and return how many passages they are."""
+    return build(folder / INDEX, _rows(pages))
+
+
+def read_pages(folder: Path, first: int = 1, last: int | None = None) -> Iterator[Page]:
+    """Yield the pages in a folder in their order, by default all; both ends are included."""
+    with open(folder / PAGES, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if last is not None and number > last:
+                return
+            if number >= first:
+                yield _decode(line)
+
+
+def write_pages(folder: Path, pages: Iterable[Page]) -> None:
+    """Write a document's pages into its folder."""
+    with open(folder / PAGES, "wb") as file:
+        for page in pages:
+            file.write(msgspec.json.encode(page) + b"\n")
+
+
+def _rows(pages: Iterable[Page]) -> Iterator[tuple[Row, str]]:
+    for found in passages(pages):
+        row = Row(found.number, found.first_page, found.last_page, found.heading, found.text)
+        yield row, words.cut(f"{found.heading}\n\n{found.text}" if found.heading else found.text)
+
+
+def _index_apart(folder: Path) -> None:
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    ran = subprocess.run(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-m", "hanlin.documents.indexing", str(folder)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=_CHILD_S,
+        check=False,
+    )
+    if ran.returncode:
+        raise RuntimeError(
+            f"indexing {folder} failed ({ran.returncode}): {ran.stderr[-2000:].decode(errors='replace')}"
+        )
+
+
+def main() -> None:
+    """Index the folder that is the only argument, at the lowest priority: calls go first."""
+    (folder,) = map(Path, sys.argv[1:])
+    os.nice(5)
+    index_pages(folder, read_pages(folder))
+
+
+if __name__ == "__main__":
+    main()
+
+
+__all__ = ["INDEX", "PAGES", "VECTORS", "index", "index_pages", "read_pages", "write_pages"]
