@@ -1,8 +1,8 @@
 """Judge whether passages that were found can hold the answer to a question, by what of the question they speak of.
 
 Pure. A search always finds something. Whether that is about the question shows in its rare words: what names its
-subject must stand in a passage, while the words that ask may be others than those that answer. No sign is sure, so there
-are three judgements, and only one of them is a reason not to ask a model.
+subject must stand in a passage, while the words that ask may be others than those that answer. No sign is sure, so
+there are three judgements, and only one of them is a reason not to ask a model.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +17,15 @@ from hanlin.documents.words import Term
 
 Judgement = Literal["covered", "unsure", "absent"]
 
-_ABSENT_UNSPACED, _ABSENT, _COVERED = 0.3, 0.45, 0.7
-"""Below the first share of a question's weight in its best passage the answer is taken for absent, from the last on for
-there. Pairs of characters are less often the same in other words than English words are: hence two for the first.
-Calibrated with `tests/needles.toml`."""
+_NOTHING = 0.31
+"""Below this share of a question's weight in its best passage, the answer is taken for absent."""
+
+_LITTLE, _LITTLE_UNSPACED, _COVERED = 0.52, 0.4, 0.7
+"""Below these it is, too, if no word that is rare in the document is among what is there; from the last on it is taken
+for there. Calibrated with `tests/needles.toml`; a paraphrase shares more English words than pairs of characters."""
+
+_RARE = 0.018
+"""Of a document's passages: a word in no more of them may be what a question is about."""
 
 _ASKED = 0.5
 """How much a word counts that says what kind of thing the answer is."""
@@ -44,12 +49,16 @@ class Coverage(msgspec.Struct, frozen=True):
 
 
 class Weighed(msgspec.Struct, frozen=True, gc=False):
-    """A part of a question: a word, or one character of a script without spaces. Any of `terms` stands for it."""
+    """A part of a question: a word, or one character of a script without spaces. Any of `terms` stands for it.
+
+    `names`: it may name what the question is about, being rare in the document, but there.
+    """
 
     said: str
     place: int
     weight: float
     terms: tuple[Term, ...]
+    names: bool
 
 
 def weighed(
@@ -60,7 +69,7 @@ def weighed(
     `frequencies` are those of the terms in a document of `count` passages. A character belongs to two pairs: it says as
     much as the rarer of them that the document has, because the other may only be where two words meet.
     """
-    parts = []
+    parts: list[tuple[int, str, tuple[Term, ...]]] = []
     characters: dict[int, list[Term]] = {}
     for term in terms:
         if len(term.said) == 2 and term.said == term.text and not term.said.isascii():
@@ -68,26 +77,24 @@ def weighed(
                 characters.setdefault(term.place + offset, []).append(term)
         else:
             parts.append((term.place, term.said, (term,)))
-    for place, pairs in characters.items():
-        said = pairs[0].said[place - pairs[0].place]
-        parts.append((place, said, tuple(pairs)))
+    for place, both in characters.items():
+        parts.append((place, both[0].said[place - both[0].place], tuple(both)))
     parts.sort(key=lambda part: part[0])
-    return [
-        Weighed(said, place, _weight(pairs, frequencies, count) * (_ASKED if _within(place, asked) else 1.0), pairs)
-        for place, said, pairs in parts
-    ]
+    made = []
+    for place, said, pairs in parts:
+        frequency = _frequency(pairs, frequencies, count)
+        is_asked = any(first <= place < end for first, end in asked)
+        weight = rarity(frequency, count) * (_ASKED if is_asked else 1.0)
+        names = not is_asked and 0 < frequency <= max(_RARE * count, 1)
+        made.append(Weighed(said, place, weight, pairs, names))
+    return made
 
 
-def _within(place: int, spans: Sequence[tuple[int, int]]) -> bool:
-    return any(first <= place < end for first, end in spans)
-
-
-def _weight(terms: Sequence[Term], frequencies: Mapping[str, int], count: int) -> float:
+def _frequency(terms: Sequence[Term], frequencies: Mapping[str, int], count: int) -> int:
     known = [frequencies.get(term.text, 0) for term in terms if not term.is_prefix]
     if not known:
-        return rarity(count // 20, count)  # a lone character may be part of many words
-    there = [frequency for frequency in known if frequency]
-    return rarity(min(there, default=0), count)
+        return count // 20 + 1  # a lone character may be part of many words
+    return min([frequency for frequency in known if frequency], default=0)
 
 
 def coverage(question: str, passages: Iterable[str], frequencies: Mapping[str, int], count: int) -> Coverage:
@@ -99,20 +106,21 @@ def coverage(question: str, passages: Iterable[str], frequencies: Mapping[str, i
     total = sum([part.weight for part in parts])
     if not total:
         return Coverage("unsure", 1.0, 1.0)
-    best, seen = 0.0, set[int]()
-    for text, _number in zip(passages, range(_BEST), strict=False):
-        there = _there(parts, text)
-        best = max(best, sum([parts[place].weight for place in there]))
-        seen |= there
+    found = [_there(parts, text) for text, _number in zip(passages, range(_BEST), strict=False)]
+    shares = [sum([parts[place].weight for place in there]) / total for there in found]
+    seen = frozenset[int]().union(*found)
+    together = sum([parts[place].weight for place in seen]) / total
     missing = _joined([None if place in seen else part for place, part in enumerate(parts)])
-    absent = _joined([part if _is_unknown(part, frequencies) else None for part in parts])
-    together = sum([parts[place].weight for place in seen])
-    return Coverage(_judged(best / total, parts), best / total, together / total, missing, absent)
+    unknown = _joined([part if _is_unknown(part, frequencies) else None for part in parts])
+    best = max(shares, default=0.0)
+    named = any(parts[place].names for place in seen)
+    return Coverage(_judged(best, parts, named=named), best, together, missing, unknown)
 
 
-def _judged(best: float, parts: Sequence[Weighed]) -> Judgement:
-    unspaced = sum([not part.said.isascii() for part in parts]) * 2 > len(parts)
-    if best < (_ABSENT_UNSPACED if unspaced else _ABSENT):
+def _judged(best: float, parts: Sequence[Weighed], *, named: bool) -> Judgement:
+    is_unspaced = sum([not part.said.isascii() for part in parts]) * 2 > len(parts)
+    little = _LITTLE_UNSPACED if is_unspaced else _LITTLE
+    if best < _NOTHING or (best < little and not named):
         return "absent"
     return "covered" if best >= _COVERED else "unsure"
 
