@@ -13,8 +13,9 @@ import pytest
 
 from hanlin.documents import words
 from hanlin.documents.coverage import Coverage, coverage
-from hanlin.documents.indexing import index, write_pages
+from hanlin.documents.indexing import index
 from hanlin.documents.retrieval import IndexedDocument
+from hanlin.documents.shelf import write_pages
 from hanlin.documents.values import Page
 from tests.big_documents import Language, pages_of
 from tests.needles import DOCUMENTS, Needle, needles_of, sentences_of, unanswerable

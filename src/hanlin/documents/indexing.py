@@ -1,6 +1,6 @@
 """Make a document searchable: cut the pages in its folder into passages and index their words.
 
-    <folder>/pages.jsonl   its pages, a line of JSON each, in their order; written by whoever read the file
+    <folder>/pages.jsonl   its pages; written by whoever read the file (`hanlin.documents.shelf`)
     <folder>/index.db      its passages and their words (`hanlin.store.passages`)
     <folder>/vectors.f32   vectors of as many passages as have any yet (`hanlin.store.vectors`)
 
@@ -8,20 +8,20 @@ A document of many pages is indexed by a process of its own, so that whoever ser
 as `python -m hanlin.documents.indexing FOLDER`. Nothing here waits on an event loop: callers run it in a thread.
 """
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from hanlin.documents import words
 from hanlin.documents.passages import passages
+from hanlin.documents.shelf import PAGES, read_pages
 from hanlin.documents.values import Page
 from hanlin.store.passages import Row, build
 
-PAGES, INDEX, VECTORS = "pages.jsonl", "index.db", "vectors.f32"
+INDEX, VECTORS = "index.db", "vectors.f32"
 
 _LARGE_BYTES = 2 * 1024**2
 """Of pages from which on a process of its own is worth its start."""
@@ -29,11 +29,12 @@ _LARGE_BYTES = 2 * 1024**2
 _CHILD_S = 900.0
 _KEPT = ("PATH", "PYTHONPATH", "TMPDIR", "LD_LIBRARY_PATH")
 
-_decode = msgspec.json.Decoder(Page).decode
+_ERRNO = 100
+"""What is added to an error's number to make the exit status of that process: smaller ones are the interpreter's."""
 
 
 def index(folder: Path, _name: str = "") -> None:
-    """Make the document in a folder searchable. Raises OSError, and RuntimeError when its process failed."""
+    """Make the document in a folder searchable. Raises OSError, and RuntimeError when its process failed otherwise."""
     if (folder / PAGES).stat().st_size < _LARGE_BYTES:
         index_pages(folder, read_pages(folder))
     else:
@@ -43,23 +44,6 @@ def index(folder: Path, _name: str = "") -> None:
 def index_pages(folder: Path, pages: Iterable[Page]) -> int:
     """Write the index of pages as they come, and return how many passages they are."""
     return build(folder / INDEX, _rows(pages))
-
-
-def read_pages(folder: Path, first: int = 1, last: int | None = None) -> Iterator[Page]:
-    """Yield the pages in a folder in their order, by default all; both ends are included."""
-    with open(folder / PAGES, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if last is not None and number > last:
-                return
-            if number >= first:
-                yield _decode(line)
-
-
-def write_pages(folder: Path, pages: Iterable[Page]) -> None:
-    """Write a document's pages into its folder."""
-    with open(folder / PAGES, "wb") as file:
-        for page in pages:
-            file.write(msgspec.json.encode(page) + b"\n")
 
 
 def _rows(pages: Iterable[Page]) -> Iterator[tuple[Row, str]]:
@@ -79,6 +63,9 @@ def _index_apart(folder: Path) -> None:
         timeout=_CHILD_S,
         check=False,
     )
+    if ran.returncode > _ERRNO:
+        number = ran.returncode - _ERRNO
+        raise OSError(number, os.strerror(number), str(folder))
     if ran.returncode:
         raise RuntimeError(
             f"indexing {folder} failed ({ran.returncode}): {ran.stderr[-2000:].decode(errors='replace')}"
@@ -89,11 +76,14 @@ def main() -> None:
     """Index the folder that is the only argument, at the lowest priority: calls go first."""
     (folder,) = map(Path, sys.argv[1:])
     os.nice(5)
-    index_pages(folder, read_pages(folder))
+    try:
+        index_pages(folder, read_pages(folder))
+    except OSError as error:
+        sys.exit(_ERRNO + (error.errno or errno.EIO))
 
 
 if __name__ == "__main__":
     main()
 
 
-__all__ = ["INDEX", "PAGES", "VECTORS", "index", "index_pages", "read_pages", "write_pages"]
+__all__ = ["INDEX", "VECTORS", "index", "index_pages"]

@@ -6,7 +6,6 @@ BM25 nor the cosine of a small model means anything by its size.
 """
 
 import asyncio
-import hashlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from hanlin.documents import words
-from hanlin.documents.indexing import INDEX, VECTORS, index, index_pages, read_pages, write_pages
+from hanlin.documents.indexing import INDEX, VECTORS, index
 from hanlin.documents.ranking import bm25, fused, rarity
+from hanlin.documents.shelf import read_pages
 from hanlin.documents.values import Document, Found, Page, Passage
 from hanlin.documents.words import Term
 from hanlin.store.passages import Indexes, IndexUnusable
@@ -30,8 +30,6 @@ _COMMON, _FEW = 0.4, 20
 
 _MOST_SOUGHT = 64
 """Words of one question that are looked for, the rarest ones: a long one is looked for by what is special in it."""
-
-_PAGE_CHARACTERS = 4000
 
 Answer = TypeVar("Answer")
 
@@ -66,7 +64,7 @@ class IndexedDocument:
 
     async def read(self, first: int = 1, last: int | None = None) -> Sequence[Page]:
         """Return pages in their order, by default all; both ends are included."""
-        return await asyncio.to_thread(lambda: list(read_pages(self.folder, first, last)))
+        return await self.ask(lambda _index: list(read_pages(self.folder, first, last)))
 
     async def passages(self) -> Sequence[Passage]:
         """Return all passages in their order."""
@@ -74,7 +72,7 @@ class IndexedDocument:
 
     async def span(self, first: int, last: int) -> Sequence[Passage]:
         """Return the passages from one number to another, both included."""
-        rows = await self._ask(lambda path: self._indexes.span(path, first, last))
+        rows = await self.ask(lambda path: self._indexes.span(path, first, last))
         return [Passage(*row) for row in rows]
 
     async def around(self, passage: Passage, before: int = 1, after: int = 1) -> Sequence[Passage]:
@@ -83,11 +81,11 @@ class IndexedDocument:
 
     async def count(self) -> int:
         """Return how many passages there are."""
-        return await self._ask(self._indexes.count)
+        return await self.ask(self._indexes.count)
 
     async def frequencies(self, terms: Sequence[str]) -> dict[str, int]:
         """Return in how many passages each of these words occurs, 0 included."""
-        found = await self._ask(lambda path: self._indexes.frequencies(path, terms))
+        found = await self.ask(lambda path: self._indexes.frequencies(path, terms))
         return {term: found.get(term, 0) for term in terms}
 
     async def search(self, question: str, limit: int, vector: Vector | None = None) -> Sequence[Found]:
@@ -95,7 +93,7 @@ class IndexedDocument:
 
         There are none when nothing fits: a question that is made of stop words alone finds nothing by them.
         """
-        return await self._ask(lambda path: self._search(path, question, limit, vector))
+        return await self.ask(lambda path: self._search(path, question, limit, vector))
 
     def _search(self, path: Path, question: str, limit: int, vector: Vector | None) -> list[Found]:
         count = self._indexes.count(path)
@@ -132,7 +130,8 @@ class IndexedDocument:
         ordered = best[np.lexsort((best, -nearness[best]))]
         return [int(number) for number in ordered], found.rows / count
 
-    async def _ask(self, ask: Callable[[Path], Answer]) -> Answer:
+    async def ask(self, ask: Callable[[Path], Answer]) -> Answer:
+        """Return what an index, given its path, says; what is asked runs in a thread, and again after a repair."""
         return await asyncio.to_thread(self._asked, ask)
 
     def _asked(self, ask: Callable[[Path], Answer]) -> Answer:
@@ -144,7 +143,6 @@ class IndexedDocument:
                 try:
                     return ask(path)
                 except IndexUnusable:
-                    self._indexes.forget(self.folder)
                     try:
                         index(self.folder)
                     except OSError as error:
@@ -153,35 +151,6 @@ class IndexedDocument:
 
 
 _REPAIRS = threading.Lock()
-
-
-async def hold(text: str, name: str, folder: Path, *, tokens: int) -> IndexedDocument:
-    """Return a document of a text that stands in a request, made in an empty folder that exists; it is named by its
-    digest."""
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    pages = text_pages(text)
-
-    def make() -> None:
-        write_pages(folder, pages)
-        index_pages(folder, pages)
-
-    await asyncio.to_thread(make)
-    return IndexedDocument(folder, id=digest, name=name, digest=digest, pages=len(pages), tokens=tokens)
-
-
-def text_pages(text: str) -> list[Page]:
-    """Return a text as pages of about 4,000 characters, cut at the ends of lines where there are any; joined they are
-    the text."""
-    pages: list[Page] = []
-    start = 0
-    while start < len(text):
-        end = min(start + _PAGE_CHARACTERS, len(text))
-        if end < len(text):
-            line = text.rfind("\n", start, end) + 1
-            end = line if line - start >= _PAGE_CHARACTERS // 2 else end
-        pages.append(Page(len(pages) + 1, text[start:end]))
-        start = end
-    return pages
 
 
 async def search_all(
@@ -221,4 +190,4 @@ def _weighed(question: str, named: Sequence[tuple[str, Found]]) -> list[float]:
     return [bm25(bag, length, rarities, mean) for bag, length in zip(bags, lengths, strict=True)]
 
 
-__all__ = ["INDEXES", "IndexedDocument", "hold", "search_all", "text_pages"]
+__all__ = ["INDEXES", "Answer", "IndexedDocument", "search_all"]

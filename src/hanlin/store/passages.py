@@ -6,6 +6,7 @@ here waits on an event loop: callers run it in a thread.
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import sqlite3
@@ -52,7 +53,7 @@ def build(path: Path, rows: Iterable[tuple[Row, str]]) -> int:
     """Write the index of passages with their words, and return how many there are.
 
     `rows` may be a stream: no more than a few hundred of them are held. Until the last is written an index that was
-    there before stays in its place; when anything fails, the new one leaves no trace.
+    there before stays in its place; when anything fails, the new one leaves no trace. Raises OSError.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -72,6 +73,9 @@ def build(path: Path, rows: Iterable[tuple[Row, str]]) -> int:
             connection.execute("COMMIT")
         _flush(beside)
         beside.replace(path)
+    except sqlite3.Error as error:
+        is_full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+        raise OSError(errno.ENOSPC if is_full else errno.EIO, f"cannot be written: {error}", str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
     return count
@@ -147,14 +151,6 @@ class Indexes:
             )
             return [Row(*row) for row in connection.execute(statement, (first, last))]
 
-    def forget(self, folder: Path) -> None:
-        """Close what is open below a folder, before or after it is deleted."""
-        with self._lock:
-            gone = [key for key in self._idle if folder in key[0].parents]
-            connections = [connection for key in gone for connection in self._idle.pop(key)]
-            self._open -= len(connections)
-        _close(connections)
-
     def close(self) -> None:
         """Close everything that nobody reads just now."""
         with self._lock:
@@ -170,7 +166,10 @@ class Indexes:
         try:
             status = path.stat()
             key = (path, status.st_ino, status.st_mtime_ns)
-            connection = self._taken(key) or _opened(path)
+            connection = self._taken(key)
+            if connection is None:
+                self._drop_deleted()
+                connection = _opened(path)
             yield connection
         except (sqlite3.DatabaseError, OSError) as error:
             if connection:
@@ -192,6 +191,14 @@ class Indexes:
             if not kept:
                 del self._idle[key]
             return connection
+
+    def _drop_deleted(self) -> None:
+        """Close files that have lost their name: as long as one is open, its room on the disk is not free."""
+        with self._lock:
+            gone = [key for key in self._idle if not key[0].exists()]
+            connections = [connection for key in gone for connection in self._idle.pop(key)]
+            self._open -= len(connections)
+        _close(connections)
 
     def _put_back(self, key: tuple[Path, int, int], connection: sqlite3.Connection) -> None:
         superfluous = []
