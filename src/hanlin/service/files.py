@@ -14,8 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+from hanlin.documents.indexing import index
 from hanlin.documents.plain import PlainReader
-from hanlin.documents.reading import Indexer, Reader, no_index
+from hanlin.documents.reading import Indexer, Reader
 from hanlin.documents.shelf import Shelf, meta_of
 from hanlin.documents.unreadable import REASONS, DocumentUnreadable
 from hanlin.errors import AccessDenied, FileTooLarge, HanlinError, UnknownFile
@@ -133,7 +134,7 @@ class Files:
         *,
         readers: int = 1,
         reader: Reader | None = None,
-        index: Indexer = no_index,
+        index: Indexer = index,
         pace: Pace | None = None,
     ) -> None:
         self.limits = limits

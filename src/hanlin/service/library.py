@@ -5,17 +5,17 @@ What cannot be read is said in the contract's words (spec/scenarios.md §2.5), w
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hanlin.documents.plain import pages_of
-from hanlin.documents.shelf import Meta, meta_of, read_pages, write_meta, write_pages
-from hanlin.documents.values import Document, Found, Page, Passage
+from hanlin.documents.retrieval import Answer, IndexedDocument
+from hanlin.documents.shelf import Meta, meta_of, write_meta, write_pages
+from hanlin.documents.values import Document
 from hanlin.errors import FileDeleted, FileNotRead, FileUnfit, InvalidFile, TooManyFiles
 from hanlin.metering.estimate import text_tokens
 from hanlin.service.files import DOCUMENT, Files, details
 from hanlin.store.rows import FileRow
-from hanlin.types import Vector
 
 MOST_FILES = 100
 _PAGES = 15_000
@@ -34,33 +34,17 @@ _UNFIT: Mapping[str, str] = {
 """The vendor's words for each reason that a file cannot be read for; for any other, those of the format."""
 
 
-class StoredDocument:
+class StoredDocument(IndexedDocument):
     """A document in a folder. Raises FileDeleted once that is gone."""
 
     def __init__(self, folder: Path, meta: Meta, *, id: str, name: str, digest: str) -> None:
-        self.folder = folder
-        self.id = id
-        self.name = name
-        self.digest = digest
-        self.pages = meta.pages
-        self.tokens = meta.tokens
+        super().__init__(folder, id=id, name=name, digest=digest, pages=meta.pages, tokens=meta.tokens)
 
-    async def read(self, first: int = 1, last: int | None = None) -> Sequence[Page]:
-        """Return pages in their order, by default all; both ends are included."""
+    async def ask(self, ask: Callable[[Path], Answer]) -> Answer:
         try:
-            return await asyncio.to_thread(lambda: list(read_pages(self.folder, first, last)))
+            return await super().ask(ask)
         except FileNotFoundError:
             raise FileDeleted(self.id) from None
-
-    async def passages(self) -> Sequence[Passage]:
-        """Return all passages in their order."""
-        return [Passage(page.number - 1, page.number, page.number, "", page.text) for page in await self.read()]
-
-    async def search(self, question: str, limit: int, vector: Vector | None = None) -> Sequence[Found]:  # noqa: ARG002
-        """Return passages that share characters with a question."""
-        wanted = set(question)
-        found = [Found(passage, float(len(wanted & set(passage.text)))) for passage in await self.passages()]
-        return sorted(found, key=lambda one: -one.score)[:limit]
 
 
 class WorkspaceLibrary:

@@ -1,0 +1,157 @@
+"""Judge whether passages that were found can hold the answer to a question, by what of the question they speak of.
+
+Pure. A search always finds something. Whether that is about the question shows in its rare words: what names its
+subject must stand in a passage, while the words that ask may be others than those that answer. No sign is sure, so
+there are three judgements, and only one of them is a reason not to ask a model.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from hanlin.documents import words
+from hanlin.documents.questions import asked_in
+from hanlin.documents.ranking import rarity
+from hanlin.documents.words import Term
+
+Judgement = Literal["covered", "unsure", "absent"]
+
+_NOTHING = 0.31
+"""Below this share of a question's weight in its best passage, the answer is taken for absent."""
+
+_LITTLE, _LITTLE_UNSPACED, _COVERED = 0.52, 0.4, 0.7
+"""Below these it is, too, if no word that is rare in the document is among what is there; from the last on it is taken
+for there. Calibrated with `tests/needles.toml`; a paraphrase shares more English words than pairs of characters."""
+
+_RARE = 0.018
+"""Of a document's passages: a word in no more of them may be what a question is about."""
+
+_ASKED = 0.5
+"""How much a word counts that says what kind of thing the answer is."""
+
+_BEST = 8
+"""Passages that are looked at, the best ones: an answer beyond them would not get into a prompt either."""
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """What passages have of a question, each word weighed by how rare it is in its document.
+
+    `best` is the largest share of its weight that stands in one passage, `together` that in any of them; `missing` are
+    the question's words that stand in none, `unknown` those that the whole document does not have.
+    """
+
+    judgement: Judgement
+    best: float
+    together: float
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+class Weighed(msgspec.Struct, frozen=True, gc=False):
+    """A part of a question: a word, or one character of a script without spaces. Any of `terms` stands for it.
+
+    `names`: it may name what the question is about, being rare in the document, but there.
+    """
+
+    said: str
+    place: int
+    weight: float
+    terms: tuple[Term, ...]
+    names: bool
+
+
+def weighed(
+    terms: Sequence[Term], frequencies: Mapping[str, int], count: int, asked: Sequence[tuple[int, int]] = ()
+) -> list[Weighed]:
+    """Return the parts of a question with what each of them says, in order; what stands where it is `asked` says less.
+
+    `frequencies` are those of the terms in a document of `count` passages. A character belongs to two pairs: it says as
+    much as the rarer of them that the document has, because the other may only be where two words meet.
+    """
+    parts: list[tuple[int, str, tuple[Term, ...]]] = []
+    characters: dict[int, list[Term]] = {}
+    for term in terms:
+        if len(term.said) == 2 and term.said == term.text and not term.said.isascii():
+            for offset in (0, 1):
+                characters.setdefault(term.place + offset, []).append(term)
+        else:
+            parts.append((term.place, term.said, (term,)))
+    for place, both in characters.items():
+        parts.append((place, both[0].said[place - both[0].place], tuple(both)))
+    parts.sort(key=lambda part: part[0])
+    made = []
+    for place, said, pairs in parts:
+        frequency = _frequency(pairs, frequencies, count)
+        is_asked = any(first <= place < end for first, end in asked)
+        weight = rarity(frequency, count) * (_ASKED if is_asked else 1.0)
+        names = not is_asked and 0 < frequency <= max(_RARE * count, 1)
+        made.append(Weighed(said, place, weight, pairs, names))
+    return made
+
+
+def _frequency(terms: Sequence[Term], frequencies: Mapping[str, int], count: int) -> int:
+    known = [frequencies.get(term.text, 0) for term in terms if not term.is_prefix]
+    if not known:
+        return count // 20 + 1  # a lone character may be part of many words
+    return min([frequency for frequency in known if frequency], default=0)
+
+
+def coverage(question: str, passages: Iterable[str], frequencies: Mapping[str, int], count: int) -> Coverage:
+    """Return what passages, the best first, have of a question; `frequencies` as in `weighed`.
+
+    A question without any word of its own has nothing that could be missing.
+    """
+    parts = weighed(words.terms(question), frequencies, count, asked_in(words.fold(question)))
+    total = sum([part.weight for part in parts])
+    if not total:
+        return Coverage("unsure", 1.0, 1.0)
+    found = [_there(parts, text) for text, _number in zip(passages, range(_BEST), strict=False)]
+    shares = [sum([parts[place].weight for place in there]) / total for there in found]
+    seen = frozenset[int]().union(*found)
+    together = sum([parts[place].weight for place in seen]) / total
+    missing = _joined([None if place in seen else part for place, part in enumerate(parts)])
+    unknown = _joined([part if _is_unknown(part, frequencies) else None for part in parts])
+    best = max(shares, default=0.0)
+    named = any(parts[place].names for place in seen)
+    return Coverage(_judged(best, parts, named=named), best, together, missing, unknown)
+
+
+def _judged(best: float, parts: Sequence[Weighed], *, named: bool) -> Judgement:
+    is_unspaced = sum([not part.said.isascii() for part in parts]) * 2 > len(parts)
+    little = _LITTLE_UNSPACED if is_unspaced else _LITTLE
+    if best < _NOTHING or (best < little and not named):
+        return "absent"
+    return "covered" if best >= _COVERED else "unsure"
+
+
+def _there(parts: Sequence[Weighed], text: str) -> set[int]:
+    cut = words.cut(text).split()
+    known = set(cut)
+    firsts = {word[0] for word in known}
+    return {
+        place
+        for place, part in enumerate(parts)
+        if any(term.text in (firsts if term.is_prefix else known) for term in part.terms)
+    }
+
+
+def _is_unknown(part: Weighed, frequencies: Mapping[str, int]) -> bool:
+    return not any(term.is_prefix or frequencies.get(term.text) for term in part.terms)
+
+
+def _joined(parts: Sequence[Weighed | None]) -> tuple[str, ...]:
+    """Return what the parts say, characters that follow each other as one word."""
+    found: list[str] = []
+    joins = False
+    for part in parts:
+        single = part is not None and len(part.said) == 1 and not part.said.isascii()
+        if part is not None and joins and single:
+            found[-1] += part.said
+        elif part is not None:
+            found.append(part.said)
+        joins = single
+    return tuple(dict.fromkeys(found))
+
+
+__all__ = ["Coverage", "Judgement", "Weighed", "coverage", "weighed"]

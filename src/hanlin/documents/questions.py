@@ -1,0 +1,73 @@
+"""Tell what a question wants of documents, and where it asks, by its words alone.
+
+Pure. One passage can answer a lookup; the other kinds want all of a document, and a search would miss most of it.
+"""
+
+import re
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import msgspec
+
+from hanlin.documents.words import fold
+
+Kind = Literal["lookup", "compare", "count", "list", "summary"]
+
+_CONSIDERED = 4000
+"""Characters of a question that are looked at, half of them at its end: what is wanted stands first or last."""
+
+
+class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Kind
+    patterns: tuple[str, ...]
+
+
+class _Asking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    zh: str
+    en: str
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    kind: tuple[_Row, ...]
+    asking: _Asking
+
+
+def kind_of(question: str) -> Kind:
+    """Return what a question wants; `lookup` is anything that a few passages can answer."""
+    folded = fold(question)
+    if len(folded) > _CONSIDERED:
+        folded = f"{folded[: _CONSIDERED // 2]}\n{folded[-_CONSIDERED // 2 :]}"
+    for kind, pattern in _kinds():
+        if pattern.search(folded):
+            return kind
+    return "lookup"
+
+
+def asked_in(folded: str) -> list[tuple[int, int]]:
+    """Return the places in a folded question that say what kind of thing the answer is, as beginnings and ends."""
+    zh, en = _asking()
+    places = [match.span(1) for match in en.finditer(folded)]
+    if found := zh.search(folded):
+        places.append((found.end(), len(folded)))
+    return places
+
+
+@cache
+def _table() -> _Table:
+    text = files("hanlin.documents").joinpath("questions.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), _Table)
+
+
+@cache
+def _kinds() -> tuple[tuple[Kind, re.Pattern[str]], ...]:
+    return tuple([(row.name, re.compile("|".join(row.patterns))) for row in _table().kind])
+
+
+@cache
+def _asking() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    return re.compile(_table().asking.zh), re.compile(_table().asking.en)
+
+
+__all__ = ["Kind", "asked_in", "kind_of"]
