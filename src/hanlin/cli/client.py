@@ -5,9 +5,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx2
 import msgspec
@@ -105,6 +106,27 @@ class Piece:
 
     text: str
     thinking: bool = False
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A file at a service; `hanlin` is what a service of ours knows of it beyond the contract."""
+
+    id: str
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: str
+    status_details: str | None = None
+    hanlin: dict[str, Any] = {}
+
+
+class _Page(msgspec.Struct):
+    data: list[Stored]
+    has_more: bool = False
+
+
+Told = TypeVar("Told")
 
 
 class _Delta(msgspec.Struct):
@@ -227,6 +249,48 @@ class Service:
             served_by = unquote(response.headers.get("x-hanlin-served-by", ""))
             yield Answer(served_by, response.headers.get("x-hanlin-ignored", ""), _response=response)
 
+    def upload(self, path: Path, purpose: str) -> Stored:
+        """Store a file at the service. Raises Failed."""
+        try:
+            with path.open("rb") as content:
+                return self._file("POST", "", data={"purpose": purpose}, files={"file": (path.name, content)})
+        except OSError as error:
+            raise Failed(say(f"{path}: {error.strerror}", f"{path}：{error.strerror}")) from error
+
+    def file(self, file_id: str) -> Stored:
+        """Return a file of the service. Raises Failed."""
+        return self._file("GET", f"/{_segment(file_id)}")
+
+    def delete_file(self, file_id: str) -> None:
+        """Delete a file of the service. Raises Failed."""
+        self._asked("DELETE", f"/{_segment(file_id)}")
+
+    def files(self, purpose: str = "") -> Iterator[Stored]:
+        """Yield all files of the service, newest first. Raises Failed."""
+        after: dict[str, str] = {}
+        while True:
+            asked = {**after, **({"purpose": purpose} if purpose else {})}
+            page = self._told(self._asked("GET", "", params=asked), _Page)
+            yield from page.data
+            if not page.has_more or not page.data:
+                return
+            after = {"after": page.data[-1].id}
+
+    def _file(self, method: str, path: str, **more: Any) -> Stored:
+        return self._told(self._asked(method, path, **more), Stored)
+
+    def _asked(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        with failures(self.target.url):
+            response = self._client.request(method, f"{self.target.url}/files{path}", **more)
+        self._check(response)
+        return response
+
+    def _told(self, response: httpx2.Response, kind: type[Told]) -> Told:
+        try:
+            return msgspec.json.decode(response.content, type=kind)
+        except msgspec.DecodeError as error:
+            raise Failed(self._no_chat_api()) from error
+
     def _check(self, response: httpx2.Response) -> None:
         if response.status_code == 200:
             return
@@ -259,6 +323,11 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _segment(text: str) -> str:
+    """Return an id as one part of a path."""
+    return quote(text, safe="").replace(".", "%2E")
 
 
 def _words(body: Any) -> str:

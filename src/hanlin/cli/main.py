@@ -14,6 +14,7 @@ from hanlin.cli import pull as pulling
 from hanlin.cli import serve as serving
 from hanlin.cli import show
 from hanlin.cli.client import target
+from hanlin.cli.files import files
 from hanlin.cli.help import HELP_OPTIONS, Menu, Page, examples, usage_error
 from hanlin.cli.keys import keys
 from hanlin.cli.limits import limits
@@ -39,7 +40,10 @@ TEACHING = say(
 )
 
 # As they are met, not as they are declared below.
-_ORDER = ("serve", "chat", "models", "pull", "doctor", "config", "keys", "workspaces", "limits", "usage", "prices")
+_ORDER = (
+    *("serve", "chat", "files", "models", "pull", "doctor", "config"),
+    *("keys", "workspaces", "limits", "usage", "prices"),
+)
 
 
 class Root(Menu):
@@ -157,6 +161,7 @@ def chat(
         raise show.Misused(say("nothing was asked. See `hanlin chat --help`", "没有问题。请看 `hanlin chat --help`"))
 
 
+app.add_typer(files)
 app.add_typer(models)
 
 
