@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from hanlin.documents.reading import Progress, Read
+from hanlin.documents.plain import PlainRead
+from hanlin.documents.reading import Progress
 from hanlin.documents.shelf import Shelf, write_pages
 from hanlin.documents.unreadable import REASONS, DocumentUnreadable
 from hanlin.documents.values import Page
@@ -26,7 +27,7 @@ from hanlin.errors import (
     TooManyFiles,
     UnknownFile,
 )
-from hanlin.service.files import FileLimits, Files, details
+from hanlin.service.files import FileLimits, Files
 from hanlin.service.library import WorkspaceLibrary
 from hanlin.service.reading import FAILED, Pace
 from hanlin.store.blobs import Blobs
@@ -50,7 +51,7 @@ class ScriptedReader:
         self.cancelled = 0
         self._raises = list(raises)
 
-    async def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> Read:
+    async def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> PlainRead:
         self.read_files.append(filename)
         progress(3, 7)
         self.began.set()
@@ -63,7 +64,7 @@ class ScriptedReader:
             raise problem
         text = await asyncio.to_thread(path.read_text)
         write_pages(out_folder, [Page(1, text)])
-        return Read("txt", 1, len(text), tokens=5)
+        return PlainRead("txt", 1, len(text), tokens=5)
 
 
 class House:
@@ -164,11 +165,12 @@ async def test_a_small_document_has_been_read_when_its_upload_is_answered(house:
 
     assert (row.status, row.kind, row.pages, row.characters, row.tokens) == ("processed", "txt", 1, 5, 5)
     assert row.id.startswith("file-fe-")
-    assert details(row) is None
+    assert row.details == ""
     assert left(house.folder) == {
         f"files/{row.digest[:2]}/{row.digest}",
         f"documents/{row.digest}/pages.jsonl",
         f"documents/{row.digest}/meta.json",
+        f"documents/{row.digest}/index.db",
     }
 
 
@@ -238,7 +240,7 @@ async def test_a_file_that_cannot_be_read_says_why_and_the_next_one_is_read(hous
     next_row = await upload(files, b"world")
 
     assert [(row.status, row.reason) for row in rows] == [("error", reason) for reason in REASONS]
-    assert list(map(details, rows)) == [DocumentUnreadable(reason).detail for reason in REASONS]
+    assert [row.details for row in rows] == [DocumentUnreadable(reason).detail for reason in REASONS]
     assert next_row.status == "processed"
     assert not any((house.folder / "documents" / row.digest).exists() for row in rows)
     assert list((house.folder / "documents" / "work").iterdir()) == []
@@ -261,7 +263,7 @@ async def test_a_reader_that_fails_time_and_again_is_given_up(house: House) -> N
     row = await becomes(files, await upload(files), "error")
 
     assert row.reason == FAILED
-    assert "although nothing was found wrong with it" in (details(row) or "")
+    assert "although nothing was found wrong with it" in row.details
 
 
 async def test_reading_ends_when_its_file_is_deleted(house: House) -> None:
@@ -351,7 +353,7 @@ async def test_two_processes_share_the_work_and_read_nothing_twice(house: House)
         await becomes(several[0], row, "processed")
 
     names = [name for reader in readers for name in reader.read_files]
-    assert sorted(names) == sorted(row.filename for row in rows)
+    assert sorted(names) == sorted(f"{row.id}.txt" for row in rows)
 
 
 # --- storing ---------------------------------------------------------------------------------------------------------
@@ -533,11 +535,11 @@ async def test_a_file_that_cannot_be_read_is_refused_in_the_vendors_words(house:
     row = await upload(files)
 
     for number, (reason, words) in enumerate(WORDS.items()):
-        unread = replace(row, id=f"file-fe-{number}", status="error", reason=reason)
+        unread = replace(row, id=f"file-fe-{number}", status="error", reason=reason, details="why")
         await house.store.files.add(unread, LIMITS.quota)
         with pytest.raises(FileRefused) as problem:
             await library.open([unread.id])
-        assert problem.value.message == f"File [id:{unread.id}] {words} ({details(unread)})"
+        assert problem.value.message == f"File [id:{unread.id}] {words} (why)"
     assert set(WORDS) == {*REASONS, FAILED}
 
 

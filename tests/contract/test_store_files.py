@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import make_url
 
 from hanlin.errors import FileQuotaExceeded
@@ -17,7 +18,7 @@ from hanlin.store.rows import FileFilters, FileRow, Quota
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 MANY = Quota(1000, 1_000_000)
 LEASE = timedelta(seconds=30)
-READ: dict[str, Any] = {"pages": 3, "characters": 300, "tokens": 100}
+READ: dict[str, Any] = {"status": "processed", "pages": 3, "characters": 300, "tokens": 100}
 
 
 class Clock:
@@ -72,7 +73,7 @@ def to_read(number: int = 1, **fields: Any) -> FileRow:
 
 async def test_a_file_is_found_in_its_workspace_only(store: Store) -> None:
     """Another workspace must not even learn that it exists."""
-    row = a_file(reason="blank", pages=7, deleted_at=None, claimed_until=NOON)
+    row = a_file(reason="blank", details="why", pages=7, deleted_at=None, claimed_until=NOON)
 
     await store.files.add(row, MANY)
 
@@ -209,8 +210,8 @@ async def test_what_a_dead_process_read_is_read_by_another_one(files: Files, clo
 
     assert third is not None
     assert (third.attempts, third.pages_done, third.pages_total) == (3, 5, 9)
-    assert not await files.end(second, "processed", **READ)
-    assert await files.end(third, "processed", kind="pdf", **READ)
+    assert not await files.end(replace(second, **READ))
+    assert await files.end(replace(third, kind="pdf", **READ))
     found = await files.find("default", third.id)
     assert found is not None
     assert (found.status, found.kind, found.pages, found.tokens, found.claimed_by) == ("processed", "pdf", 3, 100, "")
@@ -225,7 +226,7 @@ async def test_files_of_the_same_bytes_are_not_read_at_the_same_time(files: File
     first = await files.claim("process-1", LEASE)
     assert first is not None
     assert await files.claim("process-2", LEASE) is None
-    await files.end(first, "processed", **READ)
+    await files.end(replace(first, **READ))
     second = await files.claim("process-2", LEASE)
 
     assert second is not None
@@ -270,6 +271,6 @@ async def test_a_file_that_is_deleted_while_it_is_read_stays_deleted(files: File
     await files.delete("default", claimed.id)
 
     assert not await files.renew(claimed, LEASE, 1, 2)
-    assert not await files.end(claimed, "processed", **READ)
+    assert not await files.end(replace(claimed, **READ))
     assert await files.claim("process-2", LEASE) is None
     assert await files.find("default", claimed.id) is None

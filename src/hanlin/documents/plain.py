@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-from hanlin.documents.reading import Progress, Read
+import msgspec
+
+from hanlin.documents.reading import Progress
 from hanlin.documents.shelf import write_pages
 from hanlin.documents.unreadable import DocumentUnreadable
 from hanlin.documents.values import Page
@@ -14,15 +16,25 @@ _PAGE_CHARACTERS = 4000
 _LINE_CHARACTERS = 2000
 
 
+class PlainRead(msgspec.Struct, frozen=True):
+    """What a file is that is nothing but text."""
+
+    kind: str
+    pages: int
+    characters: int
+    title: str = ""
+    tokens: int = 0
+
+
 class PlainReader:
     """Reads TXT, MD, CSV and JSON."""
 
-    async def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> Read:
+    async def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> PlainRead:
         read = await asyncio.to_thread(self._read, path, filename, out_folder)
         progress(read.pages, read.pages)
         return read
 
-    def _read(self, path: Path, filename: str, out_folder: Path) -> Read:
+    def _read(self, path: Path, filename: str, out_folder: Path) -> PlainRead:
         kind = _KINDS.get(Path(filename).suffix.lower())
         content = path.read_bytes()
         if kind is None or b"\0" in content[:4096]:
@@ -32,7 +44,7 @@ class PlainReader:
             raise DocumentUnreadable("blank")
         pages = list(pages_of(text))
         write_pages(out_folder, pages)
-        return Read(kind, len(pages), len(text), tokens=len(text))
+        return PlainRead(kind, len(pages), len(text), tokens=len(text))
 
 
 def pages_of(text: str) -> Iterator[Page]:
@@ -60,4 +72,4 @@ def _decoded(content: bytes) -> str:
     return str(best)
 
 
-__all__ = ["PlainReader", "pages_of"]
+__all__ = ["PlainRead", "PlainReader", "pages_of"]

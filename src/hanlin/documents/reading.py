@@ -4,8 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 Progress = Callable[[int, int], None]
 """Told how much is done, of how much (0: nobody knows)."""
 
@@ -13,14 +11,19 @@ Indexer = Callable[[Path, str], object]
 """Makes the document in a folder, called by a name, searchable. Called from a thread."""
 
 
-class Read(msgspec.Struct, frozen=True):
+class Read(Protocol):
     """What a reader found: which kind of file it was, and what is in it. `tokens` is an estimate."""
 
-    kind: str
-    pages: int
-    characters: int
-    title: str = ""
-    tokens: int = 0
+    @property
+    def kind(self) -> str: ...
+    @property
+    def pages(self) -> int: ...
+    @property
+    def characters(self) -> int: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def tokens(self) -> int: ...
 
 
 class Reader(Protocol):

@@ -10,7 +10,7 @@ from hanlin.dialects.openai_files import FileObject
 from hanlin.errors import HanlinError, MethodNotAllowed, PathNotFound
 from hanlin.http.exchange import Exchange, Gone
 from hanlin.http.multipart import Form
-from hanlin.service.files import DOCUMENT, Files, details, permit
+from hanlin.service.files import DOCUMENT, Files, permit
 from hanlin.service.studio import Studio
 from hanlin.store.rows import FileFilters, FileRow, KeyRow
 
@@ -125,7 +125,7 @@ def shown(row: FileRow) -> FileObject:
         filename=row.filename,
         purpose=row.purpose,
         status=row.status,
-        status_details=details(row),
+        status_details=row.details or None,
         hanlin=_beyond(row) if row.purpose == DOCUMENT else None,
     )
 

@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import msgspec
-
 from hanlin.documents.indexing import index
 from hanlin.documents.plain import PlainReader
 from hanlin.documents.reading import Indexer, Reader
 from hanlin.documents.shelf import Shelf, meta_of
-from hanlin.documents.unreadable import REASONS, DocumentUnreadable
 from hanlin.errors import AccessDenied, FileTooLarge, HanlinError, UnknownFile
 from hanlin.home import Home
 from hanlin.service.accounting import permit_from
-from hanlin.service.reading import Pace, Readings
+from hanlin.service.reading import Pace, Readings, as_read
 from hanlin.settings import Settings
 from hanlin.store.blobs import Blobs, Incoming, is_digest
 from hanlin.store.database import Store
@@ -233,18 +230,7 @@ class Files:
     def _as_read_before(self, row: FileRow) -> FileRow:
         """Return a document as it is, where another file of the same bytes was read already."""
         meta = meta_of(self.shelf.path(row.digest)) if row.status == "processing" else None
-        if meta is None:
-            return row
-        return msgspec.structs.replace(
-            row,
-            status="processed",
-            kind=meta.kind,
-            pages_done=meta.pages,
-            pages_total=meta.pages,
-            pages=meta.pages,
-            characters=meta.characters,
-            tokens=meta.tokens,
-        )
+        return row if meta is None else as_read(row, meta)
 
     async def _drop(self, digest: str) -> None:
         """Delete bytes, and what was read from them, if no file has them. For whoever has their turn."""
@@ -297,20 +283,6 @@ def new_id(purpose: str) -> str:
     return _PREFIXES[purpose] + secrets.token_hex(12)
 
 
-def details(row: FileRow) -> str | None:
-    """Return what people are told about a file that could not be read; None about any other."""
-    if row.status != "error":
-        return None
-    for reason in REASONS:
-        if reason == row.reason:
-            return DocumentUnreadable(reason).detail
-    return say(
-        "it could not be read here, although nothing was found wrong with it: upload it again, or ask the operator "
-        "of this service to look into its log",
-        "未能解析，但未发现文件本身有问题：请重新上传，或请服务管理员查看日志",
-    )
-
-
 def is_image(head: bytes) -> bool:
     """Say whether a file begins as pictures do."""
     is_bitmap = head[:2] == b"BM" and head[6:10] == bytes(4)
@@ -322,7 +294,6 @@ __all__ = [
     "FileLimits",
     "Files",
     "Upload",
-    "details",
     "is_image",
     "limits_of",
     "new_id",

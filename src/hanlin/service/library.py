@@ -14,7 +14,7 @@ from hanlin.documents.shelf import Meta, meta_of, write_meta, write_pages
 from hanlin.documents.values import Document
 from hanlin.errors import FileDeleted, FileNotRead, FileUnfit, InvalidFile, TooManyFiles
 from hanlin.metering.estimate import text_tokens
-from hanlin.service.files import DOCUMENT, Files, details
+from hanlin.service.files import DOCUMENT, Files
 from hanlin.store.rows import FileRow
 
 MOST_FILES = 100
@@ -76,7 +76,7 @@ class WorkspaceLibrary:
         if row.deleted_at is not None:
             raise FileDeleted(row.id)
         if row.status == "error":
-            raise FileUnfit(row.id, _UNFIT.get(row.reason, _UNFIT["format"]), f"({details(row)})")
+            raise FileUnfit(row.id, _UNFIT.get(row.reason, _UNFIT["format"]), f"({row.details})" if row.details else "")
         return row
 
     def _opened(self, row: FileRow) -> Document:

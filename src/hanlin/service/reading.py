@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
+
 from hanlin.documents.reading import Indexer, Reader
 from hanlin.documents.shelf import Meta, Shelf, meta_of, write_meta
 from hanlin.documents.unreadable import DocumentUnreadable
@@ -22,6 +24,7 @@ from hanlin.errors import HanlinError
 from hanlin.store.blobs import Blobs
 from hanlin.store.files import Files
 from hanlin.store.rows import FileRow
+from hanlin.words import say
 
 log = logging.getLogger("hanlin.service")
 
@@ -161,7 +164,7 @@ class Readings:
         """Make a document of a file, or an error."""
         if row.attempts > _MOST_ATTEMPTS:  # whoever read it died, each time
             log.error("%s: reading it has failed %d times, it is given up", row.id, _MOST_ATTEMPTS)
-            await self._fail(row, FAILED)
+            await self._fail(row, FAILED, _given_up())
             return
         meta, work = await asyncio.to_thread(meta_of, self._shelf.path(row.digest)), None
         try:
@@ -170,7 +173,7 @@ class Readings:
                 meta = await self._make(row, work, how_far)
             await self._succeed(row, work, meta)
         except DocumentUnreadable as problem:
-            await self._fail(row, problem.reason)
+            await self._fail(row, problem.reason, problem.detail)
         except OSError as error:
             log.warning("%s: cannot be read now: %s", row.id, error)
             await self._files.release(row, timedelta(seconds=self._pace.pause_s), counts=error.errno not in _FULL)
@@ -185,7 +188,9 @@ class Readings:
 
     async def _make(self, row: FileRow, work: Path, how_far: HowFar) -> Meta:
         """Make a document in a folder, and return what it is."""
-        read = await self._reader.read(self._blobs.path(row.digest), row.filename, work, how_far)
+        # What its owner calls it is nobody's business who writes logs; what it ends with says what it is.
+        name = row.id + Path(row.filename).suffix
+        read = await self._reader.read(self._blobs.path(row.digest), name, work, how_far)
         meta = Meta(
             name=row.filename,
             kind=read.kind,
@@ -203,14 +208,12 @@ class Readings:
         async with self._blobs.turn(row.digest):
             if work is not None:
                 await asyncio.to_thread(self._shelf.keep, work, path)
-            kept = await self._files.end(
-                row, "processed", "", meta.kind, pages=meta.pages, characters=meta.characters, tokens=meta.tokens
-            )
+            kept = await self._files.end(as_read(row, meta))
             if not kept and not await self._files.living([row.digest]):
                 await asyncio.to_thread(self._shelf.remove, path)
 
-    async def _fail(self, row: FileRow, reason: str) -> None:
-        await self._files.end(row, "error", reason, pages=0, characters=0, tokens=0)
+    async def _fail(self, row: FileRow, reason: str, details: str) -> None:
+        await self._files.end(msgspec.structs.replace(row, status="error", reason=reason, details=details))
         log.info("%s: cannot be read: %s", row.id, reason)
 
     async def _keep_claiming(self, row: FileRow, how_far: HowFar, job: "asyncio.Task[None]") -> None:
@@ -221,6 +224,30 @@ class Readings:
                 if not await self._files.renew(row, lease, how_far.done, how_far.total):
                     job.cancel()
                     return
+
+
+def as_read(row: FileRow, meta: Meta) -> FileRow:
+    """Return a file that has been read."""
+    return msgspec.structs.replace(
+        row,
+        status="processed",
+        reason="",
+        details="",
+        kind=meta.kind,
+        pages_done=meta.pages,
+        pages_total=meta.pages,
+        pages=meta.pages,
+        characters=meta.characters,
+        tokens=meta.tokens,
+    )
+
+
+def _given_up() -> str:
+    return say(
+        "it could not be read here, although nothing was found wrong with it: upload it again, or ask the operator "
+        "of this service to look into its log",
+        "未能解析，但未发现文件本身有问题：请重新上传，或请服务管理员查看日志",
+    )
 
 
 async def _apart(work: Callable[[], object]) -> None:
@@ -245,4 +272,4 @@ async def _apart(work: Callable[[], object]) -> None:
     await over
 
 
-__all__ = ["FAILED", "Pace", "Readings"]
+__all__ = ["FAILED", "Pace", "Readings", "as_read"]

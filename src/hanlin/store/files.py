@@ -6,6 +6,7 @@ to be read are also the line of those who wait for it: processes claim them, one
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, TextClause, and_, case, delete, func, insert, not_, or_, select, update
@@ -14,10 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from hanlin.errors import FileQuotaExceeded
 from hanlin.store import workspaces
 from hanlin.store.engine import now_utc, reading, writing
-from hanlin.store.rows import FileFilters, FileRow, FileStatus, Quota
+from hanlin.store.rows import FileFilters, FileRow, Quota
 from hanlin.store.tables import PENDING, files
 
 ANY = FileFilters()
+
+_FOUND = ("status", "reason", "details", "kind", "pages", "characters", "tokens")
 
 _its = files.c
 
@@ -154,30 +157,13 @@ class Files:
         async with writing(self._engine) as connection:
             await connection.execute(update(files).where(*_ours(row)).values(changes))
 
-    async def end(
-        self,
-        row: FileRow,
-        status: FileStatus,
-        reason: str = "",
-        kind: str = "",
-        *,
-        pages: int,
-        characters: int,
-        tokens: int,
-    ) -> bool:
-        """Note what became of a file that was claimed; False where it was deleted or is another's now."""
-        changes = {
-            "status": status,
-            "reason": reason,
-            "kind": kind,
-            "pages_done": pages,
-            "pages_total": pages,
-            "pages": pages,
-            "characters": characters,
-            "tokens": tokens,
-            "claimed_by": "",
-            "claimed_until": None,
-        }
+    async def end(self, row: FileRow) -> bool:
+        """Store what became of a file that was claimed: its status and all that is known of it.
+
+        False, and nothing is stored, where it was deleted or is another's now.
+        """
+        changes: dict[str, Any] = {name: getattr(row, name) for name in _FOUND}
+        changes |= {"pages_done": row.pages, "pages_total": row.pages, "claimed_by": "", "claimed_until": None}
         async with writing(self._engine) as connection:
             return bool((await connection.execute(update(files).where(*_ours(row)).values(changes))).rowcount)
 

@@ -265,9 +265,10 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A file that a caller uploaded, as its workspace knows it; its bytes lie elsewhere, `digest` is their SHA-256.
 
     `kind` is what it was found to be, "" until somebody looked. `status`: `processing` until it has been read, then
-    `processed`, or `error` with the `reason`, a word. `pages_done` of `pages_total` have been read so far (0: nobody
-    knows); `pages`, `characters` and `tokens` (an estimate) are what it has, once it is read. Until `claimed_until` it
-    is `claimed_by` a process that reads it, for the `attempts`-th time. From `deleted_at` on it is only remembered.
+    `processed`, or `error` with the `reason`, a word, and its `details`, a sentence. `pages_done` of `pages_total` have
+    been read so far (0: nobody knows); `pages`, `characters` and `tokens` (an estimate) are what it has, once it is
+    read. Until `claimed_until` it is `claimed_by` a process that reads it, for the `attempts`-th time. From
+    `deleted_at` on it is only remembered.
     """
 
     id: str
@@ -281,6 +282,7 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kind: str = ""
     status: FileStatus = "processed"
     reason: str = ""
+    details: str = ""
     pages_done: int = 0
     pages_total: int = 0
     pages: int = 0

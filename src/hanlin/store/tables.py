@@ -223,7 +223,7 @@ files = Table(
     Column("id", Text, primary_key=True),
     *_words("workspace_id", "key_id", "purpose", "filename"),
     Column("size_bytes", BigInteger, nullable=False),
-    *_words("digest", "kind", "status", "reason"),
+    *_words("digest", "kind", "status", "reason", "details"),
     *_counts("pages_done", "pages_total", "pages", "characters", "tokens"),
     Column("created_at", UtcTime, nullable=False),
     Column("deleted_at", UtcTime),

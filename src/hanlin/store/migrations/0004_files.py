@@ -15,7 +15,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Text, primary_key=True),
         *_words("workspace_id", "key_id", "purpose", "filename"),
         sa.Column("size_bytes", sa.BigInteger, nullable=False),
-        *_words("digest", "kind", "status", "reason"),
+        *_words("digest", "kind", "status", "reason", "details"),
         *_counts("pages_done", "pages_total", "pages", "characters", "tokens"),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("deleted_at", sa.DateTime(timezone=True)),
