@@ -39,6 +39,7 @@ proof: .venv/.dev .venv/.clients .home/.weights .home/.vectors tests/e2e/node_mo
 	$(BIN)/hanlin pull qwen2.5-coder-1.5b-instruct --home .home
 	SPLITS=100000 $(BIN)/pytest tests/unit/test_markup_splits.py -k random
 	TEST_KILLS=200 TEST_SERVICE_KILLS=50 $(BIN)/pytest tests/process/test_journal_kill.py tests/process/test_service_kill.py
+	TEST_FILE_KILLS=100 $(BIN)/pytest tests/process/test_files_kill.py -k whole
 	PARITY=5000 $(BIN)/pytest tests/contract/test_parity.py
 	TEST_DRILLS=all $(BIN)/pytest tests/process/test_shared_services.py
 	TEST_CASES=all $(BIN)/pytest tests/e2e/test_embedded_cases.py

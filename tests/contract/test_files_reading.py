@@ -24,12 +24,15 @@ from hanlin.errors import (
     FileRefused,
     FileTooLarge,
     InvalidFile,
+    Overloaded,
     TooManyFiles,
     UnknownFile,
 )
-from hanlin.service.files import FileLimits, Files
+from hanlin.home import Home
+from hanlin.service.files import FileLimits, Files, open_files
 from hanlin.service.library import WorkspaceLibrary
 from hanlin.service.reading import FAILED, Pace
+from hanlin.settings import Settings
 from hanlin.store.blobs import Blobs
 from hanlin.store.database import Store, open_store
 from hanlin.store.rows import FileRow, KeyRow, Quota
@@ -37,6 +40,7 @@ from hanlin.store.rows import FileRow, KeyRow, Quota
 QUICK = Pace(look_s=0.01, beat_s=0.01, lease_s=30, pause_s=0.01, soon_s=20)
 KEY = KeyRow(id="key-1", name="test", hash="", hint="", created_at=datetime(2026, 11, 27, tzinfo=UTC))
 LIMITS = FileLimits({"file-extract": 100_000, "batch": 200_000, "fine-tune": 150_000}, 50_000, Quota(100, 1_000_000))
+MIB = 1024**2
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -408,6 +412,33 @@ async def test_an_upload_beyond_the_quota_leaves_nothing(house: House) -> None:
     with pytest.raises(FileQuotaExceeded, match=r"^Upload file number exceed limit\."):
         await upload(files, b"")
     assert left(house.folder) == {f"files/{row.digest[:2]}/{row.digest}"}
+
+
+async def test_no_more_files_come_in_at_once_than_there_is_memory_for(house: House) -> None:
+    """Whoever is refused is told to come back, and there is room again as soon as one is through."""
+    files = house.files()
+
+    async with contextlib.AsyncExitStack() as many:
+        for _ in range(64):
+            await many.enter_async_context(files.receive("default"))
+        with pytest.raises(Overloaded) as problem:
+            await upload(files)
+        assert (problem.value.status, problem.value.retry_after_s) == (503, 5)
+
+    assert (await upload(files)).size_bytes == 5
+
+
+async def test_files_lie_in_the_home_or_where_services_share_them(house: House, tmp_path: Path) -> None:
+    """One folder for all services on a database, wherever their homes are."""
+    home, shared = Home(tmp_path / "home"), tmp_path / "shared"
+
+    own = open_files(home, Settings(), house.store)
+    others = open_files(home, Settings(files_folder=str(shared)), house.store)
+
+    assert (own.blobs.folder, own.shelf.folder) == (home.path / "files", home.path / "documents")
+    assert (others.blobs.folder, others.shelf.folder) == (shared / "files", shared / "documents")
+    assert own.limits.by_purpose == {"file-extract": 150 * MIB, "batch": 500 * MIB, "fine-tune": 300 * MIB}
+    assert (own.limits.image_bytes, own.limits.quota) == (20 * MIB, Quota(10_000, 100 * 1024 * MIB))
 
 
 async def test_what_killed_processes_left_is_tidied_up(house: House) -> None:

@@ -1,7 +1,14 @@
 """Uploads and documents when processes die, and when there are several: nothing is lost, nothing is left behind."""
 
+import asyncio
+import hashlib
+import os
+import random
 import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,65 +17,67 @@ import pytest
 from openai import OpenAI
 from openai.types import FileObject
 
+from hanlin.home import Home
+from hanlin.service.files import open_files
+from hanlin.settings import Settings
+from hanlin.store.database import Store, open_store
 from hanlin.testing import FakeEngine, Rule, wait_until
 from tests.service import KEY, Service, in_front_of, toml_of
 
-LONG = ("一个很长的段落，说的是同一件事。" * 20 + "\n").encode() * 20_000  # 19 MB
+KILLS = int(os.environ.get("TEST_FILE_KILLS", "3"))
+BUSY = """
+import asyncio, random, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from hanlin.home import Home
+from hanlin.service.files import open_files
+from hanlin.settings import Settings
+from hanlin.store.database import open_store
+from hanlin.store.rows import KeyRow
+
+KEY = KeyRow(id="key-1", name="", hash="", hint="", created_at=datetime.now(UTC))
+
+async def caller(files, seed):
+    chance, mine = random.Random(seed), []
+    while True:
+        if mine and chance.random() < 0.45:
+            await files.delete("default", mine.pop(chance.randrange(len(mine))))
+            continue
+        async with files.receive("default") as coming:
+            coming.purpose = "file-extract"
+            await coming.write(b"the same text " * 10_000 * chance.randrange(1, 4))
+            mine.append((await files.add(coming, KEY, "a.txt")).id)
+
+async def main():
+    home = Home(Path(sys.argv[1]))
+    async with await open_store(home.database) as store:
+        files = open_files(home, Settings(readers=2), store)
+        running = asyncio.create_task(files.run())
+        files = open_files(home, Settings(), store)
+        for digest in digests:
+            assert hashlib.sha256(files.blobs.path(digest).read_bytes()).hexdigest() == digest
+
+        await files.tidy()
+        assert {digest for some in files.blobs.digests() for digest in some} == digests
+        reading = asyncio.create_task(files.run(tidies=False))
+        async with asyncio.timeout(60):
+            while not await _all_read(store, len(page[0])):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        assert set(files.shelf.digests()) == digests
+        for row in page[0]:
+            await files.delete("default", row.id)
+        assert list(files.blobs.digests()) == []
+        assert files.shelf.digests() == []
+        files.close()
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[FakeEngine]:
-    with FakeEngine([Rule(text="你好")]) as engine:
-        yield engine
-
-
-def upload(client: OpenAI, content: bytes, name: str = "a.txt") -> FileObject:
-    return client.files.create(file=(name, content), purpose="file-extract")  # type: ignore[arg-type]
-
-
-def wait_processed(client: OpenAI, file_id: str) -> FileObject:
-    wait_until(lambda: str(client.files.retrieve(file_id).status) != "processing", f"{file_id} read", timeout_s=120)
-    return client.files.retrieve(file_id)
-
-
-def left(service: Service) -> list[Path]:
-    """Return the files of bytes that a service has, and those that are coming in."""
-    found = [path for path in (service.home / "files").rglob("*") if path.is_file()]
-    return [path for path in found if path.name not in ("lock", "alive")]
-
-
-def test_a_document_is_read_by_the_next_service_when_the_first_is_killed(engine: FakeEngine, tmp_path: Path) -> None:
-    """Its caller sees `processing` for a little longer; nobody has to upload it again."""
-    service = Service(tmp_path, config=in_front_of(engine, profile="vllm"))
-    with service, service.client() as client:
-        made = upload(client, LONG)
-        service.stop(signal.SIGKILL)
-        service.start()
-
-        found = wait_processed(client, made.id)
-
-        assert (str(made.status), found.status) == ("processing", "processed")
-        wait_until(lambda: not list((tmp_path / "documents" / "work").iterdir()), "nothing half made")
-
-
-def test_what_an_upload_left_that_was_killed_with_its_service_is_gone(engine: FakeEngine, tmp_path: Path) -> None:
-    """Megabytes that no row names."""
-    service = Service(tmp_path, config=in_front_of(engine, profile="vllm"))
-    head = (
-        f"POST /v1/files HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\n"
-        "content-type: multipart/form-data; boundary=X\r\ncontent-length: 9000000\r\n\r\n"
-        '--X\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
-    )
-    with service:
-        with socket.create_connection(("127.0.0.1", service.port)) as line:
-            line.sendall(head.encode() + bytes(4_000_000))
-            wait_until(lambda: left(service), "half of the file on the disk")
-            service.stop(signal.SIGKILL)
-        assert left(service)
-
-        service.start()
-
-        wait_until(lambda: not left(service), "nothing of the file on the disk")
+async def _all_read(store: Store, count: int) -> bool:
+    page = await store.files.page("default", limit=10_000)
+    assert page is not None
+    assert len(page[0]) == count
+    return all(row.status == "processed" for row in page[0])
 
 
 def test_whatever_process_is_asked_knows_every_file(engine: FakeEngine, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hanlin.documents.indexing import index
 from hanlin.documents.plain import PlainReader
 from hanlin.documents.reading import Indexer, Reader
 from hanlin.documents.shelf import Shelf, meta_of
-from hanlin.errors import AccessDenied, FileTooLarge, HanlinError, UnknownFile
+from hanlin.errors import AccessDenied, FileTooLarge, HanlinError, Overloaded, UnknownFile
 from hanlin.home import Home
 from hanlin.service.accounting import permit_from
 from hanlin.service.reading import Pace, Readings, as_read
@@ -38,6 +38,9 @@ _PREFIXES: Mapping[str, str] = {
     "batch_output": "file-batch_output-",
 }
 _SURFACE = "chat"
+_AT_ONCE = 64
+"""Uploads that a process takes in at the same time: each needs about a megabyte of memory."""
+
 _SMALL_BYTES = 1024 * 1024
 _HEAD_BYTES = 16
 _REMEMBERED = timedelta(days=30)
@@ -138,6 +141,7 @@ class Files:
         self.shelf = shelf
         self.index = index
         self._store = store
+        self._coming = 0
         self.blobs = blobs
         self.readings = Readings(store.files, blobs, shelf, reader or PlainReader(), index, at_once=readers, pace=pace)
 
@@ -154,10 +158,19 @@ class Files:
 
     @asynccontextmanager
     async def receive(self, workspace_id: str) -> AsyncIterator[Upload]:
-        """Begin a file; what is not `added` before the block ends is gone. Raises FileQuotaExceeded and DiskFull."""
-        check_quota(await self._store.files.used(workspace_id), 0, self.limits.quota)
-        async with self.blobs.incoming() as incoming:
-            yield Upload(incoming, self.limits)
+        """Begin a file; what is not `added` before the block ends is gone.
+
+        Raises FileQuotaExceeded, DiskFull, and Overloaded when as many are coming in as may.
+        """
+        if self._coming >= _AT_ONCE:
+            raise Overloaded(self._coming)
+        self._coming += 1
+        try:
+            check_quota(await self._store.files.used(workspace_id), 0, self.limits.quota)
+            async with self.blobs.incoming() as incoming:
+                yield Upload(incoming, self.limits)
+        finally:
+            self._coming -= 1
 
     async def add(self, upload: Upload, key: KeyRow, filename: str) -> FileRow:
         """Keep a file that has come in whole, for the workspace of a key, and have it read if it is a document.

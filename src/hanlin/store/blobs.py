@@ -25,7 +25,7 @@ from typing import BinaryIO, Self
 from hanlin.errors import DiskFull
 from hanlin.home import private_folder
 
-AT_ONCE_BYTES = 1024 * 1024
+AT_ONCE_BYTES = 256 * 1024
 """How much is written at once, away from the event loop."""
 
 _log = logging.getLogger(__name__)
