@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hanlin.documents import words
+from hanlin.documents.coverage import Coverage, coverage
 from hanlin.documents.indexing import INDEX, VECTORS, index
 from hanlin.documents.ranking import bm25, fused, rarity
 from hanlin.documents.shelf import read_pages
@@ -153,6 +154,13 @@ class IndexedDocument:
 _REPAIRS = threading.Lock()
 
 
+async def covered(document: IndexedDocument, question: str, passages: Sequence[Passage]) -> Coverage:
+    """Return what passages that were found in a document have of the question that they were found for."""
+    sought = [term.text for term in words.terms(question) if not term.is_prefix]
+    frequencies, count = await document.frequencies(sought), await document.count()
+    return await asyncio.to_thread(coverage, question, passages, frequencies, count)
+
+
 async def search_all(
     documents: Sequence[Document], question: str, limit: int, vector: Vector | None = None
 ) -> list[tuple[Document, Found]]:
@@ -190,4 +198,4 @@ def _weighed(question: str, named: Sequence[tuple[str, Found]]) -> list[float]:
     return [bm25(bag, length, rarities, mean) for bag, length in zip(bags, lengths, strict=True)]
 
 
-__all__ = ["INDEXES", "Answer", "IndexedDocument", "search_all"]
+__all__ = ["INDEXES", "Answer", "IndexedDocument", "covered", "search_all"]
