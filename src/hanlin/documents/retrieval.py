@@ -15,7 +15,7 @@ from typing import TypeVar
 from hanlin.documents import words
 from hanlin.documents.coverage import Coverage, coverage
 from hanlin.documents.indexing import INDEX, VECTORS, index
-from hanlin.documents.ranking import bm25, fused, rarity
+from hanlin.documents.ranking import bm25, fused, rarity, reciprocal
 from hanlin.documents.shelf import read_pages
 from hanlin.documents.values import Document, Found, Page, Passage
 from hanlin.documents.words import Term
@@ -176,12 +176,11 @@ async def search_all(
     pairs = [(place, found) for place, founds in enumerate(searched) for found in founds]
     weights = await asyncio.to_thread(_weighed, question, [(documents[place].name, found) for place, found in pairs])
     by_weight = sorted(range(len(pairs)), key=lambda number: -weights[number])
-    by_rank = sorted(range(len(pairs)), key=lambda number: -pairs[number][1].score)
-    scores = fused([by_weight, by_rank], [2.0, 1.0])
-    return [
-        (documents[pairs[number][0]], Found(pairs[number][1].passage, score))
-        for number, score in list(scores.items())[:limit]
-    ]
+    # All first passages of documents share the first place, all second ones the second: no document comes first.
+    places = [place for founds in searched for place in range(1, len(founds) + 1)]
+    scores = {number: 2 * reciprocal(rank) + reciprocal(places[number]) for rank, number in enumerate(by_weight, 1)}
+    best = sorted(scores, key=lambda number: -scores[number])[:limit]
+    return [(documents[pairs[number][0]], Found(pairs[number][1].passage, scores[number])) for number in best]
 
 
 def _weighed(question: str, named: Sequence[tuple[str, Found]]) -> list[float]:
