@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hanlin.documents import words
-from hanlin.documents.coverage import Coverage, coverage
+from hanlin.documents.coverage import Coverage
 from hanlin.documents.indexing import index
-from hanlin.documents.retrieval import IndexedDocument
+from hanlin.documents.retrieval import IndexedDocument, covered
 from hanlin.documents.shelf import write_pages
 from hanlin.documents.values import Page
 from tests.big_documents import Language, pages_of
@@ -37,10 +36,9 @@ def as_text(folder: Path, language: Language, number: int, pages: int, sentences
 
 async def found_in(document: IndexedDocument, question: str) -> tuple[list[str], Coverage]:
     """Return the passages that a prompt would have, and what the question's words say of them."""
-    texts = [f"{found.passage.heading}\n{found.passage.text}" for found in await document.search(question, IN_PROMPT)]
-    sought = [term.text for term in words.terms(question) if not term.is_prefix]
-    frequencies = await document.frequencies(sought)
-    return texts, coverage(question, texts, frequencies, await document.count())
+    passages = [found.passage for found in await document.search(question, IN_PROMPT)]
+    judged = await covered(document, question, passages)
+    return [passage.text for passage in passages], judged
 
 
 def squeezed(text: str) -> str:

@@ -5,7 +5,7 @@ subject must stand in a passage, while the words that ask may be others than tho
 there are three judgements, and only one of them is a reason not to ask a model.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -13,16 +13,21 @@ import msgspec
 from hanlin.documents import words
 from hanlin.documents.questions import asked_in
 from hanlin.documents.ranking import rarity
+from hanlin.documents.values import Passage
 from hanlin.documents.words import Term
 
 Judgement = Literal["covered", "unsure", "absent"]
 
-_NOTHING = 0.31
-"""Below this share of a question's weight in its best passage, the answer is taken for absent."""
+_LITTLE, _LITTLE_UNSPACED, _COVERED = 0.56, 0.38, 0.7
+"""Below the first share of a question's weight in the best stretch of text (the second, for scripts without spaces),
+the answer is taken for absent, unless what is there names the subject; from the last on it is taken for there. A
+paraphrase shares more English words than pairs of characters. Calibrated with `tests/needles.toml`."""
 
-_LITTLE, _LITTLE_UNSPACED, _COVERED = 0.52, 0.4, 0.7
-"""Below these it is, too, if no word that is rare in the document is among what is there; from the last on it is taken
-for there. Calibrated with `tests/needles.toml`; a paraphrase shares more English words than pairs of characters."""
+_NAMED = 0.25
+"""The share of a question's weight that words must have which are rare in the document, to name its subject."""
+
+_STRETCH = 40
+"""Words, or characters, that stand together: what is further apart is said of different things."""
 
 _RARE = 0.018
 """Of a document's passages: a word in no more of them may be what a question is about."""
@@ -37,8 +42,8 @@ _BEST = 8
 class Coverage(msgspec.Struct, frozen=True):
     """What passages have of a question, each word weighed by how rare it is in its document.
 
-    `best` is the largest share of its weight that stands in one passage, `together` that in any of them; `missing` are
-    the question's words that stand in none, `unknown` those that the whole document does not have.
+    `best` is the largest share of its weight in one stretch of text, `together` that in any of the passages; `missing`
+    are the question's words that stand in none, `unknown` those that the whole document does not have.
     """
 
     judgement: Judgement
@@ -97,7 +102,7 @@ def _frequency(terms: Sequence[Term], frequencies: Mapping[str, int], count: int
     return min([frequency for frequency in known if frequency], default=0)
 
 
-def coverage(question: str, passages: Iterable[str], frequencies: Mapping[str, int], count: int) -> Coverage:
+def coverage(question: str, passages: Iterable[Passage], frequencies: Mapping[str, int], count: int) -> Coverage:
     """Return what passages, the best first, have of a question; `frequencies` as in `weighed`.
 
     A question without any word of its own has nothing that could be missing.
@@ -106,34 +111,51 @@ def coverage(question: str, passages: Iterable[str], frequencies: Mapping[str, i
     total = sum([part.weight for part in parts])
     if not total:
         return Coverage("unsure", 1.0, 1.0)
-    found = [_there(parts, text) for text, _number in zip(passages, range(_BEST), strict=False)]
-    shares = [sum([parts[place].weight for place in there]) / total for there in found]
-    seen = frozenset[int]().union(*found)
-    together = sum([parts[place].weight for place in seen]) / total
-    missing = _joined([None if place in seen else part for place, part in enumerate(parts)])
-    unknown = _joined([part if _is_unknown(part, frequencies) else None for part in parts])
-    best = max(shares, default=0.0)
-    named = any(parts[place].names for place in seen)
-    return Coverage(_judged(best, parts, named=named), best, together, missing, unknown)
+    stretches, seen = [frozenset[int]()], frozenset[int]()
+    for passage, _number in zip(passages, range(_BEST), strict=False):
+        above = frozenset([part for _place, part in _hits(parts, passage.heading)])
+        hits = _hits(parts, passage.text)
+        stretches += [above | stretch for stretch in _stretches(hits)]
+        seen |= above | {part for _place, part in hits}
+    best = max(stretches, key=lambda stretch: sum([parts[part].weight for part in stretch]))
+    share = sum([parts[part].weight for part in best]) / total
+    named = sum([parts[part].weight for part in best if parts[part].names]) / total
+    return Coverage(
+        _judged(share, named, parts),
+        share,
+        sum([parts[part].weight for part in seen]) / total,
+        _joined([None if number in seen else part for number, part in enumerate(parts)]),
+        _joined([part if _is_unknown(part, frequencies) else None for part in parts]),
+    )
 
 
-def _judged(best: float, parts: Sequence[Weighed], *, named: bool) -> Judgement:
+def _judged(best: float, named: float, parts: Sequence[Weighed]) -> Judgement:
     is_unspaced = sum([not part.said.isascii() for part in parts]) * 2 > len(parts)
-    little = _LITTLE_UNSPACED if is_unspaced else _LITTLE
-    if best < _NOTHING or (best < little and not named):
+    if best < (_LITTLE_UNSPACED if is_unspaced else _LITTLE) and named < _NAMED:
         return "absent"
     return "covered" if best >= _COVERED else "unsure"
 
 
-def _there(parts: Sequence[Weighed], text: str) -> set[int]:
-    cut = words.cut(text).split()
-    known = set(cut)
-    firsts = {word[0] for word in known}
-    return {
-        place
-        for place, part in enumerate(parts)
-        if any(term.text in (firsts if term.is_prefix else known) for term in part.terms)
-    }
+def _hits(parts: Sequence[Weighed], text: str) -> list[tuple[int, int]]:
+    """Return where in a text parts of the question stand: the number of the word, and that of the part."""
+    wanted: dict[str, list[int]] = {}
+    firsts: dict[str, list[int]] = {}
+    for number, part in enumerate(parts):
+        for term in part.terms:
+            (firsts if term.is_prefix else wanted).setdefault(term.text, []).append(number)
+    found = []
+    for place, word in enumerate(words.cut(text).split()):
+        found += [(place, part) for part in wanted.get(word, ())]
+        found += [(place, part) for part in firsts.get(word[0], ())]
+    return found
+
+
+def _stretches(hits: Sequence[tuple[int, int]]) -> Iterator[frozenset[int]]:
+    """Yield the parts that stand together, from each that stands anywhere on; the empty set where none does."""
+    if not hits:
+        yield frozenset()
+    for number, (begin, _part) in enumerate(hits):
+        yield frozenset([part for place, part in hits[number : number + 4 * _STRETCH] if place < begin + _STRETCH])
 
 
 def _is_unknown(part: Weighed, frequencies: Mapping[str, int]) -> bool:

@@ -83,7 +83,7 @@ def passages(pages: Iterable[Page], sizes: Sizes | None = None) -> Iterator[Pass
     for page in pages:
         for piece in _pieces(page, sizes):
             yield from packer.take(piece)
-    yield from packer.leave(shares=False)
+    yield from packer.close()
 
 
 def size_tokens(text: str) -> int:
@@ -109,6 +109,7 @@ class _Packer:
         self._pieces: list[_Piece] = []
         self._units = 0
         self._is_fresh = False  # it has more than what was repeated for it
+        self._has_text = False  # and more than headings
         self._crumbs = ""
         self._level = 0
 
@@ -124,9 +125,9 @@ class _Packer:
             if self._units + piece.units + _units(piece.head) > self._most:
                 self._forget()
             if piece.head and not piece.text.startswith(piece.head):
-                self._add(_Piece(piece.page, piece.head.rstrip("\n"), _units(piece.head)))
+                self._add(_Piece(piece.page, piece.head, _units(piece.head)))
         self._add(piece)
-        self._is_fresh = True
+        self._is_fresh, self._has_text = True, self._has_text or not piece.level
 
     def leave(self, *, shares: bool) -> Iterator[Passage]:
         """Yield what there is as a passage. The next one begins with its last sentences where it `shares` them, and
@@ -143,15 +144,20 @@ class _Packer:
             self._add(piece)
         self._is_fresh = bool(carried)
 
+    def close(self) -> Iterator[Passage]:
+        """Yield what is left."""
+        while self._is_fresh:
+            yield from self.leave(shares=False)
+
     def _is_full(self, more: int) -> bool:
         total = self._units + more
         return total > self._most or (self._units >= self._least and total > self._good)
 
     def _forget(self) -> None:
-        self._pieces, self._units, self._is_fresh = [], 0, False
+        self._pieces, self._units, self._is_fresh, self._has_text = [], 0, False, False
 
     def _add(self, piece: _Piece) -> None:
-        if not self._pieces or not self._is_fresh:  # a heading after what is repeated is the passage's own
+        if not self._has_text:  # what is repeated is not the passage's own, and headings may follow each other
             self._crumbs = _PATH.join([title for _level, title in self._path])
             self._level = self._path[-1][0] if self._path else 0
         self._pieces.append(piece)
@@ -175,22 +181,27 @@ class _Packer:
         return carried if found and sum([piece.units for piece in carried]) <= self._least // 2 else []
 
     def _tail(self, pieces: Sequence[_Piece]) -> list[_Piece]:
-        """Return the last sentences of a passage, as whole as there is room for."""
-        last = pieces[-1]
-        if not last.is_prose:
-            return []
-        text = last.text[-(self._shared // _CHARACTER) :]
-        starts = [0] if len(text) == len(last.text) else []
-        for end in _SENTENCE_END, _LINE_END, _CLAUSE_END:
-            starts += [match.end() for match in end.finditer(text) if match.end() < len(text)]
-            fitting = [start for start in starts if _units(text[start:]) <= self._shared]
-            if fitting:
-                shared = text[min(fitting) :]
-                more = self._tail(pieces[:-1]) if min(fitting) == 0 and len(pieces) > 1 and last.glue == "" else []
-                room = self._shared - _units(shared)
-                more = more if sum([piece.units for piece in more]) <= room else []
-                return [*more, _Piece(last.page, shared, _units(shared), last.glue if more else "\n", is_prose=True)]
-        return []
+        """Return the last sentences of a passage, as many as there is room for; none of a table or of code."""
+        kept: list[_Piece] = []
+        room = self._shared
+        for piece in reversed(pieces):
+            if not piece.is_prose or piece.units > room:
+                break
+            kept.append(piece)
+            room -= piece.units
+        if not kept and pieces[-1].is_prose:
+            text = self._end_of(pieces[-1].text)
+            kept = [_Piece(pieces[-1].page, text, _units(text), is_prose=True)] if text else []
+        return kept[::-1]
+
+    def _end_of(self, text: str) -> str:
+        """Return the end of a long piece, from the beginning of a sentence on if there is one near, or of a line."""
+        near = text[-(self._shared // _CHARACTER) :]
+        for end in _ENDS:
+            for match in end.finditer(near):
+                if match.end() < len(near) and _units(near[match.end() :]) <= self._shared:
+                    return near[match.end() :]
+        return ""
 
 
 def _pieces(page: Page, sizes: Sizes) -> Iterator[_Piece]:
@@ -253,6 +264,9 @@ def _lines(text: str, page: int, sizes: Sizes, head: str = "") -> Iterator[_Piec
 
 def _cut(text: str, most: int, ends: Sequence[re.Pattern[str]]) -> Iterator[str]:
     """Yield the parts of a text in order, each of `most` units at most, cut at the first kind of end that allows it."""
+    if _units(text) <= most:
+        yield text
+        return
     if not ends:
         step = max(most // (_CHARACTER + 3 * _BYTE_BEYOND), 1)
         yield from [text[start : start + step] for start in range(0, len(text), step)]
@@ -261,11 +275,7 @@ def _cut(text: str, most: int, ends: Sequence[re.Pattern[str]]) -> Iterator[str]
     for end in [*[match.end() for match in ends[0].finditer(text)], len(text)]:
         part = text[place:end]
         place = end
-        if not part:
-            continue
-        if _units(part) <= most:
-            yield part
-        else:
+        if part:
             yield from _cut(part, most, ends[1:])
 
 

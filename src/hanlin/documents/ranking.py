@@ -11,13 +11,18 @@ _RRF = 60
 (Cormack, Clarke and Büttcher, 2009)."""
 
 
+def reciprocal(rank: int) -> float:
+    """Return what a place in an order is worth, the first being 1."""
+    return 1 / (_RRF + rank)
+
+
 def fused(ranks: Sequence[Sequence[Key]], weights: Sequence[float] | None = None) -> dict[Key, float]:
     """Return each thing with its reciprocal ranks added up, best first; of equals, the one named first comes first."""
     scores: dict[Key, float] = {}
     for place, rank in enumerate(ranks):
         weight = weights[place] if weights else 1.0
         for number, key in enumerate(rank, 1):
-            scores[key] = scores.get(key, 0.0) + weight / (_RRF + number)
+            scores[key] = scores.get(key, 0.0) + weight * reciprocal(number)
     return dict(sorted(scores.items(), key=lambda item: -item[1]))
 
 
@@ -33,4 +38,4 @@ def bm25(found: Mapping[str, int], length: float, rarities: Mapping[str, float],
     return sum([rarities[word] * times * (k + 1) / (times + bend) for word, times in found.items()])
 
 
-__all__ = ["bm25", "fused", "rarity"]
+__all__ = ["bm25", "fused", "rarity", "reciprocal"]

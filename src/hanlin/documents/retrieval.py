@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from hanlin.documents import words
+from hanlin.documents.coverage import Coverage, coverage
 from hanlin.documents.indexing import INDEX, VECTORS, index
-from hanlin.documents.ranking import bm25, fused, rarity
+from hanlin.documents.ranking import bm25, fused, rarity, reciprocal
 from hanlin.documents.shelf import read_pages
 from hanlin.documents.values import Document, Found, Page, Passage
 from hanlin.documents.words import Term
@@ -153,6 +154,13 @@ class IndexedDocument:
 _REPAIRS = threading.Lock()
 
 
+async def covered(document: IndexedDocument, question: str, passages: Sequence[Passage]) -> Coverage:
+    """Return what passages that were found in a document have of the question that they were found for."""
+    sought = [term.text for term in words.terms(question) if not term.is_prefix]
+    frequencies, count = await document.frequencies(sought), await document.count()
+    return await asyncio.to_thread(coverage, question, passages, frequencies, count)
+
+
 async def search_all(
     documents: Sequence[Document], question: str, limit: int, vector: Vector | None = None
 ) -> list[tuple[Document, Found]]:
@@ -168,12 +176,11 @@ async def search_all(
     pairs = [(place, found) for place, founds in enumerate(searched) for found in founds]
     weights = await asyncio.to_thread(_weighed, question, [(documents[place].name, found) for place, found in pairs])
     by_weight = sorted(range(len(pairs)), key=lambda number: -weights[number])
-    by_rank = sorted(range(len(pairs)), key=lambda number: -pairs[number][1].score)
-    scores = fused([by_weight, by_rank], [2.0, 1.0])
-    return [
-        (documents[pairs[number][0]], Found(pairs[number][1].passage, score))
-        for number, score in list(scores.items())[:limit]
-    ]
+    # All first passages of documents share the first place, all second ones the second: no document comes first.
+    places = [place for founds in searched for place in range(1, len(founds) + 1)]
+    scores = {number: 2 * reciprocal(rank) + reciprocal(places[number]) for rank, number in enumerate(by_weight, 1)}
+    best = sorted(scores, key=lambda number: -scores[number])[:limit]
+    return [(documents[pairs[number][0]], Found(pairs[number][1].passage, scores[number])) for number in best]
 
 
 def _weighed(question: str, named: Sequence[tuple[str, Found]]) -> list[float]:
@@ -190,4 +197,4 @@ def _weighed(question: str, named: Sequence[tuple[str, Found]]) -> list[float]:
     return [bm25(bag, length, rarities, mean) for bag, length in zip(bags, lengths, strict=True)]
 
 
-__all__ = ["INDEXES", "Answer", "IndexedDocument", "search_all"]
+__all__ = ["INDEXES", "Answer", "IndexedDocument", "covered", "search_all"]
