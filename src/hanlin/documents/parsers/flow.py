@@ -67,18 +67,11 @@ def paged(
     """
     number, held, filled = first, list[str](), 0
     for block in blocks:
-        if block is None:
-            yield Page(number, "\n\n".join(held), label)
-            number, held, filled = number + 1, [], 0
-            continue
-        if held and filled + len(block) > size:
-            yield Page(number, "\n\n".join(held), label)
-            number, held, filled = number + 1, [], 0
-        for piece in pieces(block, MOST_CHARACTERS):
-            if held and filled + len(piece) > MOST_CHARACTERS:
+        for piece in [None] if block is None else pieces(block, size):
+            if piece is None or (held and filled + len(piece) > size):
                 yield Page(number, "\n\n".join(held), label)
                 number, held, filled = number + 1, [], 0
-            if piece.strip():
+            if piece is not None and piece.strip():
                 held.append(piece.strip("\n"))
                 filled += len(piece)
     if held:
@@ -99,28 +92,53 @@ def row(cells: Sequence[str], width: int) -> str:
     return f"| {' | '.join([*map(cell, cells), *[''] * (width - len(cells))])} |"
 
 
-def tables(rows: Iterable[Sequence[str]], *, width: int = 0, size: int = SECTION_CHARACTERS) -> Iterator[str]:
-    """Write rows as Markdown tables, the first of them as the header, which every further piece of the table repeats.
+class Rows:
+    """A Markdown table that is written while its rows come, in pieces of about `size` characters.
 
-    `width` is the number of columns; 0 takes the header's. A header that fills half of a piece is not repeated.
+    The first row is the header, which every further piece repeats, unless it fills half of a piece. `width` is the
+    number of columns; 0 takes the header's.
     """
-    header, held, filled = "", list[str](), 0
+
+    def __init__(self, width: int = 0, size: int = SECTION_CHARACTERS) -> None:
+        self._width = width
+        self._size = size
+        self._header = ""
+        self._lines: list[str] = []
+        self._filled = 0
+        self._news = False  # whether the lines hold more than a repeated header
+
+    def add(self, cells: Sequence[str]) -> str | None:
+        """Take a row; return the piece before it when that is full."""
+        if not self._lines and not self._header:
+            self._width = self._width or len(cells)
+            header = f"{row(cells, self._width)}\n{'| --- ' * max(self._width, len(cells))}|"
+            self._header = header if len(header) <= self._size // 2 else ""
+            self._lines, self._filled, self._news = [header], len(header), True
+            return None
+        line, piece = row(cells, self._width), None
+        if self._filled + len(line) > self._size and len(self._lines) > 1:
+            piece = self.cut()
+        self._lines.append(line)
+        self._filled += len(line) + 1
+        self._news = True
+        return piece
+
+    def cut(self) -> str | None:
+        """Return what has been written since the last piece, None when that is nothing."""
+        piece = "\n".join(self._lines) if self._news else None
+        self._lines = [self._header] if self._header else []
+        self._filled, self._news = len(self._header), False
+        return piece
+
+
+def tables(rows: Iterable[Sequence[str]], *, width: int = 0, size: int = SECTION_CHARACTERS) -> Iterator[str]:
+    """Write rows as Markdown tables of about `size` characters; see `Rows`."""
+    written = Rows(width, size)
     for cells in rows:
-        if not header:
-            width = width or len(cells)
-            header = f"{row(cells, width)}\n{'| --- ' * max(width, len(cells))}|"
-            repeated = header if len(header) <= size // 2 else ""
-            held, filled = [header], len(header)
-            continue
-        line = row(cells, width)
-        if len(held) > 1 and filled + len(line) > size:
-            yield "\n".join(held)
-            held = [repeated] if repeated else []
-            filled = len(repeated)
-        held.append(line)
-        filled += len(line) + 1
-    if held:
-        yield "\n".join(held)
+        if (piece := written.add(cells)) is not None:
+            yield piece
+    if (piece := written.cut()) is not None:
+        yield piece
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -132,6 +150,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 __all__ = [
     "MOST_CHARACTERS",
     "SECTION_CHARACTERS",
+    "Rows",
     "cell",
     "first_word",
     "heading",
