@@ -9,10 +9,19 @@ from hanlin.documents.parsers import flow, plain
 from hanlin.documents.parsers.work import Work
 from hanlin.documents.values import Page
 
-_UNSEEN = frozenset(["script", "style", "template", "svg", "noscript", "head", "rt", "rp", "select", "iframe", "object", "canvas", "audio", "video"])
-_VOID = frozenset(["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"])
-_BLOCKS = frozenset(
-    ["address", "article", "aside", "blockquote", "body", "center", "dd", "details", "dialog", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "header", "hgroup", "hr", "html", "legend", "main", "menu", "nav", "ol", "p", "section", "summary", "ul"]
+_UNSEEN = frozenset(
+    {"script", "style", "template", "svg", "noscript", "head", "rt", "rp", "select", "iframe", "object", "canvas"}
+    | {"audio", "video"}
+)
+_VOID = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+)
+_LISTS = frozenset({"ol", "ul", "menu"})
+_TABLE = frozenset({"table", "tr", "td", "th"})
+_BLOCKS = _LISTS | frozenset(
+    {"address", "article", "aside", "blockquote", "body", "center", "dd", "details", "dialog", "div", "dl", "dt"}
+    | {"fieldset", "figcaption", "figure", "footer", "form", "header", "hgroup", "hr", "html", "legend", "main", "nav"}
+    | {"p", "section", "summary"}
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LINE_END = "\v"
@@ -77,22 +86,22 @@ class Body:
                 self._unseen.append(tag)
         elif tag in _UNSEEN or (tag not in _VOID and _is_hidden(attributes)):
             self._unseen.append(tag)
-        elif tag in _HEADINGS or tag in _BLOCKS:
-            self._flush()
-            if tag in ("ol", "ul", "menu"):
-                self._lists.append(0 if tag == "ol" else -1)
         elif tag == "br":
             self._text.append("\n" if self._preformatted else _LINE_END)
         elif tag == "img":
             self._text.append(attributes.get("alt", ""))
-        elif tag == "li":
+        elif tag in _HEADINGS or tag in _BLOCKS or tag in _TABLE or tag in ("li", "pre"):
             self._flush()
+            self._start_block(tag, attributes)
+
+    def _start_block(self, tag: str, attributes: Mapping[str, str]) -> None:
+        if tag in _LISTS:
+            self._lists.append(0 if tag == "ol" else -1)
+        elif tag == "li":
             self._label = self._next_label()
         elif tag == "pre":
-            self._flush()
             self._preformatted += 1
-        elif tag in ("table", "td", "th", "tr"):
-            self._flush()
+        elif tag in _TABLE:
             self._start_table_part(tag, attributes)
 
     def end(self, tag: str) -> None:
@@ -106,12 +115,12 @@ class Body:
             self._end_heading(_HEADINGS[tag])
         elif tag in _BLOCKS or tag == "li":
             self._flush()
-            if tag in ("ol", "ul", "menu") and self._lists:
+            if tag in _LISTS and self._lists:
                 self._lists.pop()
         elif tag == "pre" and self._preformatted:
             self._flush()
             self._preformatted -= 1
-        elif tag in ("table", "td", "th", "tr"):
+        elif tag in _TABLE:
             self._flush()
             self._end_table_part(tag)
 
