@@ -23,7 +23,7 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     image_pixels: int = 100_000_000
     memory_bytes: int = 1024 * MIB
     ocr_memory_bytes: int = 6 * 1024 * MIB
-    stall_s: float = 30.0
+    stall_s: float = 25.0
     total_s: float = 3600.0
     reads_pictures: bool = True
 

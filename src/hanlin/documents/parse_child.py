@@ -5,6 +5,7 @@ JSON); when stdin ends, the parent is gone and so is this process. On stdout it 
 `[done,total]`; the last line is what became of the file: `{"read": …}` or `{"unreadable": [reason, detail]}`.
 """
 
+import contextlib
 import importlib
 import os
 import re
@@ -42,7 +43,8 @@ class Orders(msgspec.Struct, frozen=True):
 class Read(msgspec.Struct, frozen=True):
     """What became of a file: its kind (`documents.kinds`), its pages, how many characters stand on them.
 
-    `tokens` is an estimate for a Qwen tokenizer. `unread` pages are pictures whose text nobody could read.
+    `tokens` is an estimate for a Qwen tokenizer. `unread` pages are pictures whose text nobody could read. `peak_bytes`
+    is the most memory that reading it has taken, 0 where nobody knows.
     """
 
     kind: str
@@ -51,6 +53,7 @@ class Read(msgspec.Struct, frozen=True):
     title: str = ""
     tokens: int = 0
     unread: int = 0
+    peak_bytes: int = 0
 
 
 def main() -> None:
@@ -113,7 +116,7 @@ def parse(orders: Orders, progress: Progress) -> Read:
     if not said:
         raise DocumentUnreadable("needs_ocr" if work.unread else "blank")
     title = " ".join(_UNWANTED.sub("", work.title).split())[:_TITLE_CHARACTERS]
-    read = Read(kind.name, pages, characters, title, round(tokens), work.unread)
+    read = Read(kind.name, pages, characters, title, round(tokens), work.unread, _peak_bytes())
     (out / META_FILE).write_bytes(msgspec.json.encode(read))
     return read
 
@@ -136,6 +139,15 @@ def _tokens(text: str) -> float:
     """Return about how many tokens a text is: three quarters for a character beyond ASCII, a quarter for one of it."""
     beyond = sum(len(run) for run in _BEYOND_ASCII.findall(text))
     return 0.75 * beyond + 0.25 * (len(text) - beyond)
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this program has had: `getrusage` would count that of the one that started it."""
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 if __name__ == "__main__":

@@ -22,14 +22,30 @@ def pages(work: Work) -> Iterator[Page]:
         yield from flow.paged(itertools.chain(sample, lines))
         return
     csv.field_size_limit(_LINE_CHARACTERS)
-    rows = csv.reader(itertools.chain(sample, lines), delimiter=_delimiter(sample))
-    yield from flow.paged(flow.tables(_filled(rows)), size=flow.SECTION_CHARACTERS)
+    yield from flow.paged(flow.tables(_rows(itertools.chain(sample, lines), _delimiter(sample))))
 
 
-def _filled(rows: Iterator[list[str]]) -> Iterator[list[str]]:
-    for row in rows:
-        if any(value.strip() for value in row):
-            yield row if len(row) <= _COLUMNS else [*row[:_COLUMNS], " ".join(row[_COLUMNS:])]
+def _rows(lines: Iterator[str], delimiter: str) -> Iterator[list[str]]:
+    """Yield rows that are not empty. After a quotation that never ends, quotation marks are characters like others."""
+    taken: list[str] = []  # the lines of the row that is being read
+
+    def noted() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    try:
+        for row in csv.reader(noted(), delimiter=delimiter):
+            taken.clear()
+            yield from _filled(row)
+    except csv.Error:
+        for line in itertools.chain(list(taken), lines):
+            yield from _filled(line.rstrip("\n").split(delimiter))
+
+
+def _filled(row: list[str]) -> Iterator[list[str]]:
+    if any(value.strip() for value in row):
+        yield row if len(row) <= _COLUMNS else [*row[:_COLUMNS], " ".join(row[_COLUMNS:])]
 
 
 def _lines(texts: Iterator[str]) -> Iterator[str]:

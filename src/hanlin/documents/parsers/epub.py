@@ -35,12 +35,13 @@ def pages(work: Work) -> Iterator[Page]:
         if "html" in str(item.get("media-type", "")) or "xml" in str(item.get("media-type", ""))
     }
     spine = [str(item.get("idref")) for item in package.iterfind(f"{_OPF}spine/{_OPF}itemref")]
-    folder, number = name.rpartition("/")[0], 1
+    folder, number, told = name.rpartition("/")[0], 1, set[str]()
     for done, item in enumerate(spine):
         work.tick(done, len(spine))
         chapter = xml.within(folder, unquote(hrefs.get(item, "").partition("#")[0]))
-        if not archive.has(chapter):
+        if not archive.has(chapter) or chapter in told:
             continue
+        told.add(chapter)
         for page in _chapter(archive.read(chapter), number):
             yield page
             number = page.number + 1

@@ -9,7 +9,7 @@ from typing import Any
 import pypdfium2
 import pypdfium2.raw as pdfium
 
-from hanlin.documents.parsers import pdf_lines, pdf_tables
+from hanlin.documents.parsers import pdf_columns, pdf_lines, pdf_tables
 from hanlin.documents.parsers.ocr import Eyes
 from hanlin.documents.parsers.pdf_lines import Line, Sizes
 from hanlin.documents.parsers.work import Work
@@ -37,8 +37,7 @@ def pages(work: Work) -> Iterator[Page]:
     sizes = _sizes(document, count)
     eyes = Eyes(work.limits)
     for index in range(count):
-        if index and index % _UNREADABLE = re.compile("[\ue000-\uf8ff\ufffd\x00-\x1f]")  # what comes of fonts that do not say what they show
-_REOPEN_PAGES == 0:
+        if index and index % _REOPEN_PAGES == 0:
             document.close()
             document = _opened(work)
         text = _page(document, index, sizes, eyes, work)
@@ -90,7 +89,7 @@ def _page(document: pypdfium2.PdfDocument, index: int, sizes: Sizes, eyes: Eyes,
 
 
 def _text(page: Any, textpage: Any, raw: str, sizes: Sizes) -> str:
-    lines = pdf_lines.lines_of(textpage, raw)
+    lines = pdf_columns.unwoven(textpage, pdf_lines.lines_of(textpage, raw))
     ruled = pdf_tables.tables(page.raw, lambda *box: _text_in(textpage, *box))
     if not ruled:
         return "\n\n".join(text for _, text in pdf_lines.blocks(lines, sizes))

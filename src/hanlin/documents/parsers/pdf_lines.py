@@ -5,6 +5,7 @@ A PDF says where each character stands and how large it is, no more. What belong
 
 import ctypes
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,24 +20,31 @@ from hanlin.documents.parsers import flow
 _HEADING = 1.12  # times the size of the text around it
 _HEADING_CHARACTERS = 120
 _LEVELS = 4
+_COLUMN_INDENT = 5.0  # times its size: what begins further to the right is another column
 _BULLET = re.compile(r"[•●○■□◆◇▪▫‣⁃]\s*\S|[-–—*·]\s+\S")
 _NUMBERED = re.compile(
     r"[(（]?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,4}|[一二三四五六七八九十]{1,3})(?:[)）、．]|\.(?!\d))\s*\S|[①-⑳]"
     r"|第[一二三四五六七八九十百零\d]{1,5}[条章节款编部]|\d+(?:\.\d+)+\s"
 )
 _BULLETS = "•●○■□◆◇▪▫‣⁃·"
+_BLANKS = re.compile(r"\s+")
+_WIDE_GAP = 0.9  # times its size: no space between two words is so wide
 _SENTENCE_END = re.compile(r"[。！？.!?：:；;”\"）)]$")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of text and the box that it stands in: points, from the lower left corner of the page."""
+    """A line of text and the box that it stands in: points, from the lower left corner of the page.
+
+    `first` is where its text begins in the text of the page.
+    """
 
     text: str
     left: float
     bottom: float
     right: float
     top: float
+    first: int = -1
 
     @property
     def size(self) -> float:
@@ -83,8 +91,8 @@ def lines_of(textpage: Any, text: str) -> list[Line]:
             last = first + len(stripped) - 1
             if _box(textpage, first, start) and _box(textpage, last, box):
                 bottom, top = min(start.bottom, box.bottom), max(start.top, box.top)
-                # A line that is turned or curved has no use for its box; one taller than wide is no line.
-                lines.append(Line(stripped, min(start.left, box.left), bottom, max(start.right, box.right), top))
+                left, right = min(start.left, box.left), max(start.right, box.right)
+                lines.append(Line(stripped, left, bottom, right, top, first))
             else:
                 lines.append(Line(stripped, 0, 0, 0, 0))
         at += len(raw) + 2
@@ -94,6 +102,18 @@ def lines_of(textpage: Any, text: str) -> list[Line]:
 def _box(textpage: Any, index: int, box: Any) -> bool:
     at = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, index)
     return at >= 0 and bool(pdfium.FPDFText_GetLooseCharBox(textpage, at, box))
+
+
+def gaps(textpage: Any, line: Line) -> list[tuple[int, float, float]]:
+    """Return the wide gaps within a line: where in its text, and from where to where on the page."""
+    found = []
+    before, after = pdfium.FS_RECTF(), pdfium.FS_RECTF()
+    for blank in _BLANKS.finditer(line.text):
+        start, end = line.first + blank.start() - 1, line.first + blank.end()
+        both = _box(textpage, start, before) and _box(textpage, end, after)
+        if both and after.left - before.right > _WIDE_GAP * line.size:
+            found.append((blank.start(), before.right, after.left))
+    return found
 
 
 def sizes_of(lines: Sequence[Line]) -> Sizes:
@@ -127,20 +147,32 @@ def blocks(lines: Sequence[Line], sizes: Sizes) -> Iterator[tuple[Line, str]]:
 
 @dataclass(frozen=True)
 class _Margins:
-    """Where most lines of a page begin and end, and how far they are apart."""
+    """Where the lines of each column of a page begin and end, and how far most lines are apart."""
 
-    left: float
-    right: float
+    starts: tuple[float, ...]
+    sides: tuple[tuple[float, float], ...]
     leading: float
 
     @classmethod
     def of(cls, lines: Sequence[Line]) -> "_Margins":
-        if not lines:
-            return cls(0, 0, 0)
         steps = [above.bottom - below.bottom for above, below in pairwise(lines)]
         ahead = [step for step in steps if step > 0.5]
-        lefts = Counter(round(line.left) for line in lines)
-        return cls(lefts.most_common(1)[0][0], max(line.right for line in lines), median(ahead) if ahead else 0.0)
+        starts: list[float] = []
+        columns: list[list[Line]] = []
+        for line in sorted(lines, key=lambda line: line.left):
+            if not columns or line.left - columns[-1][-1].left > _COLUMN_INDENT * max(line.size, 1):
+                starts.append(line.left)
+                columns.append([])
+            columns[-1].append(line)
+        sides = [
+            (Counter(round(line.left) for line in column).most_common(1)[0][0], max(line.right for line in column))
+            for column in columns
+        ]
+        return cls(tuple(starts), tuple(sides), median(ahead) if ahead else 0.0)
+
+    def around(self, line: Line) -> tuple[float, float]:
+        """Return the left and the right margin of the column that a line stands in."""
+        return self.sides[max(bisect_right(self.starts, line.left) - 1, 0)]
 
 
 def _goes_on(held: Sequence[Line], line: Line, sizes: Sizes, margins: _Margins) -> bool:
@@ -158,7 +190,7 @@ def _goes_on(held: Sequence[Line], line: Line, sizes: Sizes, margins: _Margins) 
         return not _SENTENCE_END.search(last.text)
     if step > max(1.4 * margins.leading, 0.1) or abs(last.size - line.size) > 0.25 * last.size:
         return False
-    indent = line.left - margins.left
+    indent = line.left - margins.around(line)[0]
     if 0.9 * sizes.text < indent < 5 * sizes.text and abs(line.left - last.left) > 1 and not _is_item(held[0]):
         return False
     return not _ended_early(last, line, margins)
@@ -171,7 +203,7 @@ def _is_item(line: Line) -> bool:
 def _ended_early(last: Line, line: Line, margins: _Margins) -> bool:
     """Say whether the next line's first word would have had room on a line: then its end was meant."""
     width = (line.right - line.left) * len(flow.first_word(line.text)) / max(len(line.text), 1)
-    return margins.right - last.right > width + 1.5 * last.size
+    return margins.around(last)[1] - last.right > width + 1.5 * last.size
 
 
 def _written(lines: Sequence[Line], sizes: Sizes) -> str:
@@ -183,4 +215,4 @@ def _written(lines: Sequence[Line], sizes: Sizes) -> str:
     return text
 
 
-__all__ = ["Line", "Sizes", "blocks", "lines_of", "sizes_of", "text_of"]
+__all__ = ["Line", "Sizes", "blocks", "gaps", "lines_of", "sizes_of", "text_of"]

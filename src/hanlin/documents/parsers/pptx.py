@@ -29,7 +29,7 @@ def pages(work: Work) -> Iterator[Page]:
         blocks = list(_blocks(archive, slide))
         if not work.title and blocks and blocks[0].startswith("# "):
             work.title = blocks[0][2:]
-        yield Page(number, "\n\n".join(blocks)[: flow.MOST_CHARACTERS])
+        yield Page(number, "\n\n".join(blocks))
 
 
 def _blocks(archive: Archive, name: str) -> Iterator[str]:

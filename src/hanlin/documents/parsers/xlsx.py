@@ -20,6 +20,8 @@ _COLUMNS = 16_384
 _SHARED = 3_000_000
 _SHARED_CHARACTERS = 60_000_000
 _ROWS_AT_A_TIME = 200
+_CELL_CHARACTERS = 40_000  # Excel itself takes 32,767
+_ROW_CHARACTERS = 10_000_000
 
 Row = dict[int, str]
 """A row's cells that are not empty, by their columns."""
@@ -46,8 +48,9 @@ def pages(work: Work) -> Iterator[Page]:
             continue
         rows = _rows(archive, target, Sheet(shared, forms), work)
         for block in _blocks(rows):
-            yield Page(number, f"{flow.heading(label, 1)}\n\n{block}"[: flow.MOST_CHARACTERS], label)
-            number += 1
+            for piece in flow.pieces(block, flow.MOST_CHARACTERS):
+                yield Page(number, f"{flow.heading(label, 1)}\n\n{piece}", label)
+                number += 1
 
 
 def _shared(archive: Archive, name: str, work: Work) -> Sequence[str]:
@@ -146,6 +149,7 @@ class Sheet:
         self._cell: Cell | None = None
         self._into: list[str] | None = None  # where characters go now
         self._next_column = 0
+        self._filled = 0  # the characters of the row
         self._formulas: dict[str, str] = {}
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
@@ -157,7 +161,7 @@ class Sheet:
             self._cell.form = int(style) if style.isascii() and style.isdigit() and len(style) < 7 else 0
             self._next_column = self._cell.column + 1
         elif name == "row":
-            self._row, self._next_column = {}, 0
+            self._row, self._next_column, self._filled = {}, 0, 0
         elif self._cell is not None and name in ("v", "t"):
             self._into = self._cell.value
         elif self._cell is not None and name == "f":
@@ -169,8 +173,11 @@ class Sheet:
         if name in ("v", "t", "f"):
             self._into = None
         elif name == "c" and self._cell is not None:
-            if (text := self._shown(self._cell)).strip() and len(self._row) < _COLUMNS:
+            if (text := self._shown(self._cell)[:_CELL_CHARACTERS]).strip() and len(self._row) < _COLUMNS:
                 self._row[self._cell.column] = text
+                self._filled += len(text)
+                if self._filled > _ROW_CHARACTERS:
+                    raise DocumentUnreadable("too_large")
             self._cell = None
         elif name == "row" and self._row:
             self._rows.append(self._row)
