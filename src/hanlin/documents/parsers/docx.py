@@ -308,7 +308,7 @@ class Body:
         if not self._tables:
             return
         table = self._tables[-1]
-        row, table.row = table.row, []
+        row, table.row, self._turned = table.row, [], False
         if len(self._tables) > 1:  # a table in a cell becomes lines of it
             self._tables[-2].lines.append(" ".join(filter(None, map(flow.cell, row))))
             return
