@@ -1,0 +1,66 @@
+"""What a process that reads strangers' files takes from itself before it opens one.
+
+Everything here holds for the rest of its life. What a kernel does not offer is left out: each measure stands alone.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import threading
+
+_PR_SET_PDEATHSIG = 1
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_OPEN_FILES = 256
+_NICE = 5
+_FORBIDDEN = ("socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.posix_spawn")
+
+
+def die_with_the_parent(parent_pid: int) -> None:
+    """End when the parent ends, however it ends: by the kernel's signal, and by the end of stdin.
+
+    To be called after `confine`: the kernel forgets its promise when a process changes its namespaces, and lets no
+    process change them that has threads.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os._exit(0)
+    threading.Thread(target=_exit_at_end_of_stdin, daemon=True).start()
+
+
+def _exit_at_end_of_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+def confine(*, memory_bytes: int, most_memory_bytes: int, cpu_s: float, file_bytes: int) -> None:
+    """Bound memory, CPU time and the size of files, leave the network, and start no other processes.
+
+    `memory_bytes` is of address space; it can be raised later, to `most_memory_bytes` (`allow_memory`).
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, max(memory_bytes, most_memory_bytes)))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s) + 1, int(cpu_s) + 2))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+    os.nice(_NICE)  # whoever waits for an answer comes before whoever has just uploaded a file
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWUSER | _CLONE_NEWNET)  # many containers do not allow it
+    sys.addaudithook(_refuse)
+
+
+def allow_memory(most_bytes: int) -> None:
+    """Raise the bound of memory, for work that is known to need more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (min(most_bytes, hard), hard))
+
+
+def _refuse(event: str, _arguments: tuple[object, ...]) -> None:
+    if event in _FORBIDDEN:
+        raise PermissionError(f"a parser does not do this: {event}")
+
+
+__all__ = ["allow_memory", "confine", "die_with_the_parent"]

@@ -1,0 +1,116 @@
+"""JSON: lists of records become tables, everything else is shown as it is, a value a line and indented.
+
+A file of records is read one record at a time; only what a file is made of otherwise is looked at as a whole.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from hanlin.documents.limits import MIB
+from hanlin.documents.parsers import encodings, flow, plain
+from hanlin.documents.parsers.work import Work
+from hanlin.documents.values import Page
+
+_COLUMNS = 60
+_SAMPLE = 50
+
+_INDENTED_BYTES = 32 * MIB
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+_LIST, _LINES = msgspec.json.Decoder(list[msgspec.Raw]), msgspec.json.Decoder(msgspec.Raw)
+
+Scalar = str | int | float | bool | None
+
+
+def pages(work: Work) -> Iterator[Page]:
+    """Yield tables or indented JSON. What is not JSON after all is told as the text that it is."""
+    yield from flow.paged(_blocks(work) or plain.blocks(plain.text(work)))
+
+
+def _blocks(work: Work) -> Iterator[str] | None:
+    """Return the document in blocks, None when it is no JSON, or too much of one value to be taken apart."""
+    data = _utf_8(work).strip()
+    one_list = data.startswith(b"[")
+    try:
+        # A list in a file by itself, or else a value a line.
+        records = _LIST.decode(data) if one_list else _LINES.decode_lines(data)
+    except (*_NOT_JSON, MemoryError):
+        records = []
+    if len(records) > 1 or (records and one_list):
+        return _of_records(records, work)
+    if len(data) > _INDENTED_BYTES:
+        return None
+    try:
+        return flow.pieces(msgspec.json.format(data, indent=2).decode("utf-8", "replace"), flow.SECTION_CHARACTERS)
+    except _NOT_JSON:
+        return None
+
+
+def _utf_8(work: Work) -> bytes:
+    """Return the file's bytes in the encoding that JSON has."""
+    codec = encodings.encoding_of(work.path)
+    if codec in (None, "utf-8"):
+        return work.path.read_bytes()
+    return "".join(encodings.text_of(work.path, codec or "utf-8")).encode("utf-8", "replace")
+
+
+def _of_records(records: Sequence[msgspec.Raw], work: Work) -> Iterator[str]:
+    names = _columns(records)
+    if names is None:
+        yield from _each(records, work)
+        return
+    yield from flow.tables(_rows(records, names, work))
+
+
+def _columns(records: Sequence[msgspec.Raw]) -> list[str] | None:
+    """Return the fields of flat records, None when these are no such records. Judged by some of them, evenly spread."""
+    step = max(1, len(records) // _SAMPLE)
+    names: dict[str, None] = {}
+    for raw in records[::step]:
+        record = _flat(raw)
+        if record is None:
+            return None
+        names.update(dict.fromkeys(record))
+    return list(names) if 0 < len(names) <= _COLUMNS else None
+
+
+def _flat(raw: msgspec.Raw) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Scalar])
+    except _NOT_JSON:
+        return None
+
+
+def _rows(records: Sequence[msgspec.Raw], names: list[str], work: Work) -> Iterator[list[str]]:
+    """Yield the header and a row for each record; a field that the header has not got is told in the last column."""
+    yield names
+    for number, raw in enumerate(records):
+        work.tick(number, len(records))
+        record = _flat(raw)
+        if record is None:
+            yield [bytes(raw).decode("utf-8", "replace")]
+            continue
+        row = [_shown(record.get(name)) for name in names]
+        more = [f"{name}: {_shown(value)}" for name, value in record.items() if name not in names]
+        yield [*row, "; ".join(more)] if more else row
+
+
+def _shown(value: Scalar) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _each(records: Sequence[msgspec.Raw], work: Work) -> Iterator[str]:
+    """Yield each record by itself."""
+    for number, raw in enumerate(records):
+        work.tick(number, len(records))
+        try:
+            yield msgspec.json.format(bytes(raw), indent=2).decode("utf-8", "replace")
+        except _NOT_JSON:
+            yield bytes(raw).decode("utf-8", "replace")
+
+
+__all__ = ["pages"]

@@ -1,0 +1,178 @@
+"""Plain texts: their encodings, their paragraphs, their pages, and tables that are written as text."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hanlin.documents.parsers import delimited, encodings, flow, plain, structured
+from hanlin.documents.parsers.work import Work
+
+ZH_HANS = "你好，世界。这是一份关于水泵检修的说明，请妥善保管。"
+ZH_HANT = "你好，世界。這是一份關於水泵檢修的說明，請妥善保管。"
+JA = "これはポンプの検査についての文書です。"
+KO = "안녕하세요. 이것은 펌프 점검에 관한 문서입니다."
+FR = "Le café est fermé à cause du résumé très long; l'été où nous étions là-bas."
+RU = "Это описание ремонта насоса, которое нужно хранить."
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        *((ZH_HANS, codec) for codec in ("utf-8", "utf-8-sig", "utf-16", "utf-32", "gb18030", "gb2312")),
+        *((ZH_HANT, codec) for codec in ("utf-8", "big5", "gb18030")),
+        ("你好", "gb18030"),
+        ("你好", "big5"),
+        ("王建国,李秀英,张晓东\n", "gb18030"),
+        ("plain\nHello 你好 world\n" * 3, "utf-16-le"),
+        ("plain\nHello 你好 world\n" * 3, "utf-16-be"),
+        (JA, "cp932"),
+        (JA, "euc_jp"),
+        (KO, "cp949"),
+        (FR, "cp1252"),
+        (RU, "cp1251"),
+        ("plain", "ascii"),
+        ("𠮷野家 😀", "utf-8"),
+    ],
+)
+def test_a_text_is_read_in_the_encoding_that_it_was_written_in(tmp_path: Path, text: str, codec: str) -> None:
+    """Chinese files in GB18030 and Big5 are everyday things, and the wrong guess makes nonsense of all of it."""
+    path = tmp_path / "file"
+    path.write_bytes(text.encode(codec))
+
+    found = encodings.encoding_of(path)
+
+    assert found is not None
+    assert "".join(encodings.text_of(path, found)) == text.lstrip("\ufeff")
+
+
+def test_a_character_that_two_pieces_of_a_file_share_is_whole(tmp_path: Path) -> None:
+    """Files are read in pieces, and pieces end anywhere."""
+    path = tmp_path / "file"
+    text = ZH_HANS * 8000
+    path.write_bytes(f"a{text}".encode("gb18030"))
+
+    assert "".join(encodings.text_of(path, encodings.encoding_of(path) or "")) == f"a{text}"
+
+
+def test_line_ends_of_all_systems_become_one(tmp_path: Path) -> None:
+    """What follows looks for one kind only."""
+    path = tmp_path / "file"
+    path.write_bytes(b"a\r\nb\rc\nd\r")
+
+    assert "".join(encodings.text_of(path, "utf-8")) == "a\nb\nc\nd\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        (["水泵的", "检修"], "水泵的检修"),
+        (["a long", "line"], "a long line"),
+        (["共计", "18.4%，", "其中"], "共计18.4%，其中"),
+        (["well-", "known"], "well-known"),
+        (["divi\u00ad", "ded"], "divided"),
+        (["使用", "Word", "编辑"], "使用Word编辑"),
+        (["", " a ", ""], "a"),
+    ],
+)
+def test_lines_are_joined_as_their_script_is_written(lines: list[str], text: str) -> None:
+    """A space within a Chinese word hides it from every search."""
+    assert flow.joined(lines) == text
+
+
+def test_a_long_text_is_cut_at_paragraphs_and_nothing_of_it_is_lost() -> None:
+    """A page that ends within a sentence cannot be quoted."""
+    text = "\n\n".join(f"paragraph {number} " + "x" * 90 for number in range(100))
+
+    pieces = list(flow.pieces(text, 1000))
+
+    assert "".join(pieces) == text
+    assert all(len(piece) <= 1000 for piece in pieces)
+    assert all(piece.startswith("paragraph") for piece in pieces)
+
+
+def test_pages_turn_when_they_are_full_and_where_the_document_says() -> None:
+    """Both, because most texts have no pages of their own."""
+    pages = list(flow.paged(["a" * 60, "b" * 60, None, "c", None, None, "d" * 250], size=100))
+
+    assert [(page.number, page.text[:1], len(page.text)) for page in pages] == [
+        (1, "a", 60), (2, "b", 60), (3, "c", 1), (4, "", 0), (5, "d", 100), (6, "d", 100), (7, "d", 50),
+    ]  # fmt: skip
+
+
+def test_every_piece_of_a_long_table_has_its_header() -> None:
+    """Numbers without the names of their columns mean nothing."""
+    rows = [["name", "value"], *([f"row {number}", str(number)] for number in range(40))]
+
+    pieces = list(flow.tables(rows, size=200))
+
+    assert len(pieces) > 3
+    assert all(piece.startswith("| name | value |\n| --- | --- |\n| row ") for piece in pieces)
+    assert sum(piece.count("| row ") for piece in pieces) == 40
+
+
+def test_a_form_feed_ends_a_page(tmp_path: Path) -> None:
+    """It is how printers were told so, and some programs still write it."""
+    path = tmp_path / "a.txt"
+    path.write_text("one\n\ftwo\f\n\nfour", encoding="utf-8")
+
+    assert [page.text for page in plain.pages(Work(path))] == ["one", "two", "four"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_a_table_is_found_whatever_divides_its_columns(tmp_path: Path, delimiter: str) -> None:
+    """Excel writes semicolons wherever a comma is the decimal mark."""
+    path = tmp_path / "a.csv"
+    lines = [["名称", "数量", "说明"], ["水泵", "3", '"大, 重; 旧|\t坏"'], ["阀门", "5", ""]]
+    path.write_text("\n".join(delimiter.join(line) for line in lines), encoding="gb18030")
+
+    (page,) = delimited.pages(Work(path))
+
+    assert page.text == "| 名称 | 数量 | 说明 |\n| --- | --- | --- |\n| 水泵 | 3 | 大, 重; 旧\\| 坏 |\n| 阀门 | 5 |  |"
+
+
+def test_a_quoted_line_end_stays_within_its_cell(tmp_path: Path) -> None:
+    """A table that loses its rows' ends there is none."""
+    path = tmp_path / "a.csv"
+    path.write_text('a,b\n1,"two\nlines"\n3,4\n', encoding="utf-8")
+
+    (page,) = delimited.pages(Work(path))
+
+    assert page.text.splitlines()[2:] == ["| 1 | two lines |", "| 3 | 4 |"]
+
+
+RECORDS = [{"name": "水泵", "count": 3}, {"name": "阀门", "count": 2.5, "new": True}, {"name": None}]
+TABLE = "| name | count | new |\n| --- | --- | --- |\n| 水泵 | 3 |  |\n| 阀门 | 2.5 | true |\n|  |  |  |"
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_records_become_a_table(tmp_path: Path, name: str) -> None:
+    """A table says each name once, and takes a third of the tokens."""
+    path = tmp_path / name
+    if name == "a.json":
+        path.write_text(json.dumps(RECORDS, ensure_ascii=False), encoding="gb18030")
+    else:
+        path.write_text("\n".join(json.dumps(record) for record in RECORDS), encoding="utf-8-sig")
+
+    assert [page.text for page in structured.pages(Work(path))] == [TABLE]
+
+
+def test_other_json_is_shown_as_it_is(tmp_path: Path) -> None:
+    """What is nested is no table."""
+    path = tmp_path / "a.json"
+    path.write_text('{"a":{"b":[1,"二"]}}', encoding="utf-8")
+
+    (page,) = structured.pages(Work(path))
+
+    assert json.loads(page.text) == {"a": {"b": [1, "二"]}}
+    assert '\n    "b": [' in page.text
+
+
+def test_what_only_claims_to_be_json_is_told_as_text(tmp_path: Path) -> None:
+    """A comment or a comma too many is no reason to refuse what everybody can read."""
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1, // one\n}', encoding="utf-8")
+
+    (page,) = structured.pages(Work(path))
+
+    assert page.text == '{"a": 1, // one\n}'
