@@ -13,6 +13,11 @@ WEIGHTS = os.environ.get("TEST_WEIGHTS", "qwen2.5-coder-0.5b-instruct")
 VECTORS = "multilingual-e5-small"
 WEIGHTS_HOME = Path(__file__).parents[1] / ".home"
 
+# Nothing here speaks TLS with the world, and each client of a test would read the system's hundred certificates first,
+# which takes longer than what it is made for: it trusts those of a folder that has none.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
+
 
 def home_with_weights(home: Path) -> Path:
     """Make a home whose weights are links to those that `make` has fetched: to damage them, replace the link."""
