@@ -14,7 +14,8 @@ import pytest
 from hanlin.store.rows import LedgerRow, Outcome
 from hanlin.testing import FakeEngine, Rule
 from hanlin.types import Usage
-from tests.contract.test_accounting_wire import ask, client_of, made, refused, row_of, rows_of
+from tests.accounts import made, row_of, rows_of
+from tests.contract.test_accounting_wire import ask, client_of, refused
 from tests.service import Service, toml_of
 
 TEXT = "床前明月光，疑是地上霜。举头望明月，低头思故乡。"

@@ -11,7 +11,8 @@ from hanlin.catalogue.loading import load
 from hanlin.service.model_limits import remove_limits, set_limits
 from hanlin.store.rows import Budget, Limits
 from hanlin.testing import FakeEngine, Rule
-from tests.contract.test_accounting_wire import ask, client_of, in_store, made, post, refused
+from tests.accounts import in_store, made
+from tests.contract.test_accounting_wire import ask, client_of, post, refused
 from tests.service import Service, toml_of
 
 TAKES_EFFECT_S = 1.5  # a change counts within a second

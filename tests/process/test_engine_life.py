@@ -127,11 +127,11 @@ def test_damaged_weights_are_never_used_and_the_message_names_the_remedy(embedde
     (file,) = [path for path in (service.home / "models").iterdir() if not path.suffix and path.is_file()]
     damaged = tmp_path / "copy"
     damaged.write_bytes(file.read_bytes())
-    stat = damaged.stat()
+    size = damaged.stat().st_size
     with damaged.open("r+b") as writing:
-        writing.seek(stat.st_size // 2)
+        writing.seek(size // 2)
         writing.write(b"hanlin")
-    os.utime(damaged, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    file.with_name(f"{file.name}.toml").unlink()  # nothing says that the file has been looked at before
     file.unlink()
     damaged.rename(file)
 
