@@ -261,7 +261,8 @@ def test_a_pass_whose_engine_dies_ends_with_an_error(embedded: Start, kind: str)
 def test_a_pass_that_nobody_has_seen_anything_of_is_made_again(embedded: Start) -> None:
     """JSON that a grammar cannot promise is held back until it fits: a death on the way costs its caller time alone."""
     service = embedded().start()
-    schema = {"type": "object", "properties": {"text": {"type": "string", "minLength": 120}}, "required": ["text"]}
+    text = {"type": "string", "minLength": 120, "maxLength": 160}
+    schema = {"type": "object", "properties": {"text": text}, "required": ["text"]}
     shape = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
 
     with ThreadPoolExecutor(1) as pool, slots(service) as busy:
