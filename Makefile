@@ -3,16 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: serve test check unit contract process e2e embedded proof bench bench-gateway docs clean
+EMBEDDED := $(sort $(shell grep -rl 'mark\.embedded' tests --include='test_*.py'))
+SEVERAL := $(wildcard tests/process/test_*shared*.py tests/process/test_workers*.py)
+
+# Tests start hundreds of processes, and each would compile anew whatever it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: serve test check unit contract process one several e2e embedded proof bench bench-gateway docs clean
 
 serve: .venv/.run                ## install what is missing and start the service; ARGS="--small --port 9000" are passed on
 	@exec $(BIN)/hanlin serve $(ARGS)
 
 test: .venv/.dev                 ## everything that must hold before a change lands; what waits beside what computes
-	@$(MAKE) --no-print-directory -j2 --output-sync=target check unit
-	@$(MAKE) --no-print-directory -j2 --output-sync=target contract process
-	@$(MAKE) --no-print-directory e2e
-	@$(MAKE) --no-print-directory embedded
+	@$(MAKE) --no-print-directory -j3 --output-sync=target one several contract e2e unit check
+	@$(MAKE) --no-print-directory embedded    # alone: beside other work the engine falls to a fraction of its speed
 
 check: .venv/.dev                ## format, lint, types, and documents that are generated
 	$(BIN)/ruff format --check src tests bench scripts examples
@@ -26,14 +30,19 @@ unit: .venv/.dev                 ## decisions, dialects, data: a few seconds
 contract: .venv/.dev             ## the fake engine behind the real service; the store on its databases
 	$(BIN)/pytest tests/contract
 
-process: .venv/.dev              ## downloads that fail, processes that die
-	$(BIN)/pytest tests/process -m "not embedded"
+process: one several             ## downloads that fail, processes that die
+
+one: .venv/.dev                  ## the part of them that is about one process and what it starts
+	$(BIN)/pytest tests/process -m "not embedded" $(SEVERAL:%=--ignore=%)
+
+several: .venv/.dev              ## the part about several workers, and about services that share a database and limits
+	$(BIN)/pytest $(SEVERAL) -m "not embedded"
 
 e2e: .venv/.dev .venv/.clients tests/e2e/node_modules/.package-lock.json    ## SDKs and other clients against the real service
 	$(BIN)/pytest tests/e2e -m "not embedded"
 
 embedded: .venv/.dev .venv/.clients .home/.weights .home/.vectors tests/e2e/node_modules/.package-lock.json    ## the real engine with the small weights
-	$(BIN)/pytest tests -m embedded
+	$(BIN)/pytest $(EMBEDDED) -m embedded
 
 proof: .venv/.dev .venv/.clients .home/.weights .home/.vectors tests/e2e/node_modules/.package-lock.json    ## longer drills, on the small and on the default weights: an hour or two
 	$(BIN)/hanlin pull qwen2.5-coder-1.5b-instruct --home .home

@@ -1,7 +1,8 @@
 """Keys, calls with them, and the rows that they leave, for tests of a running service."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from openai import APIStatusError
 from hanlin.home import Home, server_secret
 from hanlin.keys import hash_key, hint, new_key
 from hanlin.store.database import Store, open_store
-from hanlin.store.rows import KeyRow, LedgerRow
-from hanlin.testing import wait_until
+from hanlin.store.rows import Filters, KeyRow, LedgerRow
 from tests.service import KEY, Service
+
+PATIENT_S = 10.0
+"""Longer than the way of a row into the database ever takes."""
 
 
 def in_store(service: Service, act: Callable[[Store], Any]) -> Any:
@@ -48,14 +51,31 @@ def refused(service: Service, key: str, **more: Any) -> APIStatusError:
     return refusal.value
 
 
+def row_of(service: Service, call_id: str) -> LedgerRow:
+    """Wait for a call's row."""
+    row: LedgerRow = once_stored(service, lambda store: store.ledger.find(call_id), f"the row of {call_id}")
+    return row
+
+
 def rows_of(service: Service, key: KeyRow, count: int) -> list[LedgerRow]:
     """Wait for so many rows of a key, oldest first."""
-    found: list[LedgerRow] = []
 
-    def there() -> bool:
-        page = in_store(service, lambda store: store.ledger.page(limit=1000))
-        found[:] = [row for row in reversed(page.rows) if row.key_id == key.id]
-        return len(found) >= count
+    async def found(store: Store) -> list[LedgerRow]:
+        page = await store.ledger.page(limit=1000, filters=Filters(key_id=key.id))
+        return list(reversed(page.rows)) if len(page.rows) >= count else []
 
-    wait_until(there, f"{count} rows of {key.id}")
-    return found
+    rows: list[LedgerRow] = once_stored(service, found, f"{count} rows of {key.id}")
+    return rows
+
+
+def once_stored(service: Service, look: Callable[[Store], Awaitable[Any]], what: str) -> Any:
+    """Look into the database of a service until something true is found, and return that. Fails with `what`."""
+
+    async def until_found(store: Store) -> Any:
+        deadline = time.monotonic() + PATIENT_S
+        while not (found := await look(store)):
+            assert time.monotonic() < deadline, f"waited {PATIENT_S:g} s in vain: {what}"
+            await asyncio.sleep(0.02)
+        return found
+
+    return in_store(service, until_found)

@@ -1,6 +1,7 @@
 """Fixtures of all tiers: homes that already hold the real weights, and the service on them."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,21 +14,30 @@ WEIGHTS = os.environ.get("TEST_WEIGHTS", "qwen2.5-coder-0.5b-instruct")
 VECTORS = "multilingual-e5-small"
 WEIGHTS_HOME = Path(__file__).parents[1] / ".home"
 
+# Nothing here speaks TLS with the world, and each client of a test would read the system's hundred certificates first,
+# which takes longer than what it is made for: it trusts those of a folder that has none.
+os.environ.pop("SSL_CERT_FILE", None)
+os.environ["SSL_CERT_DIR"] = str(Path(__file__).parent)
+
 
 def home_with_weights(home: Path) -> Path:
     """Make a home whose weights are links to those that `make` has fetched: to damage them, replace the link."""
     (home / "models").mkdir(parents=True, mode=0o700)
-    file = fetched_weights()
-    (home / "models" / file.name).hardlink_to(file)
+    _link(fetched_weights(), home)
     return home
 
 
 def home_with_vectors(home: Path) -> Path:
     """Make a home that holds the embedding weights as well."""
     home_with_weights(home)
-    file = fetched_weights(VECTORS)
-    (home / "models" / file.name).hardlink_to(file)
+    _link(fetched_weights(VECTORS), home)
     return home
+
+
+def _link(file: Path, home: Path) -> None:
+    (home / "models" / file.name).hardlink_to(file)
+    # With what is known about the file a start need not read all of it again, which takes more than a second.
+    shutil.copy2(file.with_name(f"{file.name}.toml"), home / "models")
 
 
 def fetched_weights(name: str = WEIGHTS) -> Path:

@@ -1,10 +1,9 @@
 """Who may, how much, and what it cost, as callers and the operator's database see it: one running service."""
 
-import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ import msgspec
 import pytest
 from openai import APIStatusError, OpenAI
 
-from hanlin.home import Home, server_secret
 from hanlin.http.app import PREFIXES, ROUTES
-from hanlin.keys import hash_key, new_key
-from hanlin.store.database import Store, open_store
-from hanlin.store.rows import NANOS, Budget, KeyRow, LedgerRow, Limits, Outcome
+from hanlin.store.rows import NANOS, Budget, Limits, Outcome
 from hanlin.testing import FakeEngine, Rule, wait_until
 from hanlin.types import SURFACES, Surface, Usage
+from tests.accounts import in_store, made, row_of, rows_of
 from tests.service import KEY, Service, toml_of
 
 SLOW = Rule(contains="slowly", text="慢" * 200, chunk_delay_s=0.05)
@@ -43,22 +40,6 @@ def service(engine: FakeEngine, tmp_path_factory: pytest.TempPathFactory) -> Ite
     )
     with Service(tmp_path_factory.mktemp("home"), config=config) as service:
         yield service
-
-
-def in_store(service: Service, act: Callable[[Store], Any]) -> Any:
-    async def run() -> Any:
-        async with await open_store(Home(service.home).database) as store:
-            return await act(store)
-
-    return asyncio.run(run())
-
-
-def made(service: Service, **more: Any) -> tuple[str, KeyRow]:
-    """Make a key as `hanlin keys create` does, while the service runs."""
-    key = new_key()
-    hashed = hash_key(server_secret(Home(service.home)), key)
-    row: KeyRow = in_store(service, lambda store: store.keys.add("test", hashed, key[-4:], **more))
-    return key, row
 
 
 CLIENTS: list[OpenAI] = []
@@ -90,32 +71,6 @@ def refused(service: Service, key: str, **more: Any) -> APIStatusError:
     with pytest.raises(APIStatusError) as refusal:
         ask(service, key, **more)
     return refusal.value
-
-
-def row_of(service: Service, call_id: str) -> LedgerRow:
-    """Wait for a call's row."""
-    found: list[LedgerRow] = []
-
-    def there() -> bool:
-        row = in_store(service, lambda store: store.ledger.find(call_id))
-        found.extend([row] if row is not None else [])
-        return bool(found)
-
-    wait_until(there, f"the row of {call_id}")
-    return found[0]
-
-
-def rows_of(service: Service, key: KeyRow, count: int) -> list[LedgerRow]:
-    """Wait for so many rows of a key, oldest first."""
-    found: list[LedgerRow] = []
-
-    def there() -> bool:
-        page = in_store(service, lambda store: store.ledger.page(limit=1000))
-        found[:] = [row for row in reversed(page.rows) if row.key_id == key.id]
-        return len(found) >= count
-
-    wait_until(there, f"{count} rows of {key.id}")
-    return found
 
 
 def cost(usage: Usage) -> int:

@@ -118,7 +118,12 @@ def test_the_answer_is_written_as_it_comes(home: Path, engine: FakeEngine) -> No
     command = [HANLIN, "chat", "go on"]
 
     with subprocess.Popen(
-        command, env=environment(home, {}), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command,
+        env=environment(home, {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=_hear_ctrl_c,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.read(5) == b"first"
@@ -244,6 +249,17 @@ class Terminal:
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|[\x01\x02\r]", "", self._bytes.decode("utf-8", "replace"))
 
 
+def _take_the_terminal() -> None:
+    """Have Ctrl-C reach this process: it reaches those whose terminal it is."""
+    _hear_ctrl_c()
+    os.close(os.open(os.ttyname(0), os.O_RDWR))
+
+
+def _hear_ctrl_c() -> None:
+    """Take Ctrl-C as programs do, also where the tests themselves run in a script's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def on_a_terminal(home: Path, *arguments: str) -> Iterator[tuple[Terminal, "subprocess.Popen[bytes]"]]:
     ours, theirs = pty.openpty()
@@ -255,8 +271,7 @@ def on_a_terminal(home: Path, *arguments: str) -> Iterator[tuple[Terminal, "subp
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            # Ctrl-C reaches the processes whose terminal it is.
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+            preexec_fn=_take_the_terminal,
         ) as process:
             os.close(theirs)
             theirs = -1

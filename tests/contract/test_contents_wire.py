@@ -10,8 +10,9 @@ import pytest
 
 from hanlin.store.database import Store
 from hanlin.store.rows import Content, KeyRow
-from hanlin.testing import FakeEngine, Rule, wait_until
-from tests.contract.test_accounting_wire import BREAKS, FAILS, ask, client_of, in_store, made, post, refused, rows_of
+from hanlin.testing import FakeEngine, Rule
+from tests.accounts import in_store, made, once_stored, rows_of
+from tests.contract.test_accounting_wire import BREAKS, FAILS, ask, client_of, post, refused
 from tests.service import Service, toml_of
 
 TAKES_EFFECT_S = 1.5
@@ -43,7 +44,7 @@ def keeping(service: Service) -> tuple[str, KeyRow]:
 
 def kept(service: Service, call_id: str) -> tuple[Any, Any]:
     """Wait for what a call said and was told."""
-    content = wait_until(lambda: in_store(service, lambda store: store.contents.find(call_id)), f"content of {call_id}")
+    content = once_stored(service, lambda store: store.contents.find(call_id), f"content of {call_id}")
     return json.loads(content.prompt), json.loads(content.answer)
 
 

@@ -14,7 +14,8 @@ import pytest
 from hanlin.store.rows import LedgerRow, Outcome
 from hanlin.testing import FakeEngine, Rule
 from hanlin.types import Usage
-from tests.contract.test_accounting_wire import ask, client_of, made, refused, row_of, rows_of
+from tests.accounts import made, row_of, rows_of
+from tests.contract.test_accounting_wire import ask, client_of, refused
 from tests.service import Service, toml_of
 
 TEXT = "床前明月光，疑是地上霜。举头望明月，低头思故乡。"
@@ -60,8 +61,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, engine: FakeEngine) -> Ite
 ENGINES = pytest.mark.parametrize("model", ["qwen-plus", "qwen-flash"], ids=["whole", "joined"])
 
 
-def answered(service: Service, content: str, model: str, *, stream: bool, **more: Any) -> tuple[str, Usage, LedgerRow]:
-    """Ask, and return the text, the usage that the caller was told, and the row."""
+def asked(service: Service, content: str, model: str, *, stream: bool, **more: Any) -> tuple[str, Usage, str]:
+    """Ask, and return the text, the usage that the caller was told, and the call's id."""
     if stream:
         chunks = list(
             ask(service, content=content, model=model, stream=True, stream_options={"include_usage": True}, **more)
@@ -71,8 +72,13 @@ def answered(service: Service, content: str, model: str, *, stream: bool, **more
     else:
         answer = ask(service, content=content, model=model, **more)
         text, call_id, usage = answer.choices[0].message.content, answer.id, answer.usage
-    row = row_of(service, call_id.removeprefix("chatcmpl-"))
-    return text, Usage(usage.prompt_tokens, usage.completion_tokens), row
+    return text, Usage(usage.prompt_tokens, usage.completion_tokens), call_id.removeprefix("chatcmpl-")
+
+
+def answered(service: Service, content: str, model: str, *, stream: bool) -> tuple[str, Usage, LedgerRow]:
+    """Ask, and return the text, the usage that the caller was told, and the row."""
+    text, usage, call_id = asked(service, content, model, stream=stream)
+    return text, usage, row_of(service, call_id)
 
 
 def leave(service: Service, key: str, path: str, body: Mapping[str, Any], after_s: float = LEFT_S) -> None:
@@ -246,10 +252,11 @@ def test_the_same_call_costs_the_same_streamed_and_not(
     service: Service, model: str, content: str, more: dict[str, Any]
 ) -> None:
     """Whichever way the engine is asked: how an answer travels is no reason for another price."""
-    text, told, row = answered(service, content, model, stream=False, seed=7, **more)
-    again_text, again_told, again = answered(service, content, model, stream=True, seed=7, **more)
+    text, usage, call_id = asked(service, content, model, stream=False, seed=7, **more)
+    again_text, again_usage, again_id = asked(service, content, model, stream=True, seed=7, **more)
+    row, again = row_of(service, call_id), row_of(service, again_id)
 
-    assert told == again_told == Usage(row.usage.prompt, row.usage.completion)
+    assert usage == again_usage == Usage(row.usage.prompt, row.usage.completion)
     assert (row.usage, row.cache_created, row.cost_nanos) == (again.usage, again.cache_created, again.cost_nanos)
     assert row.list_cost_nanos == again.list_cost_nanos
     if "n" not in more:

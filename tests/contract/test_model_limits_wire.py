@@ -11,7 +11,8 @@ from hanlin.catalogue.loading import load
 from hanlin.service.model_limits import remove_limits, set_limits
 from hanlin.store.rows import Budget, Limits
 from hanlin.testing import FakeEngine, Rule
-from tests.contract.test_accounting_wire import ask, client_of, in_store, made, post, refused
+from tests.accounts import in_store, made, row_of
+from tests.contract.test_accounting_wire import ask, client_of, post, refused
 from tests.service import Service, toml_of
 
 TAKES_EFFECT_S = 1.5  # a change counts within a second
@@ -35,11 +36,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture
 def service(running: Service) -> Iterator[Service]:
-    """The one service of these tests, without a limit at the end."""
+    """The one service of these tests. Limits of the test before are gone when the first of its own counts."""
     yield running
     for row in in_store(running, lambda store: store.limits.all()):
         in_store(running, partial(remove_limits, catalogue=load(), pattern=row.pattern))
-    time.sleep(TAKES_EFFECT_S)
 
 
 def limit(service: Service, pattern: str, **limits: Any) -> None:
@@ -107,8 +107,8 @@ def test_every_surface_is_limited(service: Service, pattern: str, path: str) -> 
 
 def test_a_models_budget_counts_what_all_have_spent(service: Service) -> None:
     """Also what was spent before it was set, by an alias as well."""
-    ask(service, model="qwen-coder-plus-2024-11-06")
-    time.sleep(TAKES_EFFECT_S)  # the ledger has it
+    limit(service, "qwen-long", rpm=1)  # when this one counts, those of the test before do no more
+    row_of(service, ask(service, model="qwen-coder-plus-2024-11-06").id.removeprefix("chatcmpl-"))
     limit(service, "qwen-coder-plus", budget=Budget(1, "CNY", "total"))
 
     refusal = refused(service, made(service)[0], model="qwen-coder-plus")

@@ -9,7 +9,8 @@ from hanlin.metering.prices import Counted, PriceList
 from hanlin.store.rows import LedgerRow
 from hanlin.testing import FakeEngine, Rule, wait_until
 from hanlin.types import Served
-from tests.contract.test_accounting_wire import ask, in_store, row_of
+from tests.accounts import once_stored, row_of
+from tests.contract.test_accounting_wire import ask
 from tests.service import Service, toml_of
 
 SLOW = Rule(contains="slowly", text="慢" * 40, chunk_delay_s=0.05)
@@ -77,7 +78,7 @@ def test_an_old_row_can_be_worked_out_again(service: Service, engine: FakeEngine
     service.hup()
     wait_until(lambda: called(service).price_version != row.price_version, "other prices")
 
-    kept = wait_until(lambda: in_store(service, lambda store: store.prices.find(row.price_version)), "the old list")
+    kept = once_stored(service, lambda store: store.prices.find(row.price_version), "the old list")
 
     counted = Counted(row.usage)
     cost = PriceList.read(kept.text).cost(row.model, counted, deployment=row.deployment, served=Served(row.served))

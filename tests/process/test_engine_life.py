@@ -88,7 +88,7 @@ def test_a_stopped_engine_leaves_the_rotation_and_is_replaced(embedded: Start) -
 
 def test_an_idle_engine_that_stops_is_noticed_before_anybody_calls(embedded: Start) -> None:
     """The next caller should not be the one who finds out."""
-    service = embedded().start()
+    service = embedded(environment={"HANLIN_STALL_S": "4"}).start()
 
     os.kill(service.engine_pid(), signal.SIGSTOP)
 
@@ -122,16 +122,14 @@ def test_the_service_ends_its_engine_when_it_is_told_to_end(embedded: Start) -> 
 
 
 def test_damaged_weights_are_never_used_and_the_message_names_the_remedy(embedded: Start, tmp_path: Path) -> None:
-    """A flipped bit makes a model that answers nonsense, or a crash far from its cause."""
+    """Bytes that were lost make a model that answers nonsense, or a crash far from its cause."""
     service = embedded(environment=nowhere_to_fetch_from())
     (file,) = [path for path in (service.home / "models").iterdir() if not path.suffix and path.is_file()]
     damaged = tmp_path / "copy"
-    damaged.write_bytes(file.read_bytes())
-    stat = damaged.stat()
-    with damaged.open("r+b") as writing:
-        writing.seek(stat.st_size // 2)
-        writing.write(b"hanlin")
-    os.utime(damaged, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    with file.open("rb") as whole, damaged.open("wb") as writing:
+        writing.write(whole.read(2**20))  # it says that it is what it was, and has its size; the rest are zeros
+        writing.truncate(file.stat().st_size)
+    file.with_name(f"{file.name}.toml").unlink()  # nothing says that the file has been looked at before
     file.unlink()
     damaged.rename(file)
 
@@ -263,7 +261,8 @@ def test_a_pass_whose_engine_dies_ends_with_an_error(embedded: Start, kind: str)
 def test_a_pass_that_nobody_has_seen_anything_of_is_made_again(embedded: Start) -> None:
     """JSON that a grammar cannot promise is held back until it fits: a death on the way costs its caller time alone."""
     service = embedded().start()
-    schema = {"type": "object", "properties": {"text": {"type": "string", "minLength": 120}}, "required": ["text"]}
+    text = {"type": "string", "minLength": 120, "maxLength": 160}
+    schema = {"type": "object", "properties": {"text": text}, "required": ["text"]}
     shape = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
 
     with ThreadPoolExecutor(1) as pool, slots(service) as busy:

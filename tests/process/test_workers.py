@@ -21,6 +21,7 @@ from hanlin.keys import hash_key, new_key
 from hanlin.store.database import open_store
 from hanlin.store.rows import NANOS, Budget, KeyRow, LedgerRow, Limits, Outcome
 from hanlin.testing import FakeEngine, Rule, wait_until
+from tests.cli import hanlin
 from tests.service import KEY, Service, ask, toml_of
 
 WORKERS = 4
@@ -473,16 +474,13 @@ async def test_while_the_main_process_stands_still_only_limited_calls_are_refuse
                     await asyncio.sleep(0.1)
 
 
-async def test_a_number_of_processes_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nonsense", ["0", "-1", "65", "many"])
+def test_a_number_of_processes_that_makes_no_sense_is_refused(tmp_path: Path, nonsense: str) -> None:
     """With the setting's name, and what it may be."""
-    for nonsense in ("0", "-1", "65", "many"):
-        service = Service(tmp_path / "home", "--workers", nonsense)
-        service.launch()
-        code = await asyncio.to_thread(service.process.wait, 60)  # type: ignore[union-attr]
+    done = hanlin(tmp_path / "home", "serve", "--workers", nonsense)
 
-        assert code == 1
-        assert f"workers = '{nonsense}' does not fit" in service.output()
-        service.close()
+    assert done.returncode == 1
+    assert f"workers = '{nonsense}' does not fit" in done.stderr
 
 
 async def test_a_worker_that_cannot_start_ends_the_start(engine: FakeEngine, tmp_path: Path) -> None:

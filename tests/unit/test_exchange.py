@@ -10,7 +10,7 @@ import pytest
 
 from hanlin.errors import BodyTooLarge, EngineUnavailable
 from hanlin.http.accounts import Account
-from hanlin.http.exchange import Gone
+from hanlin.http.exchange import Exchange, Gone
 from hanlin.testing import ScriptedEngine
 from tests.http_peer import Peer
 from tests.values import call_of, plan_of
@@ -119,13 +119,17 @@ async def test_a_client_that_hangs_up_cancels_the_work_for_it() -> None:
             await asyncio.sleep(0)
             log.append("cleaned up")
 
-    exchange = await peer.exchange()
-    await exchange.body(10)
-    async with asyncio.timeout(10):
-        with pytest.raises(Gone):
+    async def handle(exchange: Exchange) -> None:
+        await exchange.body(10)
+        try:
             await exchange.unless_gone(work())
+        except Gone:
+            log.append("gone")
 
-    assert log == ["began", "cleaned up"]
+    async with asyncio.timeout(10):
+        await peer.call(handle)
+
+    assert log == ["began", "cleaned up", "gone"]
 
 
 async def test_an_answer_has_its_length_its_type_and_an_id_that_finds_its_log_lines() -> None:

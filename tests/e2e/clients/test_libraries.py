@@ -51,4 +51,4 @@ def test_libraries_are_content(service: Service, engine: FakeEngine, suite: str)
 @pytest.mark.embedded
 def test_libraries_extract_objects_with_real_weights(embedded_service: Service) -> None:
     """By a named tool and by a schema, whole and streamed: what is held to a schema fits it every time."""
-    run("extraction_suite.py", embedded_service, "-m", "held", drills=20 if ALL else 2)
+    run("extraction_suite.py", embedded_service, "-m", "held", drills=20 if ALL else 1)
