@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import openai
 from openai import AsyncOpenAI
 
 from hanlin import catalogue
+from hanlin.catalogue.models import Catalogue
 from hanlin.documents.values import Document, Library
 from hanlin.errors import InvalidRequest
 from hanlin.recipes.recipe import Desk, Recipe
@@ -121,6 +123,11 @@ class NoLibrary:
         raise AssertionError("no document was expected")
 
 
+@cache
+def _catalogue() -> Catalogue:
+    return catalogue.load()
+
+
 def asked(name: str, *messages: Message, **fields: Any) -> ChatRequest:
     """Return a request to a scenario's name."""
     return ChatRequest(name, messages, **fields)
@@ -128,7 +135,7 @@ def asked(name: str, *messages: Message, **fields: Any) -> ChatRequest:
 
 async def events_of(recipe: Recipe, request: ChatRequest, base: Any) -> list[Event]:
     """Return everything that a recipe says to a request of its own name."""
-    model = catalogue.load().find(request.model)
+    model = _catalogue().find(request.model)
     assert model is not None
     recipe.check(request, model)
     library: Library = NoLibrary()

@@ -182,7 +182,7 @@ def utterances(count: int = 200) -> list[Spoken]:
         for one in every
         if one.text[0] >= "\u3400"
     ]
-    random.Random(6).shuffle(every)  # noqa: S311 (a fixed order, nothing secret)
+    random.Random(6).shuffle(every)
     return (every + again)[:count]
 
 

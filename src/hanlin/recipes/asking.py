@@ -26,24 +26,28 @@ def greedy(max_tokens: int | None = None, seed: int | None = None) -> Sampling:
     )
 
 
-async def value_of(base: Base, request: ChatRequest, schema: Schema, name: str) -> Any | None:
+async def value_of(
+    base: Base, request: ChatRequest, schema: Schema, name: str, accepted: Schema | None = None
+) -> Any | None:
     """Return a value that fits a schema; None where the base cannot be brought to give one.
 
-    The schema's root is an object. Raises what a chat call raises, but for a base that refuses the schema.
+    The schema's root is an object. `accepted`, where there is one, is what does as well when it comes. Raises what a
+    chat call raises, but for a base that refuses the schema.
     """
+    accepted = schema if accepted is None else accepted
     value = None
     if base.can_shape:
         try:
             result = await base.answer(request.changed(shape=Shape("json_schema", name, schema)))
-            value = fitting(result.choices[0].text, schema)
+            value = fitting(result.choices[0].text, accepted)
         except ContextLengthExceeded:
             raise
         except (AnswerUnfit, InvalidRequest):
             pass  # an engine that takes other schemas than this one is asked in words
-    return value if value is not None else await _asked_in_words(base, request, schema)
+    return value if value is not None else await _asked_in_words(base, request, schema, accepted)
 
 
-async def _asked_in_words(base: Base, request: ChatRequest, schema: Schema) -> Any | None:
+async def _asked_in_words(base: Base, request: ChatRequest, schema: Schema, accepted: Schema) -> Any | None:
     wanted = (
         f"Reply with JSON only, without a fence, that fits this JSON Schema:\n{msgspec.json.encode(schema).decode()}"
     )
@@ -51,11 +55,11 @@ async def _asked_in_words(base: Base, request: ChatRequest, schema: Schema) -> A
     for _ in range(_TRIES):
         result = await base.answer(request.changed(messages=messages, shape=None))
         text = result.choices[0].text
-        value = fitting(text, schema)
+        value = fitting(text, accepted)
         if value is not None:
             return value
         found = first_json(text, lambda one: isinstance(one, dict))
-        why = schemas.problem(found.value, schema) if found is not None else "that is no JSON object"
+        why = schemas.problem(found.value, accepted) if found is not None else "that is no JSON object"
         messages = (*messages, Message("assistant", text), Message("user", f"{why}. Reply again, with the JSON only."))
     return None
 

@@ -194,12 +194,23 @@ async def _arguments(tool: OfferedTool, request: ChatRequest, base: Base) -> lis
         f"{msgspec.json.encode(row).decode()}\n"
         'Reply with JSON: {"calls": [arguments]}, one entry unless the user wants it done for several things.'
     )
-    schema: Schema = {
+    gaps = _with_gaps(tool.parameters)
+    dialogue = [_as_said(message) for message in request.messages if message.role in ("user", "assistant")]
+    wanted = _inner(request, [Message("system", system), *dialogue], _DECISION_TOKENS)
+    value = await value_of(base, wanted, _list_of(gaps), "arguments", _list_of({**gaps, "required": []}))
+    rows = value["calls"] if value is not None else [{}]
+    asked = _said_by_user(request.messages)
+    return [await _grounded(tool, arguments, asked, request, base) for arguments in rows]
+
+
+def _list_of(arguments: Schema) -> Schema:
+    """Return the schema of calls: no fewer than one, no more than are made at once."""
+    return {
         "type": "object",
         "properties": {
             "calls": {
                 "type": "array",
-                "items": schemas.moved(_with_gaps(tool.parameters), "#/properties/calls/items"),
+                "items": schemas.moved(arguments, "#/properties/calls/items"),
                 "minItems": 1,
                 "maxItems": _MOST_CALLS,
             }
@@ -207,12 +218,6 @@ async def _arguments(tool: OfferedTool, request: ChatRequest, base: Base) -> lis
         "required": ["calls"],
         "additionalProperties": False,
     }
-    dialogue = [_as_said(message) for message in request.messages if message.role in ("user", "assistant")]
-    wanted = _inner(request, [Message("system", system), *dialogue], _DECISION_TOKENS)
-    value = await value_of(base, wanted, schema, "arguments")
-    rows = value["calls"] if value is not None else [{}]
-    asked = _said_by_user(request.messages)
-    return [await _grounded(tool, arguments, asked, request, base) for arguments in rows]
 
 
 def _with_gaps(parameters: Schema) -> Schema:
@@ -273,6 +278,7 @@ def _believed(value: Any, quote: str, part: Any) -> Any:
     return quote if free and same_script and not _DATE_OR_TIME.search(str(value)) else value
 
 
+_CLAUSE_END = re.compile(r"[，。；,;(（]|\. |\.$")
 _DATE_OR_TIME = re.compile(r"\d{4}-\d{1,2}|\d{1,2}:\d{2}")
 
 
@@ -308,7 +314,7 @@ def _described(tool: OfferedTool, name: str) -> str:
 async def _question(tool: OfferedTool, missing: Sequence[str], request: ChatRequest, base: Base) -> str:
     """Return a question for what is missing, in the user's language: the base's own where it is one."""
     language = language_of(_said_by_user(request.messages, 1))
-    described = [_described(tool, name) for name in missing]
+    described = [_CLAUSE_END.split(_described(tool, name))[0] for name in missing]
     system = (
         f"Ask the user, in {language.name}, in one short sentence, for what is missing to do this: "
         f"{tool.description or tool.name}. Missing: {'; '.join(described)}."
