@@ -1,5 +1,6 @@
 """Is a value said in a text, or was it made up? By the letter, as far as that can tell."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -54,7 +55,7 @@ def numbers(text: str) -> frozenset[float]:
     """Return the numbers of a text, in figures or in words."""
     text = folded(text)
     bare = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    found = {float(one) for one in _NUMBER.findall(bare)}
+    found = {number for one in _NUMBER.findall(bare) if math.isfinite(number := float(one))}
     found |= {float(number) for one in _HAN_NUMBER.findall(text) if (number := _han_number(one)) is not None}
     words = set(re.findall(r"[a-z]+", text))
     return frozenset(found | {float(number) for number, word in enumerate(_WORDS) if word in words})
