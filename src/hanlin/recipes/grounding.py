@@ -56,7 +56,7 @@ def numbers(text: str) -> frozenset[float]:
     text = folded(text)
     bare = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
     found = {number for one in _NUMBER.findall(bare) if math.isfinite(number := float(one))}
-    found |= {float(number) for one in _HAN_NUMBER.findall(text) if (number := _han_number(one)) is not None}
+    found |= {float(whole) for one in _HAN_NUMBER.findall(text) if (whole := _han_number(one)) is not None}
     words = set(re.findall(r"[a-z]+", text))
     return frozenset(found | {float(number) for number, word in enumerate(_WORDS) if word in words})
 
