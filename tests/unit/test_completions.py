@@ -8,16 +8,16 @@ import pytest
 
 from hanlin.catalogue.models import Model
 from hanlin.dialects import openai_completions
-from hanlin.engines.gaps import encode_gap, gap_pass
+from hanlin.engines.gaps import encode_gap, gap_pass, without_tags
 from hanlin.engines.manner import Manner
 from hanlin.engines.profiles import EngineProfile, profiles
-from hanlin.errors import EngineFailed, HanlinError, ModelNotFound, ModelNotSupported, UnsupportedHere
+from hanlin.errors import EngineFailed, HanlinError, ModelNotFound, ModelNotSupported
 from hanlin.service import completion
 from hanlin.service.attempts import Call
 from hanlin.service.completion import AskedText, CompletionCall, CompletionPlan
 from hanlin.service.deployments import Deployment, Serving, serving
 from hanlin.testing import HANG, ScriptedEngine, says
-from hanlin.types import CompletionRequest, Event, Sampling, Usage, fold
+from hanlin.types import ChatRequest, CompletionRequest, Event, Sampling, Usage, fold
 from tests.values import ANSWERING, LIMIT_S, catalogue_of, deployment, model, route_of, router_of, server_of
 
 PREFIX, SUFFIX, MIDDLE = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
@@ -111,10 +111,10 @@ def plan(request: CompletionRequest, *rest: Any) -> CompletionPlan:
 
 @pytest.mark.parametrize(
     ("asked", "error"),
-    [("nobody", ModelNotFound), ("qwen-plus", ModelNotSupported), ("qwen-coder-turbo", UnsupportedHere)],
+    [("nobody", ModelNotFound), ("qwen-plus", ModelNotSupported)],
 )
 def test_names_that_fill_no_gaps_are_refused(asked: str, error: type[HanlinError]) -> None:
-    """Unknown, a chat name, or weights that never learned it."""
+    """Unknown, or a name that chats."""
     here = served_by(deployment(ScriptedEngine(), NEITHER))
 
     with pytest.raises(error):
@@ -169,13 +169,37 @@ def text_call(*deployments: Deployment, stream: bool = False, **fields: Any) -> 
     return Call(AskedText(request, FILLS, catalogue_of(FILLS), route_of(*deployments)), router_of())
 
 
-def test_what_never_learned_to_fill_gaps_is_left_out() -> None:
-    """Others of the name may have; only when none has, the caller is told so."""
-    never = deployment(ScriptedEngine(), NEITHER, name="chat")
+async def test_what_never_learned_to_fill_gaps_is_left_out_where_another_has() -> None:
+    """Where none has, it is asked by chat, as well as it can."""
+    never = deployment(ScriptedEngine(says("```python\nb = 1\n```")), NEITHER, name="chat")
 
     assert text_call(never, server_of(ScriptedEngine(), "coder")).plan.deployment.name == "coder"
-    with pytest.raises(UnsupportedHere, match="never learned to fill gaps"):
-        text_call(never)
+    alone = text_call(never)
+    assert (await alone.answer()).choices[0].text == "b = 1"
+    assert not alone.plan.answering.ignored
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5, 100])
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("x = 1<|fim_middle|>y", "x = 1"),
+        ("<|fim_prefix|>", ""),
+        ("a <| b <|fi", "a <| b <|fi"),
+        ("a <|fim", "a <|fim"),
+        ("plain", "plain"),
+    ],
+)
+async def test_no_tag_of_a_gap_is_ever_shown(said: str, shown: str, pieces: int) -> None:
+    """However it is cut: the text is over where one would begin, and the engine is left."""
+    parts = [said[at : at + pieces] for at in range(0, len(said), pieces)]
+    engine = ScriptedEngine(says(*parts, finish_reason="length"))
+
+    result = fold([e async for burst in without_tags(engine.generate(ChatRequest("m", ()))) for e in burst])
+
+    assert result.choices[0].text == shown
+    assert result.choices[0].finish_reason == ("stop" if shown != said else "length")
+    assert engine.running == 0
 
 
 @pytest.mark.parametrize(("limit", "left"), [(10, 8), (2, 1), (None, None)])

@@ -179,7 +179,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How tokens are drawn when the caller does not say. None: no default; for `top_k`: the model takes none.
 
-    `temperature_with_vision` replaces `temperature` for calls with images or video; a caller's temperature below
+    `temperature_with_vision` replaces `temperature` for calls with images or video, `temperature_with_tools` for calls
+    that offer tools; a caller's temperature below
     `temperature_floor` is raised to it.
     """
 
@@ -189,6 +190,7 @@ class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
     temperature_with_vision: float | None = None
+    temperature_with_tools: float | None = None
     temperature_floor: float | None = None
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from hanlin.engines.completions import Pass, Step, Steps
 from hanlin.engines.frames import ChatFrames
-from hanlin.engines.gaps import encode_gap, gap_pass
+from hanlin.engines.gaps import encode_gap, gap_pass, without_tags
 from hanlin.engines.manner import Manner, has_markup, lead, message_rows, offered, tool_rows
 from hanlin.engines.native import REASONS, NativeAnswer, around, encode
 from hanlin.engines.plain import PlainReading, is_plain, read_whole
@@ -282,15 +282,18 @@ class ChatEngine:
             response.close()
 
     async def fill(self, request: CompletionRequest) -> Events:
-        """Yield the events of a text completion, then its usage. Raises as `generate`."""
+        """Yield the events of a text completion, none of whose text is a gap's tag, then its usage.
+
+        Raises as `generate`.
+        """
         stop = (*request.sampling.stop, *await self._stop_texts(request.sampling.stop_tokens))
         if self.manner.profile.prompts:
             filled = self._filled(gap_pass(request, self.manner, stop), request.model)
         else:
             body = encode_gap(request, self.manner, stop)
-            prompt = (Message("user", request.prompt), Message("user", request.suffix or ""))
-            filled = _counted(self._chat(ChatRequest(request.model, ()), body, "/completions"), prompt)
-        async with aclosing(filled) as bursts:
+            filled = self._chat(ChatRequest(request.model, ()), body, "/completions")
+        prompt = (Message("user", request.prompt), Message("user", request.suffix or ""))
+        async with aclosing(_counted(without_tags(filled), prompt)) as bursts:
             async for burst in bursts:
                 yield burst
 

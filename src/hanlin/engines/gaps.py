@@ -1,15 +1,18 @@
 """Code with a gap, as engines are shown it: in the tags that the weights learned, or in the contract's own."""
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
 from hanlin.engines.completions import Pass
 from hanlin.engines.manner import Manner, sampled
-from hanlin.types import CompletionRequest
+from hanlin.types import CompletionRequest, Event, Events
 
 _PREFIX, _SUFFIX, _MIDDLE = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
+_TAG = "<|fim_"
+"""What every tag of a gap begins with: no answer shows one, whoever wrote it."""
 
 
 def gap_pass(request: CompletionRequest, manner: Manner, stop: Sequence[str]) -> Pass:
@@ -49,3 +52,31 @@ def encode_gap(request: CompletionRequest, manner: Manner, stop: Sequence[str]) 
     if stop:
         body["stop"] = stop
     return msgspec.json.encode(body)
+
+
+async def without_tags(events: Events) -> Events:
+    """Yield what fills a gap as it comes, up to where a tag of a gap would follow: there it is over."""
+    held = ""
+    async with aclosing(events) as bursts:
+        async for burst in bursts:
+            shown: list[Event] = []
+            for event in burst:
+                held += event.text
+                text, held, ended = _shown(held, ended=event.finish_reason is not None)
+                if text:
+                    shown.append(Event(text=text))
+                if ended:
+                    yield [*shown, Event(finish_reason="stop")]
+                    return
+                if not event.is_text:
+                    shown.append(msgspec.structs.replace(event, text=""))
+            yield shown
+
+
+def _shown(text: str, *, ended: bool) -> tuple[str, str, bool]:
+    """Return what of a text can be shown, what may become a tag, and whether one has come."""
+    at = text.find(_TAG)
+    if at >= 0:
+        return text[:at], "", True
+    kept = 0 if ended else max((size for size in range(1, len(_TAG)) if text.endswith(_TAG[:size])), default=0)
+    return text[: len(text) - kept], text[len(text) - kept :], False

@@ -176,6 +176,36 @@ class _Suffixes:
         return new
 
 
+class _Unrepeated:
+    """What is new in an answer that a server may begin with the prefix it was given, where it should go on behind it.
+
+    One character may well come twice; it is never taken for a repetition.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix.rstrip()
+        self._space = prefix[len(self._prefix) :]
+        self._held = ""
+        self._open = len(self._prefix.lstrip()) > 1
+
+    def new(self, text: str) -> str:
+        if not self._open:
+            return text
+        self._held += text
+        whole = self._prefix + self._space
+        if len(self._held) < len(whole) and whole.startswith(self._held):
+            return ""
+        text, self._held, self._open = self._held, "", False
+        if not text.startswith(self._prefix):
+            return text
+        return text[len(self._prefix) :].removeprefix(self._space)
+
+    def rest(self) -> str:
+        """Return what was held back at the end of the answer: the prefix once more is nothing new, a part of it is."""
+        rest, self._held, self._open = self._held, "", False
+        return "" if rest.rstrip() == self._prefix else rest
+
+
 @dataclass
 class _Call:
     """A call as the server tells it, piece by piece."""
@@ -204,6 +234,7 @@ class NativeAnswer:
         self._counted: Usage | None = None  # of the call that is under way, as it was last told
         repeats = manner.profile.repeats_itself(manner.there(request.model))
         self._suffixes = _Suffixes() if repeats else None
+        self._unrepeated = _Unrepeated(request.messages[-1].text) if request.partial else None
 
     async def events(self) -> Events:
         """Yield the choice's events, then its usage where the server counts. Raises AnswerUnfit."""
@@ -220,7 +251,8 @@ class NativeAnswer:
             self._settle()
             self._usage = self._usage and _with_thoughts(self._usage, thoughts)
         self._reading.limited = self._reason == "length"
-        yield [*self._reading.close(), *self._told_calls()]
+        held = self._unrepeated.rest() if self._unrepeated is not None else ""
+        yield [*(self._reading.feed(held) if held else ()), *self._reading.close(), *self._told_calls()]
         if self._reading.to_mend and not self._reading.limited:
             yield self._mended(self._reading.to_mend)
         reason = "tool_calls" if self._reading.calls and not self._reading.limited else self._reason
@@ -294,7 +326,10 @@ class NativeAnswer:
         if event.reasoning:
             self._thoughts.append(event.reasoning)
             events.append(Event(reasoning=event.reasoning))
-        if text := self._suffixes.new(event.text) if self._suffixes is not None else event.text:
+        text = self._suffixes.new(event.text) if self._suffixes is not None else event.text
+        if self._unrepeated is not None:
+            text = self._unrepeated.new(text)
+        if text:
             read = self._reading.feed(text)
             self._thoughts += [one.reasoning for one in read if one.reasoning]
             self._answering = self._answering or any(one.text for one in read)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from hanlin.service.attempts import Call
 from hanlin.service.chat import so_far
 from hanlin.service.continuing import Said, less
 from hanlin.service.deployments import Deployment, Route, Serving, Target, remedy
+from hanlin.service.gap_by_chat import fill_by_chat
 from hanlin.service.patience import Within
 from hanlin.service.planning import ANSWER_TOKENS, check_lengths, filled
 from hanlin.types import Answering, ChatResult, CompletionRequest, Events, Usage, fold
@@ -54,7 +56,8 @@ class AskedText:
     def planned(self, target: Target[Deployment]) -> CompletionPlan:
         request, deployment = self.request, target.deployment
         profile = deployment.profile
-        if not profile.completions and not deployment.fills_gaps:
+        learned = _learned(deployment)
+        if not learned and any(_learned(other.deployment) for other in self.route.targets):
             raise UnsupportedHere(
                 f"{request.model} is answered here by {deployment.title}, which never learned to fill gaps in code",
                 param="model",
@@ -73,15 +76,15 @@ class AskedText:
                     sorted(name for name in request.given if name not in _HONOURED and not profile.honours(name))
                 ),
             ),
-            stream=deployment.engine.fill,
+            stream=deployment.engine.fill if learned else partial(fill_by_chat, generate=deployment.engine.generate),
         )
 
     def says(self) -> Said:
         return Said(hidden=not self.request.stream, plain=True)
 
     def continues(self, deployment: Deployment) -> bool:
-        """What has been said is a prompt like any other: whoever can begin can go on."""
-        return deployment.profile.completions or deployment.fills_gaps
+        """What has been said is a prompt like any other: whoever learned it can go on."""
+        return _learned(deployment)
 
     def continued(self, request: CompletionRequest, text: str, tokens: int) -> CompletionRequest:
         """In a gap as well: what was said stands before what is left of it."""
@@ -93,6 +96,11 @@ class AskedText:
         )
 
     put_together = staticmethod(fold)
+
+
+def _learned(deployment: Deployment) -> bool:
+    """Whether a deployment's weights learned to fill gaps, as far as anybody can tell; others are asked by chat."""
+    return deployment.profile.completions or deployment.fills_gaps
 
 
 CompletionCall = Call[CompletionPlan, ChatResult]

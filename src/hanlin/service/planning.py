@@ -358,7 +358,8 @@ def fill(
     """Return the request with the catalogue's value, or the engine's own, wherever the caller left it to the model."""
     if thought.on and not profile.can_think:
         thought = msgspec.structs.replace(thought, on=False)
-    sampling = filled(request.sampling, model, catalogue, profile, thinking=thought.on)
+    calls = bool(request.tools) and request.tool_choice.mode != "none"
+    sampling = filled(request.sampling, model, catalogue, profile, thinking=thought.on, calls=calls)
     max_tokens, whole = request.sampling.max_tokens, sampling.max_completion_tokens
     if max_tokens is not None and thought.on and _covers_thoughts(model, thought):
         whole = max_tokens if whole is None else min(max_tokens, whole)
@@ -371,15 +372,25 @@ def fill(
 
 
 def filled(
-    asked: Sampling, model: Model, catalogue: Catalogue, profile: EngineProfile, *, thinking: bool = False
+    asked: Sampling,
+    model: Model,
+    catalogue: Catalogue,
+    profile: EngineProfile,
+    *,
+    thinking: bool = False,
+    calls: bool = False,
 ) -> Sampling:
-    """Return how tokens are drawn, with nothing left open that the catalogue or the engine has a default for."""
+    """Return how tokens are drawn, with nothing left open that the catalogue or the engine has a default for.
+
+    `calls`: the model may call tools.
+    """
     defaults = msgspec.structs.replace(catalogue.sampling(model, thinking=thinking), **profile.defaults)
 
     def first(given: Any, default: Any) -> Any:
         return default if given is None else given
 
-    temperature = first(asked.temperature, defaults.temperature)
+    usual = first(defaults.temperature_with_tools if calls else None, defaults.temperature)
+    temperature = first(asked.temperature, usual)
     if temperature is not None and defaults.temperature_floor is not None:
         temperature = max(temperature, defaults.temperature_floor)
     return msgspec.structs.replace(

@@ -1,0 +1,234 @@
+"""tongyi-xiaomi-analysis: what was said in a customer service's dialogue, in the format that the prompt states.
+
+JSON like the prompt's example, a line such as `标签#理由`, or text as any model writes it (spec/scenarios.md §9).
+What is quoted must have been said; what was not said is `未提及`.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from hanlin.errors import AnswerUnfit
+from hanlin.recipes.asking import greedy, value_of, with_system
+from hanlin.recipes.grounding import is_quoted, is_said, numbers, squeezed
+from hanlin.recipes.output_formats import Dialogue, JsonFormat, LabelFormat, dialogue_of, json_format, label_format
+from hanlin.recipes.output_formats import missing_word as missing_word_of
+from hanlin.recipes.recipe import Base, Desk, Recipe
+from hanlin.recipes.saying import prompt_within, said
+from hanlin.types import ChatRequest, Events, Message, Schema
+
+_LONGEST_LABEL, _LONGEST_REASON, _LONGEST_EVIDENCE = 20, 120, 80
+_LONGEST_EXTRACT = 30
+_LONGEST_SHOWN = 6  # of what is wrong with an answer
+
+_DRAWN = ("temperature", "top_p", "top_k", "presence_penalty", "repetition_penalty")
+_EVIDENCE = re.compile(r"原文|证据|依据|引用|原话|摘录|quote|evidence", re.IGNORECASE)
+_TURN_KEY = re.compile(r"轮|turn", re.IGNORECASE)
+_JUDGED = re.compile(
+    "情绪|意图|类别|分类|类型|标签|等级|满意|原因|理由|总结|摘要|概述|描述|结论|是否|评分|建议|场景|置信|说明|分析|问题|次数|数量"
+    "|emotion|intent|category|class|type|label|level|reason|summary|score|count",
+    re.IGNORECASE,
+)
+_EXTRACTS = re.compile(r"提取|抽取|摘出|extract", re.IGNORECASE)
+_QUOTED = re.compile(r"“([^”]{4,})”|「([^」]{4,})」|\"([^\"]{4,})\"|‘([^’]{4,})’")
+_FIGURES = re.compile(r"\d{3,}")
+_SPEAKER = re.compile(r"^\s*[\[【(（]?\d*[\]】)）]?\s*\S{1,8}[：:]\s*")
+
+
+async def _run(request: ChatRequest, desk: Desk) -> Events:
+    base = desk.base
+    prompt_tokens = await prompt_within(base, request, desk.model)
+    prompt = "\n".join(message.text for message in request.messages if message.role in ("system", "user"))
+    dialogue = dialogue_of(prompt)
+    missing = missing_word_of(dialogue.instructions)
+    labels = label_format(dialogue.instructions) if request.shape is None else None
+    wanted = json_format(dialogue.instructions, missing) if request.shape is None and labels is None else None
+    if labels is not None:
+        text = await _labelled(labels, dialogue, request, base)
+    elif wanted is not None:
+        text = await _filled(wanted, _Facts(dialogue, missing, prompt), request, base)
+    else:
+        async with aclosing(base.stream(_likeliest(request))) as bursts:
+            async for burst in bursts:
+                yield burst
+        return
+    async for burst in said(text, request, base, prompt_tokens):
+        yield burst
+
+
+def _likeliest(request: ChatRequest) -> ChatRequest:
+    """Return the request with the likeliest tokens, where the caller does not say otherwise."""
+    given = request.sampling
+    if given.temperature is not None or given.top_k is not None:
+        return request
+    likeliest = greedy(given.max_tokens, given.seed)
+    fields = {name: getattr(given, name) for name in _DRAWN if getattr(given, name) is not None}
+    drawn = {name: getattr(likeliest, name) for name in _DRAWN}
+    return request.changed(sampling=msgspec.structs.replace(given, **(drawn | fields)))
+
+
+def _inner(request: ChatRequest, note: str) -> ChatRequest:
+    return request.changed(
+        messages=with_system(request.messages, note), sampling=greedy(None, request.sampling.seed), tools=(), asks={}
+    )
+
+
+async def _corrected(request: ChatRequest, value: Any, faults: list[str], schema: Schema, base: Base) -> Any:
+    """Return another value for one that says what was never said; the first one where there is no other."""
+    wrong = "；".join(faults[:_LONGEST_SHOWN])
+    messages = (
+        *request.messages,
+        Message("assistant", json.dumps(value, ensure_ascii=False)),
+        Message("user", f"以下内容在对话中找不到：{wrong}。请重新输出：引用须与对话逐字一致，对话没有的信息不得编造。"),
+    )
+    again = await value_of(base, request.changed(messages=messages), schema, "analysis")
+    return value if again is None else again
+
+
+# --- a label and its reason
+
+
+async def _labelled(wanted: LabelFormat, dialogue: Dialogue, request: ChatRequest, base: Base) -> str:
+    """Return a label and its reason. Raises AnswerUnfit."""
+    label: dict[str, Any] = {"type": "string", "maxLength": _LONGEST_LABEL}
+    schema: Schema = {
+        "type": "object",
+        "properties": {
+            "evidence": {"type": "string", "maxLength": _LONGEST_EVIDENCE},
+            "label": {"type": "string", "enum": list(wanted.labels)} if wanted.labels else label,
+            "reason": {"type": "string", "maxLength": _LONGEST_REASON},
+        },
+        "required": ["evidence", "label", "reason"],
+        "additionalProperties": False,
+    }
+    note = (
+        "只依据对话判断，不得编造。规则有先后顺序：从第一条起逐条判断，第一条符合的规则生效。"
+        "以 JSON 输出：evidence 是作为依据的原话，须与对话逐字一致；label 是标签；reason 是一句话的理由。"
+    )
+    inner = _inner(request, note)
+    value = await value_of(base, inner, schema, "analysis")
+    if value is None:
+        raise AnswerUnfit("the model gives no label")
+    faults = _faults_of_label(value, dialogue)
+    if faults:
+        value = await _corrected(inner, value, faults, schema, base)
+    evidence = _without_speaker(value["evidence"])
+    reason = _one_line(value["reason"])
+    if not reason or list(_unsaid_in(reason, dialogue.text)):
+        reason = f"依据“{evidence}”" if is_quoted(evidence, dialogue.text) else "对话中没有明确的依据"
+    opening, closing = wanted.frame
+    return f"{opening}{_one_line(value['label'])}{closing}#{reason}"
+
+
+def _faults_of_label(value: Mapping[str, Any], dialogue: Dialogue) -> list[str]:
+    evidence = _without_speaker(value["evidence"])
+    faults = list(_unsaid_in(value["reason"], dialogue.text))
+    if evidence and not is_quoted(evidence, dialogue.text):
+        faults.append(evidence)
+    return faults
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("#", " ").split())
+
+
+def _without_speaker(quote: str) -> str:
+    return _SPEAKER.sub("", quote).strip(' “”"「」')
+
+
+def _unsaid_in(text: str, dialogue: str) -> Iterator[str]:
+    """Yield the quotations and the longer figures of a text that the dialogue does not have."""
+    for found in _QUOTED.findall(text):
+        quote = _without_speaker(next(one for one in found if one))
+        if quote and not is_quoted(quote, dialogue):
+            yield quote
+    whole, known = squeezed(dialogue), numbers(dialogue)
+    for figures in _FIGURES.findall(text):
+        if figures not in whole and float(figures) not in known:
+            yield figures
+
+
+# --- JSON
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What an answer may be made of: the dialogue, the task around it, and the word for what is not there."""
+
+    dialogue: Dialogue
+    missing: str
+    prompt: str
+
+    @property
+    def extracts(self) -> bool:
+        return bool(_EXTRACTS.search(self.dialogue.instructions))
+
+
+async def _filled(wanted: JsonFormat, facts: _Facts, request: ChatRequest, base: Base) -> str:
+    """Return JSON like the prompt's example. Raises AnswerUnfit."""
+    note = f"只依据对话作答，不得编造；引用须与对话逐字一致；对话中没有的信息写“{facts.missing}”。只输出 JSON。"
+    inner = _inner(request, note)
+    value = await value_of(base, inner, wanted.schema, "analysis")
+    if value is None:
+        raise AnswerUnfit("the model gives no JSON like the example")
+    faults: list[str] = []
+    _checked(value, wanted.schema, "", facts, faults)
+    if faults:
+        value = await _corrected(inner, value, faults, wanted.schema, base)
+    value = _checked(value, wanted.schema, "", facts, [])
+    shown = value["items"] if wanted.listed else value
+    return json.dumps(shown, ensure_ascii=False, indent=2 if wanted.lines else None)
+
+
+def _checked(value: Any, schema: Mapping[str, Any], key: str, facts: _Facts, faults: list[str]) -> Any:
+    """Return a value in which what was never said is said to be missing; `faults` gets what that was."""
+    if isinstance(value, dict):
+        parts = schema.get("properties", {})
+        return {name: _checked(part, parts.get(name, {}), name, facts, faults) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_checked(one, schema.get("items", {}), key, facts, faults) for one in value]
+    if value == facts.missing or "enum" in schema or isinstance(value, bool) or value is None:
+        return value
+    if not isinstance(value, str):
+        known = _is_turn(value, key, facts) if _TURN_KEY.search(key) else _is_number_said(value, key, facts)
+        if known:
+            return value
+        faults.append(f"{key}={value}")
+        return facts.missing
+    if not value.strip():
+        return facts.missing
+    if wrong := list(_wrong_in(value, key, facts)):
+        faults += wrong
+        return facts.missing
+    return value
+
+
+def _is_turn(value: float, _key: str, facts: _Facts) -> bool:
+    return not facts.dialogue.turns or value in facts.dialogue.turns
+
+
+def _is_number_said(value: float, key: str, facts: _Facts) -> bool:
+    return bool(_JUDGED.search(key)) or not facts.extracts or is_said(value, facts.dialogue.text)
+
+
+def _wrong_in(value: str, key: str, facts: _Facts) -> Iterator[str]:
+    """Yield what of a text was never said: of evidence every piece, of what was to be extracted the whole."""
+    text = facts.dialogue.text
+    if _EVIDENCE.search(key):
+        pieces = [_without_speaker(piece) for piece in re.split(r"[；;\n]", value)]
+        yield from (piece for piece in pieces if piece and not is_quoted(piece, text))
+        return
+    yield from _unsaid_in(value, text)
+    is_extract = facts.extracts and not _JUDGED.search(key) and len(value) <= _LONGEST_EXTRACT
+    if is_extract and not is_said(value, text):
+        yield f"{key}={value}"
+
+
+ANALYSIS = Recipe("dialogue-analysis", _run)
+
+__all__ = ["ANALYSIS"]

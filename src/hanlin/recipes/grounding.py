@@ -1,0 +1,94 @@
+"""Is a value said in a text, or was it made up? By the letter, as far as that can tell."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hanlin.recipes.likeness import folded, terms
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_UNIT_ENDS = "市省区县镇乡村路街站号个的"
+_NUMERALS = {
+    digit: number
+    for number, digits in enumerate(("零〇", "一壹", "二两贰", "三叁", "四肆", "五伍", "六陆", "七柒", "八捌", "九玖"))
+    for digit in digits
+}
+_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}
+_HAN_NUMBER = re.compile(f"[{''.join(_NUMERALS)}{''.join(_SCALES)}]+")
+_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
+_PUNCTUATION = re.compile(r"[\s,.;:!?'\"，。；：！？、“”‘’「」『』（）()《》\[\]【】…—\-~·]+")
+_MOST_SHARE = 0.5
+
+
+def is_said(value: Any, text: str) -> bool:
+    """Say whether a value stands in a text: as it is, or as people write the same thing.
+
+    Of several parts each must; truths and what is empty are never said by the letter.
+    """
+    if isinstance(value, bool) or value is None:
+        return False
+    if isinstance(value, int | float):
+        return float(value) in numbers(text)
+    if isinstance(value, Mapping):
+        return bool(value) and all(is_said(one, text) for one in value.values())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return bool(value) and all(is_said(one, text) for one in value)
+    return _is_text_said(str(value), text)
+
+
+def is_quoted(quote: str, text: str) -> bool:
+    """Say whether a text has this very wording in it; punctuation and spaces do not count."""
+    bare = squeezed(quote)
+    return bool(bare) and bare in squeezed(text)
+
+
+def squeezed(text: str) -> str:
+    """Return a text without punctuation and spaces, as it is compared."""
+    return _PUNCTUATION.sub("", folded(text))
+
+
+def numbers(text: str) -> frozenset[float]:
+    """Return the numbers of a text, in figures or in words."""
+    text = folded(text)
+    bare = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+    found = {number for one in _NUMBER.findall(bare) if math.isfinite(number := float(one))}
+    found |= {float(whole) for one in _HAN_NUMBER.findall(text) if (whole := _han_number(one)) is not None}
+    words = set(re.findall(r"[a-z]+", text))
+    return frozenset(found | {float(number) for number, word in enumerate(_WORDS) if word in words})
+
+
+def _is_text_said(value: str, text: str) -> bool:
+    bare, whole = squeezed(value), squeezed(text)
+    if not bare:
+        return False
+    short = bare.rstrip(_UNIT_ENDS) or bare
+    if bare in whole or short in whole:
+        return True
+    if figures := numbers(value):
+        return figures <= numbers(text) and bool(_NUMBER.fullmatch(bare) or terms(value) & terms(text))
+    ours, theirs = terms(value), terms(text)
+    return len(ours & theirs) > _MOST_SHARE * len(ours)
+
+
+def _han_number(text: str) -> int | None:
+    """Return the number that Chinese numerals are, up to 10^12."""
+    if all(mark in _NUMERALS for mark in text):
+        return int("".join(str(_NUMERALS[mark]) for mark in text)) if len(text) <= 12 else None
+    total = section = digit = 0
+    for mark in text:
+        if mark in _NUMERALS:
+            digit = _NUMERALS[mark]
+        elif _SCALES[mark] >= 10_000:
+            total += (section + digit or 1) * _SCALES[mark]
+            section = digit = 0
+        else:
+            section += (digit or 1) * _SCALES[mark]
+            digit = 0
+    return total + section + digit
+
+
+__all__ = ["is_quoted", "is_said", "numbers", "squeezed"]
