@@ -1,0 +1,124 @@
+"""Choose the passages that a prompt gets: the best ones, their neighbours, within a budget, in the documents' order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hanlin.documents.values import Document, Found, Passage
+from hanlin.metering.estimate import text_tokens
+from hanlin.recipes.long_documents.prompts import Piece
+from hanlin.recipes.texts import shared, terms
+from hanlin.types import Vector
+
+MOST_FOUND = 50
+_WITH_NEIGHBOURS = 4  # passages whose neighbours come along: what they say often begins or ends there
+_MARK_TOKENS = 24
+_MOST_SHARED_CHARS = 800
+_LEAST_SHARED_CHARS = 12
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that was found, and where."""
+
+    document: Document
+    passage: Passage
+    score: float
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.document.id, self.passage.number
+
+
+async def search(
+    documents: Sequence[Document], question: str, limit: int = MOST_FOUND, vector: Vector | None = None
+) -> list[Hit]:
+    """Return the best passages of several documents, best first.
+
+    Every document's best one leads, in the order of their scores: an answer may need two files, and a long one would
+    crowd a short one out.
+    """
+    found: list[list[Hit]] = []
+    for document in documents:
+        rows: Sequence[Found] = await document.search(question, limit, vector)
+        found.append([Hit(document, row.passage, row.score) for row in rows])
+    first = sorted((hits[0] for hits in found if hits), key=lambda hit: -hit.score)
+    rest = sorted((hit for hits in found for hit in hits[1:]), key=lambda hit: -hit.score)
+    return [*first, *rest][:limit]
+
+
+async def chosen(hits: Sequence[Hit], budget_tokens: int) -> list[Piece]:
+    """Return what fits of the hits and their neighbours, in the order of documents and pages.
+
+    A hit comes with the passages beside it, the best ones first; passages that follow each other become one piece.
+    """
+    passages: dict[str, Sequence[Passage]] = {}
+    documents: dict[str, Document] = {}
+    taken: dict[tuple[str, int], Passage] = {}
+    left = budget_tokens
+
+    def take(document: Document, passage: Passage) -> bool:
+        nonlocal left
+        place = (document.id, passage.number)
+        if place in taken:
+            return True
+        cost = text_tokens(passage.text) + _MARK_TOKENS
+        if cost > left and taken:
+            return False
+        taken[place] = passage
+        left -= cost
+        return True
+
+    for hit in hits:
+        documents.setdefault(hit.document.id, hit.document)
+        if not take(hit.document, hit.passage):
+            break
+    for hit in hits[:_WITH_NEIGHBOURS]:
+        if hit.place not in taken:
+            break
+        if hit.document.id not in passages:
+            passages[hit.document.id] = await hit.document.passages()
+        around = passages[hit.document.id]
+        for number in (hit.passage.number + 1, hit.passage.number - 1):
+            if 0 <= number < len(around):
+                take(hit.document, around[number])
+    order = {name: at for at, name in enumerate(documents)}
+    placed = sorted(taken.items(), key=lambda item: (order[item[0][0]], item[0][1]))
+    return joined([(documents[name], passage) for (name, _), passage in placed])
+
+
+def joined(placed: Sequence[tuple[Document, Passage]]) -> list[Piece]:
+    """Return passages as pieces; those that follow each other on one page are one, without what they both say."""
+    pieces: list[Piece] = []
+    last: tuple[str, int] | None = None
+    for document, passage in placed:
+        text = passage.text
+        follows = last == (document.id, passage.number - 1)
+        if follows:
+            text = without_shared(pieces[-1].text, text)
+        if follows and pieces[-1].first_page == passage.first_page == passage.last_page == pieces[-1].last_page:
+            before = pieces[-1]
+            pieces[-1] = Piece(
+                document, before.first_page, before.last_page, f"{before.text}\n{text}", heading=before.heading
+            )
+        elif text.strip():
+            pieces.append(Piece(document, passage.first_page, passage.last_page, text, heading=passage.heading))
+        last = (document.id, passage.number)
+    return pieces
+
+
+def without_shared(before: str, text: str) -> str:
+    """Return a text without its beginning where that is the end of the text before it."""
+    for length in range(min(len(before), len(text), _MOST_SHARED_CHARS), _LEAST_SHARED_CHARS - 1, -1):
+        if before.endswith(text[:length]):
+            return text[length:].lstrip()
+    return text
+
+
+def coverage(question: str, hits: Sequence[Hit]) -> float:
+    """Return what part of a question's words the best passages have."""
+    wanted = terms(question)
+    within = frozenset[str]().union(*[terms(f"{hit.passage.heading}\n{hit.passage.text}") for hit in hits[:8]])
+    return shared(wanted, within)
+
+
+__all__ = ["MOST_FOUND", "Hit", "chosen", "coverage", "joined", "search", "without_shared"]
