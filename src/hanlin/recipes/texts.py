@@ -14,15 +14,21 @@ _NUMBER = re.compile(r"\d+(?:[,，]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 _CJK_SHARE = 0.15
 
 _COMMON = frozenset(
-    "a about all also an and any are as at be been but by can could did do does document documents each every file "
-    "files find for from give had has have he her his how i if in into is it its just list me more most much many my "
-    "name names no not of on one or our out please page pages say says she should so some tell text than that the "
-    "their them then there these they this those to up us was we were what when where which who whom whose why will "
-    "with would you your according following show write answer question".split()
+    re.findall(
+        r"\w+",
+        "a about all also an and any are as at be been but by can could did do does document documents each every file "
+        "files find for from give had has have he her his how i if in into is it its just list me more most much many "
+        "my name names no not of on one or our out please page pages say says she should so some tell text than that "
+        "the their them then there these they this those to up us was we were what when where which who whom whose why "
+        "will with would you your according following show write answer question",
+    )
 )
 _COMMON_HAN = frozenset(
-    "什么 多少 哪个 哪些 哪里 怎么 怎样 如何 为什 么时 是否 可以 请问 告诉 诉我 这个 那个 这些 那些 文件 文档 一下 以及 以下 "
-    "根据 内容 问题 回答 列出 有没 没有 多大 几个 几次 时候 是什 是多 是谁 有多 的是 是哪".split()
+    re.findall(
+        r"\w+",
+        "什么 多少 哪个 哪些 哪里 怎么 怎样 如何 为什 么时 是否 可以 请问 告诉 诉我 这个 那个 这些 那些 文件 文档 一下 "
+        "以及 以下 根据 内容 问题 回答 列出 有没 没有 多大 几个 几次 时候 是什 是多 是谁 有多 的是 是哪",
+    )
 )
 _GLUE = frozenset("的了和与或在是有为吗呢吧啊么把被于其之及并也都就而但你我他她它们这那哪谁几")
 

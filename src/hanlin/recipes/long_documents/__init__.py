@@ -12,6 +12,6 @@ def check(request: ChatRequest, _model: Model) -> None:
     attachments.check_files(attachments.read(request.messages))
 
 
-LONG_DOCUMENTS = Recipe("long-documents", Answerer().run, check)
+LONG_DOCUMENTS = Recipe("long-documents", Answerer().run, check, reads_documents=True)
 
 __all__ = ["LONG_DOCUMENTS", "check"]

@@ -31,7 +31,7 @@ from hanlin.recipes.long_documents.prompts import (
     with_material,
     words_for,
 )
-from hanlin.recipes.long_documents.reading import Item, Notes, Reader, merged
+from hanlin.recipes.long_documents.reading import Item, Note, Notes, Reader, merged
 from hanlin.recipes.long_documents.report import Metered, Report
 from hanlin.recipes.long_documents.report import pages_of as pages_named
 from hanlin.recipes.long_documents.sources import line
@@ -113,8 +113,8 @@ class Answerer:
         prepared = await task.prepared()
         report = prepared.report
         if prepared.text:
+            finish = "stop"
             yield [Event(text=prepared.text)]
-            yield [Event(finish_reason="stop")]
             usage = Usage(prompt_tokens, text_tokens(prepared.text), estimated=True)
         else:
             telling = Telling(
@@ -129,20 +129,14 @@ class Answerer:
             async with aclosing(telling.events()) as bursts:
                 async for burst in bursts:
                     yield burst
+            finish = telling.finish_reason
             usage = Usage(prompt_tokens, telling.completion, estimated=telling.estimated)
             report = msgspec.structs.replace(
                 report, asked_again=telling.asked_again, unbacked=tuple(dict.fromkeys(telling.unbacked))
             )
         report = msgspec.structs.replace(report, prompt_tokens=base.usage.prompt, calls=base.calls)
-        yield reported(report)
+        yield [Event(report=report.raw), Event(finish_reason=finish)]
         yield [Event(usage=usage)]
-
-
-def reported(report: Report) -> list[Event]:
-    """Return the events that tell a report beside the answer."""
-    if "report" in Event.__struct_fields__:
-        return [Event(report=report.raw)]  # type: ignore[call-arg]
-    return []
 
 
 def _as_sent(asked: Asked) -> tuple[Message, ...]:
@@ -206,7 +200,9 @@ class _Task:
         covered = 1.0
         if self.kind == "lookup" and asks(self.question) and self.chinese == is_chinese(text[:2000]):
             covered = shared(terms(self._looked_for()), terms(text))
-        rules = rules_for(self.documents, self.words, weak=covered < _WEAK)
+        rules = rules_for(
+            self.documents, self.words, weak=covered < _WEAK, may_fail=self.kind == "lookup" and asks(self.question)
+        )
         messages = with_documents(self.asked, [marked(group) for group in groups], rules)
         if await self.base.count(self.request.changed(messages=messages)) + self.room.answer > self.room.window:
             return None
@@ -227,7 +223,7 @@ class _Task:
         budget = room.lookup
         rules = rules_for(self.documents, self.words, weak=covered < _WEAK and not others)
         for _ in range(_ROUNDS):
-            pieces = await finding.chosen(hits, budget)
+            pieces = await finding.chosen(hits, budget, self.documents)
             text = marked(pieces)
             material = f"{self.words.documents}\n\n{text}"
             messages = with_material(self.asked, turns, material, rules)
@@ -264,7 +260,7 @@ class _Task:
             parts=len(parts),
             parts_read=len(read),
         )
-        rules = rules_for(self.documents, self.words)
+        rules = rules_for(self.documents, self.words, may_fail=self.kind != "summary" and not any_items(pairs))
         if len(read) < len(parts):
             rules = f"{self.words.partly.format(read=len(read), total=len(parts))} {rules}"
         if self.kind in ("list", "count"):
@@ -328,16 +324,13 @@ class _Task:
         items = [Item(text, page, figure.document.name) for figure in made for text, page in figure.values]
         report = Report("table", pages=pages_named(pages))
         if items:
-            return self._listed(items, [], report, *self._material_of(()))
+            turns, _ = self._turns()
+            return self._listed(items, [], report, turns, rules_for(self.documents, self.words, may_fail=False))
         turns, _ = self._turns()
-        rules = rules_for(self.documents, self.words)
+        rules = rules_for(self.documents, self.words, may_fail=False)
         material = self.words.figures.format(facts="；".join(facts) if self.chinese else "; ".join(facts))
         supplied = self._supplied(material, pages, derives=False)
         return Prepared(with_material(self.asked, turns, material, rules), supplied, report, tuple(pages))
-
-    def _material_of(self, _parts: Sequence[Part]) -> tuple[Sequence[Message], str]:
-        turns, _ = self._turns()
-        return turns, rules_for(self.documents, self.words)
 
     # --- what they need
 
@@ -433,8 +426,12 @@ class _Task:
         )
 
 
+def any_items(pairs: Sequence[tuple[Part, Note]]) -> bool:
+    return any(note.items for _, note in pairs)
+
+
 def _dialogue(asked: Asked) -> tuple[Message, ...]:
     return (*((Message("system", asked.role),) if asked.role else ()), *asked.turns)
 
 
-__all__ = ["Answerer", "Prepared", "reported"]
+__all__ = ["Answerer", "Prepared"]

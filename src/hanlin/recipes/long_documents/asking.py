@@ -11,7 +11,7 @@ Kind = Literal["lookup", "list", "count", "summary"]
 _SUMMARY = re.compile(
     r"总结|概括|概述|摘要|归纳|综述|梳理|要点|主要(?:内容|讲|说|观点)|(?:讲|说|写|介绍)了(?:些)?什么|大意|大纲|全文翻译"
     r"|\bsummar|\boverview\b|\boutline\b|\bmain (?:point|idea|topic|finding|theme)|\btl;?dr\b|\bgist\b"
-    r"|\bwhat (?:is|are|does) (?:this|these|the) (?:document|file|report|paper|book|text|article|contract)s? (?:about|say)",
+    r"|\bwhat (?:is|are|does) (?:this|these|the) (?:document|file|report|paper|book|text|contract)s? (?:about|say)",
     re.IGNORECASE,
 )
 _COMPARE = re.compile(
@@ -19,24 +19,26 @@ _COMPARE = re.compile(
     re.IGNORECASE,
 )
 _HOW_MANY = re.compile(
-    r"多少[个次条种项人家份行处件名笔]|[有共]?几[个次条种项人家份行处件名笔]|\bhow (?:many|often)\b|\bnumber of\b|\bcount\b",
+    r"(?:多少|几)[个次条种项人家份行处件名笔]|\bhow (?:many|often)\b|\bnumber of\b|\bcount\b",
     re.IGNORECASE,
 )
 _WIDELY = re.compile(
     r"出现|提到|提及|全文|文中|表[中里格]|(?:文件|文档|报告|合同|名单)[中里]|一共|总共|共有|共计|合计|总数|统计"
     r"|\btimes\b|\bmention|\bappear|\bin total\b|\baltogether\b|\boverall\b"
-    r"|\bin (?:the|this|these|all) (?:document|file|report|table|text|book|list)s?\b|\bare (?:there|listed)\b|\bcount\b",
+    r"|\bin (?:the|this|these|all) (?:document|file|report|table|text|book|list)s?\b|\bare (?:there|listed)\b"
+    r"|\bcount\b",
     re.IGNORECASE,
 )
 _LIST = re.compile(
-    r"列出|罗列|列举|所有的?|全部的?|逐[条个项一]|每一?[个项条次家位]|清单|\blist\b|\benumerate\b|\ball (?:the|of|mentions)\b|\bevery\b",
+    r"列出|罗列|列举|所有的?|全部的?|逐[条个项一]|每一?[个项条次家位]|清单"
+    r"|\blist\b|\benumerate\b|\ball (?:the|of|mentions)\b|\bevery\b",
     re.IGNORECASE,
 )
 _DERIVES = re.compile(
-    r"多少[个次条种项人家份行处件名笔]|几[个次条种项人家份行处件名笔]|合计|总[共和计数额]|一共|共计|平均|相差|差[多了额]|增[长加]|减少|下降"
+    r"(?:多少|几)[个次条种项人家份行处件名笔]|合计|总[共和计数额]|一共|共计|平均|相差|差[多了额]|增[长加]|减少|下降"
     r"|比例|占比|百分|倍|换算|计算|折合|年龄|多[久长大高远]|几[年天岁月]"
-    r"|\bhow (?:many|often|long|old|far|much (?:more|less))\b|\bsum\b|\btotal\b|\baverage\b|\bmean\b|\bdifference|\bratio\b|\bpercent"
-    r"|\bincrease|\bdecrease|\bgrow|\btimes\b|\bcalculate|\bconvert",
+    r"|\bhow (?:many|often|long|old|far|much (?:more|less))\b|\bsum\b|\btotal\b|\baverage\b|\bmean\b|\bdifference"
+    r"|\bratio\b|\bpercent|\bincrease|\bdecrease|\bgrow|\btimes\b|\bcalculate|\bconvert",
     re.IGNORECASE,
 )
 _ASKS = re.compile(

@@ -71,7 +71,25 @@ async def figures(
     return worked
 
 
-def _asked(question: str, table: Table) -> Message:
+async def conditions_of(base: Base, model: str, instruction: str, table: Table) -> list[Any]:
+    """Return the conditions that rows must meet to be what an instruction asks for. Raises shaped.Unfit."""
+    properties = _query(table)["properties"]
+    form: Schema = {
+        "type": "object",
+        "properties": {"conditions": properties["conditions"]},
+        "required": ["conditions"],
+        "additionalProperties": False,
+    }
+    prompt = (
+        f"{_shown(table)}Say as JSON which conditions rows must meet to be what the instruction asks for; none where it "
+        f"asks for all rows.\n\nInstruction: {instruction}"
+    )
+    found: list[Any] = (await shaped.ask(base, model, [Message("user", prompt)], form, max_tokens=400))["conditions"]
+    return found
+
+
+def _shown(table: Table) -> str:
+    """Return how a table begins, and the values of columns that have few."""
     few = [
         f"{header}: {', '.join(values)}"
         for header in table.headers
@@ -80,12 +98,16 @@ def _asked(question: str, table: Table) -> Message:
         <= _FEW_VALUES
     ]
     sample = written(table.headers, [row.cells for row in table.rows[:_SAMPLE_ROWS]])
+    return f"A table of {len(table.rows)} rows begins like this:\n\n{sample}\n\n" + (
+        f"Values of columns:\n{chr(10).join(few)}\n\n" if few else ""
+    )
+
+
+def _asked(question: str, table: Table) -> Message:
     return Message(
         "user",
-        f"A table of {len(table.rows)} rows begins like this:\n\n{sample}\n\n"
-        + (f"Values of columns:\n{chr(10).join(few)}\n\n" if few else "")
-        + "Say as JSON how to answer the question from its rows: the operation, the column that it is about, and the "
-        "conditions that rows must meet (none for all rows). Use the operation none if the rows cannot answer it."
+        f"{_shown(table)}Say as JSON how to answer the question from its rows: the operation, the column that it is "
+        "about, and the conditions that rows must meet (none for all rows). Use the operation none if the rows cannot answer it."
         f"\n\nQuestion: {question}",
     )
 
@@ -121,7 +143,7 @@ def _worked_out(query: Any, table: Table, document: Document, *, chinese: bool) 
     operation, column = query["operation"], query["column"]
     if operation == "none":
         return None
-    rows = [row for row in table.rows if all(_meets(row, table, condition) for condition in query["conditions"])]
+    rows = [row for row in table.rows if all(meets(row, table, condition) for condition in query["conditions"])]
     at = table.headers.index(column)
     pages = tuple(sorted({row.page for row in rows}))
     where = _conditions(query["conditions"], chinese=chinese)
@@ -168,7 +190,7 @@ def _conditions(conditions: Sequence[Any], *, chinese: bool) -> str:
     return f"满足“{'，'.join(said)}”的" if chinese else f" with {', '.join(said)}"
 
 
-def _meets(row: Row, table: Table, condition: Any) -> bool:
+def meets(row: Row, table: Table, condition: Any) -> bool:
     cell, value = row.cells[table.headers.index(condition["column"])], condition["value"]
     if condition["is"] == "contains":
         return folded(value) in folded(cell)
@@ -185,4 +207,4 @@ def _meets(row: Row, table: Table, condition: Any) -> bool:
     return {">": one > other, ">=": one >= other, "<": one < other, "<=": one <= other}[condition["is"]]
 
 
-__all__ = ["LEAST_SHARE", "Figures", "figures", "table_of"]
+__all__ = ["LEAST_SHARE", "Figures", "conditions_of", "figures", "meets", "table_of"]

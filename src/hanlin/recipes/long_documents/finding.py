@@ -46,44 +46,51 @@ async def search(
     return [*first, *rest][:limit]
 
 
-async def chosen(hits: Sequence[Hit], budget_tokens: int) -> list[Piece]:
-    """Return what fits of the hits and their neighbours, in the order of documents and pages.
+class _Chosen:
+    """Passages as they are taken, as long as the budget lasts; the first one fits always."""
 
-    A hit comes with the passages beside it, the best ones first; passages that follow each other become one piece.
-    """
-    passages: dict[str, Sequence[Passage]] = {}
-    documents: dict[str, Document] = {}
-    taken: dict[tuple[str, int], Passage] = {}
-    left = budget_tokens
+    def __init__(self, budget_tokens: int) -> None:
+        self.left = budget_tokens
+        self.documents: dict[str, Document] = {}
+        self.passages: dict[tuple[str, int], Passage] = {}
 
-    def take(document: Document, passage: Passage) -> bool:
-        nonlocal left
+    def take(self, document: Document, passage: Passage) -> bool:
+        """Take a passage unless there is no room for it; say whether it is there."""
         place = (document.id, passage.number)
-        if place in taken:
+        if place in self.passages:
             return True
         cost = text_tokens(passage.text) + _MARK_TOKENS
-        if cost > left and taken:
+        if cost > self.left and self.passages:
             return False
-        taken[place] = passage
-        left -= cost
+        self.documents.setdefault(document.id, document)
+        self.passages[place] = passage
+        self.left -= cost
         return True
 
+    def in_order(self, documents: Sequence[str]) -> list[tuple[Document, Passage]]:
+        order = {name: at for at, name in enumerate(documents)}
+        placed = sorted(self.passages.items(), key=lambda item: (order[item[0][0]], item[0][1]))
+        return [(self.documents[name], passage) for (name, _), passage in placed]
+
+
+async def chosen(hits: Sequence[Hit], budget_tokens: int, documents: Sequence[Document]) -> list[Piece]:
+    """Return what fits of the hits and their neighbours, in the order of documents and pages.
+
+    The best hits come with the passages beside them; passages that follow each other become one piece.
+    """
+    taken = _Chosen(budget_tokens * 3 // 4)
     for hit in hits:
-        documents.setdefault(hit.document.id, hit.document)
-        if not take(hit.document, hit.passage):
+        if not taken.take(hit.document, hit.passage):
             break
+    taken.left += budget_tokens - budget_tokens * 3 // 4
     for hit in hits[:_WITH_NEIGHBOURS]:
-        if hit.place not in taken:
+        if hit.place not in taken.passages:
             break
-        if hit.document.id not in passages:
-            passages[hit.document.id] = await hit.document.passages()
-        around = passages[hit.document.id]
+        around = await hit.document.passages()
         for number in (hit.passage.number + 1, hit.passage.number - 1):
             if 0 <= number < len(around):
-                take(hit.document, around[number])
-    order = {name: at for at, name in enumerate(documents)}
-    placed = sorted(taken.items(), key=lambda item: (order[item[0][0]], item[0][1]))
-    return joined([(documents[name], passage) for (name, _), passage in placed])
+                taken.take(hit.document, around[number])
+    return joined(taken.in_order([document.id for document in documents]))
 
 
 def joined(placed: Sequence[tuple[Document, Passage]]) -> list[Piece]:

@@ -134,7 +134,8 @@ EN = Words(
     items_wanted="Below is one part of a long document. Find every item in it that the question asks for, in its own "
     "words, with its page; an empty list where there is none.\n\nQuestion: {question}",
     occurrences_wanted="Below is one part of a long document. Find every occurrence in it of what the question asks "
-    "about, one entry each, in its own words, with its page; an empty list where there is none.\n\nQuestion: {question}",
+    "about, one entry each, in its own words, with its page; an empty list where there is none."
+    "\n\nQuestion: {question}",
     not_backed='Note: "{claim}" is not in the documents. Do not write it.',
     absent="The documents do not mention {about}.",
     beware='\n\n(Beware: "{claims}" was not found in the documents.)',
@@ -155,13 +156,14 @@ def words_for(chinese: bool) -> Words:
     return ZH if chinese else EN
 
 
-def rules_for(documents: Sequence[Document], words: Words, *, weak: bool = False) -> str:
-    """Return the rules of an answer from these documents."""
+def rules_for(documents: Sequence[Document], words: Words, *, weak: bool = False, may_fail: bool = True) -> str:
+    """Return the rules of an answer from these documents; `may_fail`: they may not hold one."""
     paged = [document for document in documents if document.pages > 1]
     parts = [words.rules]
     if paged:
         parts.append(words.file_pages if len(documents) > 1 else words.pages)
-    parts.append(words.nothing)
+    if may_fail:
+        parts.append(words.nothing)
     if weak:
         parts.append(words.weak)
     return " ".join(parts) if words is EN else "".join(parts)
@@ -183,7 +185,7 @@ def with_documents(asked: Asked, texts: Sequence[str], rules: str) -> tuple[Mess
             number += 1
             continue
         if waiting and step.role == "user":
-            step = Message("user", "\n\n".join([*waiting, step.text]))  # noqa: PLW2901 (the turn with what precedes it)
+            step = Message("user", "\n\n".join([*waiting, step.text]))
             waiting = []
         messages.append(step)
     return _asked_last([Message("system", "\n\n".join(head)), *messages] if head else messages, waiting, rules)

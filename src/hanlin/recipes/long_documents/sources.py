@@ -15,7 +15,8 @@ _NUMBER_WEIGHT = 3
 _SAYS_NOTHING = re.compile(
     r"(?:没有|未|无)(?:提[到及]|说明|找到|包含|相关|涉及|记载|给出|明确)|不(?:包含|涉及)|无法(?:回答|得知|确定|找到)"
     r"|\b(?:do|does|did|is|are) ?n[o']t (?:mention|say|contain|provide|include|specif|state|given|available|found)"
-    r"|\bnot (?:mentioned|stated|specified|provided|found|given|contained|in the document)|\bno (?:information|mention|answer)\b",
+    r"|\bnot (?:mentioned|stated|specified|provided|found|given|contained|in the document)"
+    r"|\bno (?:information|mention|answer)\b",
     re.IGNORECASE,
 )
 
@@ -56,7 +57,7 @@ def line(item: Item, words: Words) -> str:
 
 def best(answer: str, pieces: Sequence[Piece]) -> list[Piece]:
     """Return the few pieces that an answer has its words from."""
-    wanted = {word: 1 for word in terms(answer)} | {number: _NUMBER_WEIGHT for number in numbers(answer)}
+    wanted = dict.fromkeys(terms(answer), 1) | dict.fromkeys(numbers(answer), _NUMBER_WEIGHT)
     holding = [(piece, (terms(piece.text) | numbers(piece.text)) & wanted.keys()) for piece in pieces]
     found: list[Piece] = []
     left = set(wanted)
@@ -78,7 +79,7 @@ async def _narrowed(places: Sequence[Piece], answer: str) -> list[Piece]:
             pages = await place.document.read(place.first_page, place.last_page)
             wanted = terms(answer) | numbers(answer)
             page = max(pages, key=lambda page: len((terms(page.text) | numbers(page.text)) & wanted))
-            place = replace(place, first_page=page.number, last_page=page.number)  # noqa: PLW2901
+            place = replace(place, first_page=page.number, last_page=page.number)
         narrow.append(place)
     return narrow
 

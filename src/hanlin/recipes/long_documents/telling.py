@@ -27,8 +27,8 @@ class Telling:
     """One answer while it is told. `request` has its messages; `pieces` are what it may name as its source.
 
     `items` and `count` are what the answer has to hold, because they were found; what of them the model does not say is
-    added. After `events` has ended, `completion` are the tokens of the visible answer and `unbacked` the claims that
-    stand nowhere.
+    added. After `events` has ended, `finish_reason` says why, `completion` are the tokens of the visible answer and
+    `unbacked` the claims that stand nowhere.
     """
 
     base: Metered
@@ -38,60 +38,71 @@ class Telling:
     pieces: Sequence[Piece] = ()
     items: Sequence[Item] = ()
     count: int | None = None
+    finish_reason: str = "stop"
     completion: int = 0
     estimated: bool = False
     asked_again: bool = False
     unbacked: list[str] = field(default_factory=list)
 
     async def events(self) -> Events:
-        """Yield text and the finish reason; the usage is left to whoever reports it."""
+        """Yield the text as it comes, checked; finish reason and usage are left to whoever reports them."""
         if self.request.shape is not None or self.request.tools:
             async with aclosing(self._as_it_comes()) as bursts:
                 async for burst in bursts:
                     yield burst
             return
         gate = Gate(self.supplied)
-        finish: str | None = None
         request = self.request
         while True:
-            usage: Usage | None = None
-            async with aclosing(self.base.stream(request)) as bursts:
+            async with aclosing(self._generated(request, gate)) as bursts:
                 async for burst in bursts:
-                    out: list[Event] = []
-                    for event in burst:
-                        usage = event.usage or usage
-                        finish = event.finish_reason or finish
-                        if event.reasoning:
-                            out.append(Event(reasoning=event.reasoning))
-                        if event.text and (text := self._let(gate, gate.feed(event.text))):
-                            out.append(Event(text=text))
-                    yield out
-                    if gate.fault is not None:
-                        break
-            self._spend(usage)
-            if gate.fault is None and (text := self._let(gate, gate.close())):
-                yield [Event(text=text)]
+                    yield burst
             if gate.fault is None:
                 break
-            self.asked_again, finish = True, None
+            self.asked_again = True
             request = self._again(gate.fault, gate.passed)
             gate.drop()
-        added = await self._rest(gate) if finish != "length" else ""
+        added = await self._rest(gate) if self.finish_reason != "length" else ""
         if added:
             yield [Event(text=added)]
         if self.asked_again or not self.completion:  # what was generated is not what was seen
             self.completion, self.estimated = text_tokens(gate.passed + added), True
         elif added:
             self.completion, self.estimated = self.completion + text_tokens(added), True
-        yield [Event(finish_reason=finish or "stop")]
+
+    async def _generated(self, request: ChatRequest, gate: Gate) -> Events:
+        """Yield one generation, to its end or to the claim that has it asked again."""
+        usage: Usage | None = None
+        async with aclosing(self.base.stream(request)) as bursts:
+            async for burst in bursts:
+                out: list[Event] = []
+                for event in burst:
+                    usage = event.usage or usage
+                    self.finish_reason = event.finish_reason or self.finish_reason
+                    if event.reasoning:
+                        out.append(Event(reasoning=event.reasoning))
+                    if event.text and (text := self._let(gate, gate.feed(event.text))):
+                        out.append(Event(text=text))
+                yield out
+                if gate.fault is not None:
+                    break
+        self._spend(usage)
+        if gate.fault is None and (text := self._let(gate, gate.close())):
+            yield [Event(text=text)]
 
     async def _as_it_comes(self) -> Events:
         """Yield an answer that has a form of its own: nothing is held, nothing is added."""
         async with aclosing(self.base.stream(self.request)) as bursts:
             async for burst in bursts:
+                out: list[Event] = []
                 for event in burst:
-                    self._spend(event.usage)
-                yield [event for event in burst if event.usage is None]
+                    if event.usage is not None:
+                        self._spend(event.usage)
+                    elif event.finish_reason is not None:
+                        self.finish_reason = event.finish_reason
+                    else:
+                        out.append(event)
+                yield out
 
     def _spend(self, usage: Usage | None) -> None:
         if usage is not None:
