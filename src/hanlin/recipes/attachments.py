@@ -8,11 +8,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hanlin.documents.values import Document, Library
+from hanlin.documents.values import Document, Found, Library, Page, Passage
 from hanlin.errors import InvalidRequest
 from hanlin.metering.estimate import text_tokens
 from hanlin.recipes.recipe import Base
-from hanlin.types import ChatRequest, Message
+from hanlin.types import ChatRequest, Message, Vector
 
 MOST_FILES = 100
 MOST_QUESTION_TOKENS = 9000
@@ -129,6 +129,29 @@ def check_total(tokens: int, limit_tokens: int | None) -> None:
         )
 
 
+class HeldText:
+    """A document whose text stands in the request. It has no pages that anybody could turn to."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self.id, self.name, self.digest = document.id, document.name, document.digest
+        self.pages, self.tokens = document.pages, document.tokens
+
+    async def read(self, first: int = 1, last: int | None = None) -> Sequence[Page]:
+        return await self._document.read(first, last)
+
+    async def passages(self) -> Sequence[Passage]:
+        return await self._document.passages()
+
+    async def search(self, question: str, limit: int, vector: Vector | None = None) -> Sequence[Found]:
+        return await self._document.search(question, limit, vector)
+
+
+def has_pages(document: Document) -> bool:
+    """Whether a reader could look a page of a document up."""
+    return document.pages > 1 and not isinstance(document, HeldText)
+
+
 @dataclass(frozen=True)
 class Opened:
     """A request's documents: `at` are those of each attachment, in its order; `documents` all of them, each once."""
@@ -156,7 +179,7 @@ async def opened(asked: Asked, library: Library) -> Opened:
             groups.append(tuple(files[name] for name in attachment.ids))
             continue
         texts += 1
-        groups.append((await library.hold(attachment.text, f"text {texts}"),))
+        groups.append((HeldText(await library.hold(attachment.text, f"text {texts}")),))
     return Opened(tuple(groups))
 
 
@@ -165,10 +188,12 @@ __all__ = [
     "MOST_QUESTION_TOKENS",
     "Asked",
     "Attachment",
+    "HeldText",
     "Opened",
     "check_files",
     "check_question",
     "check_total",
+    "has_pages",
     "opened",
     "read",
 ]

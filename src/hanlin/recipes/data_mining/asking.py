@@ -14,6 +14,7 @@ MOST_URLS = 10
 DOC_URL = "doc_url"
 
 Parsing = Literal["auto", "text_only", "text_and_images"]
+PARSINGS: tuple[Parsing, ...] = get_args(Parsing)
 
 _JSON = re.compile(r"json|键值对|key-value", re.IGNORECASE)
 _EXTRACTS = re.compile(
@@ -32,7 +33,7 @@ _CLASSIFIES = re.compile(
     re.IGNORECASE,
 )
 _SEVERAL = re.compile(
-    r"多选|多个(?:标签|类别)|所有(?:适用|符合)|一个或多个|\bmulti-?label\b|\ball that apply\b|\bone or more\b",
+    r"多选|多个(?:标签|类别)|所有(?:适用|符合)|一个或多个|\bmulti-?label|\ball that apply\b|\bone or more\b",
     re.IGNORECASE,
 )
 _LABELS = re.compile(
@@ -41,7 +42,8 @@ _LABELS = re.compile(
     re.IGNORECASE,
 )
 _LABEL_LINES = re.compile(
-    r"(?:类别|标签|分类|选项|categories|labels?|classes|options)[^\n]{0,24}[：:]\s*\n(?P<lines>(?:[ \t]*(?:[-*•]|\d+[.、)）])[^\n]+\n?){2,60})",
+    r"(?:类别|标签|分类|选项|categories|labels?|classes|options)[^\n]{0,24}[：:]\s*\n"
+    r"(?P<lines>(?:[ \t]*(?:[-*•]|\d+[.、)）])[^\n]+\n?){2,60})",
     re.IGNORECASE,
 )
 _BULLET = re.compile(r"^[ \t]*(?:[-*•]|\d+[.、)）])\s*", re.MULTILINE)
@@ -79,11 +81,10 @@ def _urls(raw: msgspec.Raw) -> Urls:
     urls = [part.doc_url] if isinstance(part.doc_url, str) else part.doc_url
     if not urls or not all(urls):
         raise InvalidRequest("'doc_url' must be Array of URLs, with one at least", param="messages")
-    parsing = part.file_parsing_strategy or "auto"
-    if parsing not in get_args(Parsing):
-        raise InvalidRequest(
-            f"{parsing!r} is not one of {list(get_args(Parsing))} - 'file_parsing_strategy'", param="messages"
-        )
+    asked = part.file_parsing_strategy or "auto"
+    parsing = next((word for word in PARSINGS if word == asked), None)
+    if parsing is None:
+        raise InvalidRequest(f"{asked!r} is not one of {list(PARSINGS)} - 'file_parsing_strategy'", param="messages")
     return Urls(tuple(urls), parsing)
 
 

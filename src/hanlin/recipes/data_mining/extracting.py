@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from hanlin.documents.values import Document, Page
@@ -27,8 +28,8 @@ _LEAST_COVERED = 0.5
 _MOST_ROWS_AGAIN = 24
 
 _RULES = {
-    True: "以上是文件的一部分。请按下面的要求提取，只提取这一部分里确实写着的内容，数值与名称照抄原文；没有写的填 null，"
-    "没有记录就给空列表。\n\n要求：{instruction}",
+    True: "以上是文件的一部分。请按下面的要求提取，只提取这一部分里确实写着的内容，数值与名称照抄原文；"
+    "没有写的填 null，没有记录就给空列表。\n\n要求：{instruction}",
     False: "Above is a part of a document. Extract what the instruction asks for, only what this part does say, values "
     "as they are written; null for what it does not say, an empty list where there are no records."
     "\n\nInstruction: {instruction}",
@@ -64,11 +65,11 @@ class Extractor:
         self._chinese = is_chinese(self.instruction)
 
     async def extract(self, documents: Sequence[Document]) -> Any:
-        """Return what documents hold of the form, merged in their order; parts that no time was left for are not in it."""
+        """Return what documents hold of the form, merged in their order, without parts that no time was left for."""
         window = self.base.context_tokens
         room = (window - text_tokens(self.instruction) - 400) // 3
         parts = await parts_of(documents, max(min(room, _MOST_PART), min(_LEAST_PART, window // 4)))
-        overlaps = ["", *(self._overlap(before, part) for before, part in zip(parts, parts[1:], strict=False))]
+        overlaps = ["", *(self._overlap(before, part) for before, part in pairwise(parts))]
         began = self.clock()
         done = await each(
             lambda at: self._part(parts[at], overlaps[at]),

@@ -117,11 +117,11 @@ class Miner:
                 chosen = await labelling.labelled(
                     task.base, task.model, task.instruction, document, labels, several=task.several
                 )
-                told = "、".join(chosen) if len(chosen) > 1 else chosen[0]
-                lines.append(f"{document.name}: {told}" if len(task.documents) > 1 else told)
+                names = "、".join(chosen)
+                lines.append(f"{document.name}: {names}" if len(task.documents) > 1 else names)
             report = Mined("labels", task.base.usage.prompt, task.base.calls, records=len(lines))
-            for burst in _said("\n".join(lines), report, tokens, task.request):
-                yield burst
+            for told in _said("\n".join(lines), report, tokens, task.request):
+                yield told
             return
         if not task.asked.attachments:
             request = task.request.changed(messages=task.plain_messages)
@@ -238,7 +238,7 @@ class _Task:
         return made, msgspec.structs.replace(report, records=len(records) if isinstance(records, list) else 1)
 
     async def _of_tables(self, form: Form, documents: Sequence[Document]) -> tuple[Any, Mined] | None:
-        """Return the records of documents that are tables; None where they are not, or the form is no list of records."""
+        """Return the records of documents that are tables; None where they are not, or no list is asked for."""
         place = form.records
         if place is None or not all(_is_flat(part) for part in place[1]["properties"].values()):
             return None

@@ -117,7 +117,7 @@ class Rows:
         return all(typed(cell, schema) is not None for cell in cells)
 
     async def _wanted(self) -> list[Row] | None:
-        """Return the rows that the instruction is about; None where that is not said in a way that can be worked out."""
+        """Return the rows that the instruction is about; None where that cannot be worked out."""
         rows = list(self.table.rows)
         if not _FILTERS.search(self.instruction):
             return rows

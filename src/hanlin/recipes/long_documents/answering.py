@@ -14,7 +14,7 @@ import msgspec
 from hanlin.documents.values import Document
 from hanlin.metering.estimate import prompt_tokens, text_tokens
 from hanlin.recipes import attachments
-from hanlin.recipes.attachments import Asked, Attachment, Opened
+from hanlin.recipes.attachments import Asked, Attachment, Opened, has_pages
 from hanlin.recipes.long_documents import finding, reading
 from hanlin.recipes.long_documents.asking import Kind, asks, derives, kind_of, looked_for
 from hanlin.recipes.long_documents.budget import Room, room
@@ -364,7 +364,7 @@ class _Task:
                     pieces.append(Piece(document, page.number, page.number, ""))
         where = "; ".join(
             f"{file.name} p.{', '.join(file.pages[:20])}"
-            for file in pages_named(piece for piece in pieces if piece.document.pages > 1)
+            for file in pages_named(piece for piece in pieces if has_pages(piece.document))
         )
         fact = f"“{word}”共出现 {total} 次" if self.chinese else f'"{word}" occurs {total} times'
         return f"{fact} [{where}]" if where else fact, pieces
@@ -387,7 +387,7 @@ class _Task:
     def _supplied(self, text: str, pieces: Sequence[Piece], *, derives: bool | None = None) -> Supplied:
         """Return what the answer may rest on: what was read, and what was said before."""
         said = "\n".join([text, self.asked.role, *(turn.text for turn in self.asked.turns), *map(mark, pieces)])
-        paged = frozenset(page for piece in pieces if piece.document.pages > 1 for page in piece.pages)
+        paged = frozenset(page for piece in pieces if has_pages(piece.document) for page in piece.pages)
         return Supplied(said, paged or None, derives=self.derives if derives is None else derives)
 
     def _looked_for(self) -> str:

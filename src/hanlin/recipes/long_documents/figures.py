@@ -7,6 +7,7 @@ from typing import Any
 
 from hanlin.documents.values import Document, Page
 from hanlin.recipes import shaped
+from hanlin.recipes.attachments import has_pages
 from hanlin.recipes.long_documents.parts import pages_of
 from hanlin.recipes.long_documents.report import ranges
 from hanlin.recipes.recipe import Base
@@ -81,8 +82,8 @@ async def conditions_of(base: Base, model: str, instruction: str, table: Table) 
         "additionalProperties": False,
     }
     prompt = (
-        f"{_shown(table)}Say as JSON which conditions rows must meet to be what the instruction asks for; none where it "
-        f"asks for all rows.\n\nInstruction: {instruction}"
+        f"{_shown(table)}Say as JSON which conditions rows must meet to be what the instruction asks for; none where "
+        f"it asks for all rows.\n\nInstruction: {instruction}"
     )
     found: list[Any] = (await shaped.ask(base, model, [Message("user", prompt)], form, max_tokens=400))["conditions"]
     return found
@@ -107,7 +108,7 @@ def _asked(question: str, table: Table) -> Message:
     return Message(
         "user",
         f"{_shown(table)}Say as JSON how to answer the question from its rows: the operation, the column that it is "
-        "about, and the conditions that rows must meet (none for all rows). Use the operation none if the rows cannot answer it."
+        "about, and the conditions that rows must meet (none for all rows). The operation is none if the rows cannot answer it."
         f"\n\nQuestion: {question}",
     )
 
@@ -180,7 +181,7 @@ def _worked_out(query: Any, table: Table, document: Document, *, chinese: bool) 
 
 
 def _with_pages(text: str, document: Document, pages: Sequence[int]) -> str:
-    return f"{text} [{document.name} p.{', '.join(ranges(pages)[:8])}]" if document.pages > 1 and pages else text
+    return f"{text} [{document.name} p.{', '.join(ranges(pages)[:8])}]" if has_pages(document) and pages else text
 
 
 def _conditions(conditions: Sequence[Any], *, chinese: bool) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hanlin.documents.values import Document
-from hanlin.recipes.attachments import Asked, Attachment
+from hanlin.recipes.attachments import Asked, Attachment, has_pages
 from hanlin.types import Message
 
 
@@ -35,7 +35,7 @@ def marked(pieces: Iterable[Piece]) -> str:
 def mark(piece: Piece) -> str:
     """Return what stands above a piece: `[report.pdf p.3]`, for a file of one page its name alone."""
     name = clean(piece.document.name)
-    if piece.document.pages > 1:
+    if has_pages(piece.document):
         last = f"-{piece.last_page}" if piece.last_page > piece.first_page else ""
         name += f" p.{piece.first_page}{last}"
     about = clean(piece.label or piece.heading)
@@ -158,7 +158,7 @@ def words_for(chinese: bool) -> Words:
 
 def rules_for(documents: Sequence[Document], words: Words, *, weak: bool = False, may_fail: bool = True) -> str:
     """Return the rules of an answer from these documents; `may_fail`: they may not hold one."""
-    paged = [document for document in documents if document.pages > 1]
+    paged = [document for document in documents if has_pages(document)]
     parts = [words.rules]
     if paged:
         parts.append(words.file_pages if len(documents) > 1 else words.pages)

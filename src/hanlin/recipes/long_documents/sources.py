@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hanlin.recipes.attachments import has_pages
 from hanlin.recipes.long_documents.prompts import Piece, Words, clean
 from hanlin.recipes.long_documents.reading import Item
 from hanlin.recipes.long_documents.report import ranges
@@ -30,7 +31,7 @@ async def named(answer: str, pieces: Sequence[Piece], words: Words) -> str:
     """Return the line that names an answer's source; "" where there is none to name."""
     if says_nothing(answer):
         return ""
-    places = await _narrowed(best(answer, [piece for piece in pieces if piece.document.pages > 1]), answer)
+    places = await _narrowed(best(answer, [piece for piece in pieces if has_pages(piece.document)]), answer)
     if not places:
         return ""
     several = len({piece.document.id for piece in pieces}) > 1
