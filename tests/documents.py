@@ -274,14 +274,62 @@ def shaped(request: ChatRequest) -> Any:
     if "items" in properties:
         near = [(sentence, page) for _, sentence, page in sentences(request) if close_to(question, sentence) >= 0.25]
         return {"items": [{"text": sentence, "page": page} for sentence, page in near[:40]]}
-    if "operation" in properties:
+    if "conditions" in properties:
         return _query(question, properties, request.messages[-1].text)
+    if "records" in properties:
+        form = properties["records"]
+        return {"records": _records(request, form["items"])[: form["maxItems"]]}
+    if "labels" in properties:
+        return {"labels": _label(request, properties["labels"])}
+    if "many" in properties:
+        told = request.messages[-1].text.rsplit("Instruction:", 1)[1]
+        named = [name for part in _FIELDS.findall(told) for name in re.split("[、,，和]", part) if name.strip()]
+        return {"many": True, "fields": [{"name": name.strip(), "type": "string"} for name in named]}
+    if all(set(part) == {"enum"} for part in properties.values()):
+        return {name: _column(name, part["enum"]) for name, part in properties.items()}
+    records = _records(request, request.shape.schema)
+    return records[0] if records else dict.fromkeys(properties)
     raise AssertionError(f"no idea how to fill {request.shape.schema}")
+
+
+_FIELDS = re.compile("(?:字段|包括|fields)[：:]?([^。.\n]+)")
+_PAIR = re.compile(r"([^\s：:，,；;|]+)\s*[：:]\s*([^，,；;。|\n]+)")
+
+
+def _column(name: str, headers: list[str]) -> str:
+    """Return the column that shares two characters with a field."""
+    return next((header for header in headers if len(set(name) & set(header)) > 1), "(none)")
+
+
+def _label(request: ChatRequest, form: Any) -> Any:
+    labels = form["items"]["enum"] if "items" in form else form["enum"]
+    text = request.messages[-1].text
+    counts = {label: text.count(label) for label in labels}
+    best = max(labels, key=lambda label: counts[label])
+    return [label for label in labels if counts[label] > 2] or [best] if "items" in form else best
+
+
+def _records(request: ChatRequest, record: Any) -> list[dict[str, Any]]:
+    """Return the records of a prompt: rows whose headers are fields, lines that name some of them."""
+    wanted = list(record["properties"])
+    text = re.split("\n\n以上是|\n\nAbove is|\n\nMake one", request.messages[-1].text)[0]
+    found: list[dict[str, Any]] = []
+    for table in tables([Page(1, text)])[0]:
+        columns = {name: at for at, name in enumerate(table.headers)}
+        if any(name in columns for name in wanted if name != "#"):
+            for row in table.rows:
+                made = {name: row.cells[columns[name]] if name in columns else None for name in wanted}
+                found.append({name: int(value or 0) if name == "#" else value for name, value in made.items()})
+    for line in text.splitlines():
+        pairs = dict(_PAIR.findall(line)) if not line.startswith("|") else {}
+        if any(name in pairs for name in wanted):
+            found.append({name: pairs.get(name, "").strip() or None for name in wanted})
+    return found
 
 
 def _query(question: str, properties: Any, told: str) -> Any:
     [table] = tables([Page(1, told)])[0][:1]
-    headers = properties["column"]["enum"]
+    headers = properties["conditions"]["items"]["properties"]["column"]["enum"]
     conditions = []
     for line in told.splitlines():
         header, colon, values = line.partition(": ")
@@ -302,7 +350,8 @@ def _query(question: str, properties: Any, told: str) -> Any:
     operation = next((made for word, made in words.items() if word in question), "count")
     assert table.headers
     column = next((header for header in named if header not in [row["column"] for row in conditions]), headers[0])
-    return {"operation": operation, "column": column, "conditions": conditions}
+    made = {"operation": operation, "column": column, "conditions": conditions}
+    return {name: made[name] for name in properties}
 
 
 def filler(pages: int, *, chinese: bool = True, sentences_a_page: int = 12) -> list[str]:

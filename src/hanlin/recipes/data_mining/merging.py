@@ -7,8 +7,6 @@ from hanlin.recipes.data_mining.verifying import is_empty
 from hanlin.recipes.texts import squeezed
 from hanlin.types import Schema
 
-_NEAR = 4  # records at the end of one part and at the beginning of the next that may be one and the same
-
 
 def merged(values: Sequence[Any], schema: Schema, overlaps: Sequence[str]) -> Any:
     """Return one value of those of all parts: lists follow each other, of single values the first that says something.
@@ -29,24 +27,19 @@ def merged(values: Sequence[Any], schema: Schema, overlaps: Sequence[str]) -> An
 
 def _joined(lists: Sequence[Any], overlaps: Sequence[str]) -> list[Any]:
     joined: list[Any] = []
-    before: list[Any] = []
+    began = 0  # where the records of the part before begin
     for items, overlap in zip(lists, overlaps, strict=True):
-        fresh = [item for item in (items or []) if not is_empty(item)]
         shared = squeezed(overlap)
-        for at, item in enumerate(fresh):
-            twin = next(
-                (
-                    place
-                    for place in range(len(joined) - 1, max(len(joined) - _NEAR, 0) - 1, -1)
-                    if joined[place] in before and shared and at < _NEAR and _same(joined[place], item, shared)
-                ),
-                None,
-            )
+        twins = range(began, len(joined)) if shared else range(0)
+        began = len(joined)
+        for item in items or []:
+            if is_empty(item):
+                continue
+            twin = next((place for place in twins if _same(joined[place], item, shared)), None)
             if twin is None:
                 joined.append(item)
             elif _said(item) > _said(joined[twin]):
                 joined[twin] = item
-        before = fresh
     return joined
 
 
@@ -55,8 +48,8 @@ def _same(one: Any, other: Any, shared: str) -> bool:
     if not isinstance(one, Mapping) or not isinstance(other, Mapping):
         return bool(one == other and squeezed(str(one)) in shared)
     both = [key for key in one if not is_empty(one[key]) and not is_empty(other.get(key))]
-    agrees = all(squeezed(str(one[key])) == squeezed(str(other[key])) for key in both)
-    return bool(both) and agrees and any(squeezed(str(one[key])) in shared for key in both)
+    said = [(squeezed(str(one[key])), squeezed(str(other[key]))) for key in both]
+    return bool(both) and all(first == second and first in shared for first, second in said)
 
 
 def _said(record: Any) -> int:

@@ -108,7 +108,7 @@ def _asked(question: str, table: Table) -> Message:
     return Message(
         "user",
         f"{_shown(table)}Say as JSON how to answer the question from its rows: the operation, the column that it is "
-        "about, and the conditions that rows must meet (none for all rows). The operation is none if the rows cannot answer it."
+        "about, and conditions that rows must meet (none for all rows). The operation is none if rows cannot answer."
         f"\n\nQuestion: {question}",
     )
 
