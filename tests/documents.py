@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from hanlin.catalogue.models import Model
@@ -23,9 +24,14 @@ _MARK = re.compile(r"^\[(?P<name>[^\]|]+?)(?: p\.(?P<first>\d+)(?:-(?P<last>\d+)
 _LINE_MARK = re.compile(r"（第(\d+)页）|\(p\. (\d+)\)")
 
 
+@lru_cache(4096)
+def _terms(text: str) -> frozenset[str]:
+    return terms(text)
+
+
 @dataclass
 class MemoryDocument:
-    """A document whose pages are given; a passage is about a page, and search counts the words that are shared."""
+    """A document whose pages are given: a passage is a page, and search counts the words that are shared."""
 
     id: str
     name: str
@@ -57,7 +63,7 @@ class MemoryDocument:
         self.looked_at += 1
         wanted = terms(question)
         scored = [
-            Found(passage, sum(1.0 if word.isascii() else 0.6 for word in wanted & terms(passage.text)))
+            Found(passage, sum(1.0 if word.isascii() else 0.6 for word in wanted & _terms(passage.text)))
             for passage in await self.passages()
         ]
         best = sorted((found for found in scored if found.score > 0), key=lambda found: -found.score)
@@ -365,7 +371,7 @@ def filler(pages: int, *, chinese: bool = True, sentences_a_page: int = 12) -> l
             lines.append(
                 f"第{number}段记录了{_PLACES[two]}的{_THINGS[three]}在{_TIMES[one]}的日常维护，结果符合预期。"
                 if chinese
-                else f"Entry {number} records routine care of the {_THINGS_EN[three]} in {_PLACES_EN[two]}, as expected."
+                else f"Entry {number} records routine care of {_THINGS_EN[three]} in {_PLACES_EN[two]}, as expected."
             )
         made.append("\n".join(lines))
     return made

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hanlin.documents.values import Document, Found, Library, Page, Passage
-from hanlin.errors import InvalidRequest
+from hanlin.errors import InvalidRequest, TooManyFiles
 from hanlin.metering.estimate import text_tokens
 from hanlin.recipes.recipe import Base
 from hanlin.types import ChatRequest, Message, Vector
@@ -99,7 +99,7 @@ def _parted(text: str) -> tuple[tuple[str, ...], str]:
 def check_files(asked: Asked, most: int = MOST_FILES) -> None:
     """Refuse more files than a request may name."""
     if len(asked.ids) > most:
-        raise InvalidRequest("Too many files provided.", param="messages")
+        raise TooManyFiles(most)
 
 
 async def check_question(asked: Asked, base: Base, model: str) -> None:

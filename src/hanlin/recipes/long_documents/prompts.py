@@ -179,15 +179,16 @@ def with_documents(asked: Asked, texts: Sequence[str], rules: str) -> tuple[Mess
     messages: list[Message] = []
     waiting: list[str] = []
     number = 0
-    for step in asked.steps:
+    question = max(at for at, step in enumerate(asked.steps) if isinstance(step, Message) and step.role == "user")
+    for at, step in enumerate(asked.steps):
         if isinstance(step, Attachment):
             (waiting if messages else head).append(texts[number])
             number += 1
             continue
-        if waiting and step.role == "user":
-            step = Message("user", "\n\n".join([*waiting, step.text]))
-            waiting = []
-        messages.append(step)
+        turn = step
+        if waiting and step.role == "user" and at != question:
+            turn, waiting = Message("user", "\n\n".join([*waiting, step.text])), []
+        messages.append(turn)
     return _asked_last([Message("system", "\n\n".join(head)), *messages] if head else messages, waiting, rules)
 
 
