@@ -220,24 +220,19 @@ def question_of(request: ChatRequest) -> str:
     return text.rsplit("\n\n", 1)[-1]
 
 
-def material_of(request: ChatRequest) -> str:
-    """Return everything in the prompt but the question."""
-    whole = "\n\n".join(message.text for message in request.messages)
-    return whole.removesuffix(question_of(request))
-
-
 def sentences(request: ChatRequest) -> Iterator[tuple[str, str, int]]:
     """Yield the sentences of the documents in a prompt: file, sentence, page."""
-    material = material_of(request)
-    for word in ("\n\n下面是", "\n\nBelow is", "\n\n请只根据", "\n\nAnswer from"):
-        material = material.split(word)[0] if word in material else material
-    for block in blocks(material):
-        for sentence in _SENTENCE.findall(block.text):
-            noted = _LINE_MARK.search(sentence)
-            page = int(noted[1] or noted[2]) if noted else block.first
-            plain = _LINE_MARK.sub("", sentence).strip(" -\n")
-            if plain:
-                yield block.name, plain, page
+    for message in request.messages:
+        material = message.text
+        for word in ("\n\n下面是", "\n\nBelow is", "\n\n请只根据", "\n\nAnswer from"):
+            material = material.split(word)[0]
+        for block in blocks(material):
+            for sentence in _SENTENCE.findall(block.text):
+                noted = _LINE_MARK.search(sentence)
+                page = int(noted[1] or noted[2]) if noted else block.first
+                plain = _LINE_MARK.sub("", sentence).strip(" -\n")
+                if plain:
+                    yield block.name, plain, page
 
 
 def close_to(question: str, sentence: str) -> float:
