@@ -286,7 +286,7 @@ def shaped(request: ChatRequest) -> Any:
         told = request.messages[-1].text.rsplit("Instruction:", 1)[1]
         named = [name for part in _FIELDS.findall(told) for name in re.split("[、,，和]", part) if name.strip()]
         return {"many": True, "fields": [{"name": name.strip(), "type": "string"} for name in named]}
-    if all(set(part) == {"enum"} for part in properties.values()):
+    if all("(none)" in part.get("enum", ()) for part in properties.values()):
         return {name: _column(name, part["enum"]) for name, part in properties.items()}
     records = _records(request, request.shape.schema)
     return records[0] if records else dict.fromkeys(properties)

@@ -132,7 +132,7 @@ class Fetcher:
         if size.isdigit() and int(size) > limit:
             raise refused(url, f"it has {int(size)} bytes, and {limit} are allowed")
         content = bytearray()
-        async for piece in response.aiter_raw():
+        async for piece in response.aiter_bytes():
             content += piece
             if len(content) > limit:
                 raise refused(url, f"it has more than {limit} bytes")

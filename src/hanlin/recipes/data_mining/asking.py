@@ -48,7 +48,7 @@ _LABEL_LINES = re.compile(
 )
 _BULLET = re.compile(r"^[ \t]*(?:[-*•]|\d+[.、)）])\s*", re.MULTILINE)
 _SEPARATOR = re.compile(r"[、,，;；|]|\s+(?:or|and)\s+|或者?|/")
-_AROUND = " \t\"'“”‘’「」`[]【】()（）.。"
+_AROUND = " \t\r\n\"'“”‘’「」`[]【】()（）.。"
 _MOST_LABELS, _LABEL_CHARS = 60, 40
 
 

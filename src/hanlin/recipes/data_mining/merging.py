@@ -27,59 +27,67 @@ def merged(values: Sequence[Any], schema: Schema, overlaps: Sequence[str]) -> An
 
 def _joined(lists: Sequence[Any], overlaps: Sequence[str]) -> list[Any]:
     joined: list[Any] = []
-    began = 0  # where the records of the part before begin
+    before: list[tuple[int, dict[str, str]]] = []  # what the records of the part before say, and where they are
     for items, overlap in zip(lists, overlaps, strict=True):
         shared = squeezed(overlap)
-        twins = range(began, len(joined)) if shared else range(0)
-        began = len(joined)
+        twins = [(place, said) for place, said in before if _stands(said, shared)] if shared else []
+        before = []
         for item in items or []:
-            if is_empty(item):
+            said = _spoken(item)
+            if not said:
                 continue
-            twin = next((place for place in twins if _same(joined[place], item, shared)), None)
-            if twin is None:
+            twin = next((place for place, other in twins if _same(other, said, shared)), len(joined))
+            if twin == len(joined):
                 joined.append(item)
-            elif _said(item) > _said(joined[twin]):
+            elif len(said) > len(_spoken(joined[twin])):
                 joined[twin] = item
+            before.append((twin, said))
     return joined
 
 
-def _same(one: Any, other: Any, shared: str) -> bool:
+def _spoken(record: Any) -> dict[str, str]:
+    """Return what a record says, by key, without signs and blanks."""
+    values = record.items() if isinstance(record, Mapping) else [("", record)]
+    return {key: squeezed(str(value)) or str(value) for key, value in values if not is_empty(value)}
+
+
+def _stands(said: Mapping[str, str], shared: str) -> bool:
+    return any(value in shared for value in said.values())
+
+
+def _same(one: Mapping[str, str], other: Mapping[str, str], shared: str) -> bool:
     """Whether two records are one that was cut: they contradict nowhere, and what both say is in the shared text."""
-    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
-        return bool(one == other and squeezed(str(one)) in shared)
-    both = [key for key in one if not is_empty(one[key]) and not is_empty(other.get(key))]
-    said = [(squeezed(str(one[key])), squeezed(str(other[key]))) for key in both]
-    return bool(both) and all(first == second and first in shared for first, second in said)
+    both = one.keys() & other.keys()
+    return bool(both) and all(one[key] == other[key] and one[key] in shared for key in both)
 
 
-def _said(record: Any) -> int:
-    return sum(not is_empty(value) for value in record.values()) if isinstance(record, Mapping) else 1
-
-
-def completed(value: Any, schema: Schema) -> Any:
+def completed(value: Any, schema: Schema, *, strict: bool) -> Any:
     """Return a value with what was not found as its plain schema has it: null, or empty text, or an empty list.
 
-    A record without what it cannot be without, a number say, is left out of its list; None where that is the whole.
+    With `strict` a record without what it cannot be without, a number say, is left out of its list; a whole that lacks
+    such a thing is missing (`is_missing`). Otherwise that is null.
     """
-    kind = schema.get("type")
     if value is None:
-        if schema.get("nullable") or (not kind and "enum" not in schema):
-            return None
-        if kind == "array":
-            return []
-        return "" if kind == "string" and "enum" not in schema else _MISSING
+        return _nothing(schema, strict=strict)
     if isinstance(value, Mapping) and isinstance(properties := schema.get("properties"), Mapping):
-        made: dict[str, Any] = {}
-        for key, part in properties.items():
-            held = completed(value.get(key), part)
-            if held is not _MISSING:
-                made[key] = held
-            elif key in schema.get("required", ()):
-                return _MISSING
-        return made
+        made = {key: completed(value.get(key), part, strict=strict) for key, part in properties.items()}
+        if any(made[key] is _MISSING for key in schema.get("required", ()) if key in made):
+            return _MISSING
+        return {key: held for key, held in made.items() if held is not _MISSING}
     if isinstance(value, list) and isinstance(items := schema.get("items"), Mapping):
-        return [held for part in value if (held := completed(part, items)) is not _MISSING]
+        return [held for part in value if (held := completed(part, items, strict=strict)) is not _MISSING]
     return value
+
+
+def _nothing(schema: Schema, *, strict: bool) -> Any:
+    kind = schema.get("type")
+    if schema.get("nullable") or (not kind and "enum" not in schema):
+        return None
+    if kind == "array":
+        return []
+    if kind == "string" and "enum" not in schema:
+        return ""
+    return _MISSING if strict else None
 
 
 class _Missing:

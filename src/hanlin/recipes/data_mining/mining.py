@@ -227,7 +227,7 @@ class _Task:
         labels = asking.labels_in(self.instruction) if asking.classifies(self.instruction) else ()
         form = await form_of(self.base, self.model, self.instruction, self.request.shape, sample, labels)
         value, report = await self._of_tables(form, documents) or await self._of_text(form, documents)
-        made = completed(value, form.plain)
+        made = completed(value, form.plain, strict=form.given)
         why = "what it demands is not in the documents" if is_missing(made) else ""
         if form.given and not why:
             made = schemas.fitted(made, form.schema)

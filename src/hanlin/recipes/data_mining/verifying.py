@@ -22,6 +22,8 @@ _TRUTHS = dict.fromkeys(("是", "有", "true", "yes", "y", "1", "√"), True) | 
     ("否", "无", "false", "no", "n", "0", "×"), False
 )
 
+_ONLY_DIGITS = re.compile(r"[\d\W_]+")
+
 Path = tuple[str | int, ...]
 
 
@@ -58,12 +60,12 @@ class Source:
             return True
         if not self._has_numbers(text):
             return False
-        words = terms(text) - numbers(text)
+        words = {word for word in terms(text) if not _ONLY_DIGITS.fullmatch(word)}
         if _WORDED.search(name):
             return True
         if not words:
             return bool(numbers(text))
-        return (len(text) > _LONG_CHARS or len(words) > 2) and shared(words, self.terms) >= _LEAST_SHARED
+        return (len(text) > _LONG_CHARS or len(words) > 2) and shared(frozenset(words), self.terms) >= _LEAST_SHARED
 
     def _has_numbers(self, text: str) -> bool:
         return all(found in self.numbers or (len(found) < 2 and found in self.text) for found in numbers(text))
