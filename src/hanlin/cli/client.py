@@ -2,12 +2,13 @@
 
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from typing import Any, BinaryIO, Self, cast
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx2
 import msgspec
@@ -185,6 +186,31 @@ def failures(url: str) -> Iterator[None]:
         raise Failed(say(f"{url}: the connection broke: {why}", f"{url}：连接中断：{why}")) from error
 
 
+class StoredFile(msgspec.Struct):
+    """A file as the Files API shows it."""
+
+    id: str
+    status: str
+    filename: str = ""
+    status_details: str | None = None
+
+
+class _Watched:
+    """A file that tells how much of it has been sent."""
+
+    def __init__(self, file: BinaryIO, report: Callable[[int], None]) -> None:
+        self._file = file
+        self._report = report
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._report(self._file.tell())
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 class Service:
     """The connection to one service, until the end of the `with` block."""
 
@@ -210,6 +236,45 @@ class Service:
             return msgspec.convert(response.json()["data"], list[dict[str, Any]])
         except (ValueError, LookupError, TypeError) as error:
             raise Failed(self._no_chat_api()) from error
+
+    def upload(self, path: Path, report: Callable[[int], None]) -> StoredFile:
+        """Send a document; `report` is told how many bytes have left. Raises Failed."""
+        try:
+            with path.open("rb") as file, failures(self.target.url):
+                response = self._client.post(
+                    f"{self.target.url}/files",
+                    data={"purpose": "file-extract"},
+                    files={"file": (path.name, cast(BinaryIO, _Watched(file, report)))},
+                )
+        except OSError as error:
+            raise Failed(
+                say(f"{path}: cannot be read ({error.strerror})", f"{path}：无法读取（{error.strerror}）")
+            ) from error
+        return self._stored(response)
+
+    def file(self, file_id: str) -> StoredFile:
+        """Return how a stored file is. Raises Failed."""
+        with failures(self.target.url):
+            response = self._client.get(f"{self.target.url}/files/{quote(file_id, safe='')}", timeout=30.0)
+        return self._stored(response)
+
+    def remove(self, file_id: str) -> None:
+        """Delete a stored file. Raises Failed."""
+        with failures(self.target.url):
+            response = self._client.delete(f"{self.target.url}/files/{quote(file_id, safe='')}", timeout=30.0)
+        self._check(response)
+
+    def _stored(self, response: httpx2.Response) -> StoredFile:
+        self._check(response)
+        try:
+            return msgspec.json.decode(response.content, type=StoredFile)
+        except msgspec.DecodeError as error:
+            raise Failed(
+                say(
+                    f"{self.target.url} does not answer as a Files API does",
+                    f"{self.target.url} 的应答不符合 Files 接口",
+                )
+            ) from error
 
     @contextmanager
     def ask(self, model: str, turns: Sequence[Turn]) -> Iterator[Answer]:
