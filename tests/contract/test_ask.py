@@ -11,6 +11,7 @@ from hanlin.testing import FakeEngine, Rule
 from tests.cli import hanlin
 from tests.service import Service, in_front_of
 
+DOCUMENT: Any = "file-extract"
 FACT = "云杉项目的启动口令是蓝鲸7431。"
 
 
@@ -58,7 +59,7 @@ def test_a_file_is_asked_about_through_the_sdk(service: Service, engine: FakeEng
     """The program of the vendor's page: upload, then a streamed chat with usage that counts the file."""
     engine.rules([Rule(contains="启动口令是什么", text="口令是蓝鲸7431。")])
     with service.client() as client:
-        stored = client.files.create(file=plan, purpose="file-extract")
+        stored = client.files.create(file=plan, purpose=DOCUMENT)
         asked: Any = {"model": "qwen-long", "messages": messages(stored.id, "启动口令是什么？")}
 
         whole = client.chat.completions.create(**asked)
