@@ -10,6 +10,7 @@
         ContextLengthExceeded
         ThinkingNotSupported
         UnsupportedHere                    allowed by the contract, not by what answers here; says what to do
+        UrlNotFetched                      a URL of the caller's that must not be fetched, or could not be
         DuplicateKey                       the key to add is stored already
         InvalidPurpose                     a file is uploaded for nothing that files are for
         FileTooLarge
@@ -156,6 +157,13 @@ class ThinkingNotSupported(InvalidRequest):
 
 class UnsupportedHere(InvalidRequest):
     """The name may promise it, but what answers here cannot do it; the message ends with the remedy."""
+
+
+class UrlNotFetched(InvalidRequest):
+    """What a caller points at is not there, too large, or nowhere that callers may send us."""
+
+    def __init__(self, url: str, why: str, *, field: str) -> None:
+        super().__init__(f"The URL {url} in '{field}' cannot be fetched: {why}", param="messages")
 
 
 class DuplicateKey(InvalidRequest):

@@ -240,6 +240,11 @@ class Settings:
         "What stays free on the disk that files lie on; uploads that would take it are refused.",
         "存放文件的磁盘须保留的可用字节数；会占用这部分空间的上传将被拒绝。",
     )
+    fetch_networks: tuple[str, ...] = setting(
+        (),
+        "Private networks that URLs of callers may lead to, such as 10.1.0.0/16; public addresses always may.",
+        "调用方的网址可以访问的内部网络，如 10.1.0.0/16；公网地址始终可以访问。",
+    )
     readers: Processes = setting(1, "Documents that each process reads at the same time.", "每个进程同时解析的文档数。")
     load_wait_s: Seconds = setting(
         30.0, "How long a call waits for an engine that is loading.", "引擎加载时，调用最多等待的秒数。"

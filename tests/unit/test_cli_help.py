@@ -95,7 +95,7 @@ def test_the_first_page_lists_the_commands_and_the_exit_codes(language: str) -> 
     """A script's author looks there first."""
     page = pages(language)["hanlin"]
 
-    names = ["serve", "chat", "models", "pull", "doctor", "config", "keys", "workspaces", "usage", "prices"]
+    names = ["serve", "chat", "ask", "models", "pull", "doctor", "config", "keys", "workspaces", "usage", "prices"]
     order = [page.index(f"\n  {name} ") for name in names]
     assert order == sorted(order)
     assert "130" in page

@@ -142,17 +142,22 @@ def _think(text: str) -> bool:
 
 def once(target: Target, talk: Talk, as_json: bool) -> None:
     """Answer one question and say on stderr who did. Raises Failed."""
-    told = Told()
     with Service(target) as service:
-        if as_json:
-            show.data(_collected(service, talk))
-            return
-        try:
-            tell(service, talk, told)
-        finally:
-            if told.text and not told.text.endswith("\n"):
-                sys.stdout.write("\n")
-                sys.stdout.flush()
+        answer_once(service, talk, as_json)
+
+
+def answer_once(service: Service, talk: Talk, as_json: bool) -> None:
+    """Answer one question over a connection that is there. Raises Failed."""
+    if as_json:
+        show.data(_collected(service, talk))
+        return
+    told = Told()
+    try:
+        tell(service, talk, told)
+    finally:
+        if told.text and not told.text.endswith("\n"):
+            sys.stdout.write("\n")
+            sys.stdout.flush()
     show.remark(told.remark)
 
 

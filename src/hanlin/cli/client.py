@@ -2,12 +2,12 @@
 
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx2
@@ -207,6 +207,22 @@ def failures(url: str) -> Iterator[None]:
         raise Failed(say(f"{url}: the connection broke: {why}", f"{url}：连接中断：{why}")) from error
 
 
+class _Watched:
+    """A file that tells how much of it has been sent."""
+
+    def __init__(self, file: BinaryIO, report: Callable[[int], None]) -> None:
+        self._file = file
+        self._report = report
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._report(self._file.tell())
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 class Service:
     """The connection to one service, until the end of the `with` block."""
 
@@ -249,11 +265,14 @@ class Service:
             served_by = unquote(response.headers.get("x-hanlin-served-by", ""))
             yield Answer(served_by, response.headers.get("x-hanlin-ignored", ""), _response=response)
 
-    def upload(self, path: Path, purpose: str) -> Stored:
-        """Store a file at the service. Raises Failed."""
+    def upload(
+        self, path: Path, purpose: str = "file-extract", report: Callable[[int], None] = lambda _: None
+    ) -> Stored:
+        """Store a file at the service; `report` is told how many bytes have left. Raises Failed."""
         try:
             with path.open("rb") as content:
-                return self._file("POST", "", data={"purpose": purpose}, files={"file": (path.name, content)})
+                watched = cast(BinaryIO, _Watched(content, report))
+                return self._file("POST", "", data={"purpose": purpose}, files={"file": (path.name, watched)})
         except OSError as error:
             raise Failed(say(f"{path}: {error.strerror}", f"{path}：{error.strerror}")) from error
 

@@ -7,6 +7,7 @@ import typer
 
 from hanlin import __version__
 from hanlin.catalogue import load
+from hanlin.cli import ask as asking
 from hanlin.cli import chat as chatting
 from hanlin.cli import config as configuration
 from hanlin.cli import doctor as checking
@@ -41,7 +42,7 @@ TEACHING = say(
 
 # As they are met, not as they are declared below.
 _ORDER = (
-    *("serve", "chat", "files", "models", "pull", "doctor", "config"),
+    *("serve", "chat", "ask", "files", "models", "pull", "doctor", "config"),
     *("keys", "workspaces", "limits", "usage", "prices"),
 )
 
@@ -162,6 +163,63 @@ def chat(
 
 
 app.add_typer(files)
+
+
+@app.command(
+    cls=Page,
+    help=say(
+        "Ask about files.\n\n"
+        "Uploads them to the service, waits until they are read, and asks; the answer goes to stdout as it is written. "
+        "What was uploaded is deleted afterwards unless --keep says otherwise; a kept file is named by its id the next "
+        "time.",
+        "就文件提问。\n\n"
+        "将文件上传到服务，等待解析完成后提问；回答实时输出到标准输出。上传的文件随后删除，除非使用 --keep；"
+        "保留的文件下次可用其编号指代。",
+    ),
+    epilog=examples(
+        say('hanlin ask report.pdf "What does it conclude?"', 'hanlin ask 报告.pdf "结论是什么？"'),
+        say('hanlin ask a.docx b.xlsx "compare the two" --keep', 'hanlin ask a.docx b.xlsx "对比两份文件" --keep'),
+        say('hanlin ask file-fe-… "and who wrote it?"', 'hanlin ask file-fe-… "作者是谁？"'),
+    ),
+)
+def ask(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar=say("FILE… QUESTION", "文件… 问题"),
+            help=say("Files, or ids of stored ones; the question last.", "文件或已保存文件的编号；问题写在最后。"),
+        ),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help=say(f"Who is asked [{asking.DEFAULT_MODEL}].", f"向谁提问 [{asking.DEFAULT_MODEL}]。"),
+        ),
+    ] = asking.DEFAULT_MODEL,
+    system: Annotated[
+        str, typer.Option("--system", "-s", metavar="TEXT", help=say("System message.", "系统消息。"))
+    ] = "",
+    keep: Annotated[
+        bool, typer.Option("--keep", help=say("Leave the files at the service.", "保留已上传的文件。"))
+    ] = False,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            "--base-url", metavar="URL", help=say("Another service, up to /v1.", "其他服务的地址，到 /v1 为止。")
+        ),
+    ] = None,
+    key_variable: KeyVariableOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    files, question = asking.parted(words)
+    service = target(home_of(home), base_url, key_variable)
+    asking.ask(service, files, chatting.Talk(model, system).asked(question), keep=keep, as_json=as_json)
+
+
 app.add_typer(models)
 
 

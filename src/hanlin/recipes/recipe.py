@@ -10,6 +10,7 @@ from typing import Protocol
 
 from hanlin.catalogue.models import Model
 from hanlin.documents.values import Library
+from hanlin.media.fetching import Fetcher
 from hanlin.types import ChatRequest, ChatResult, Events, Vector
 
 
@@ -43,11 +44,15 @@ class Base(Protocol):
 
 @dataclass(frozen=True)
 class Desk:
-    """Where a recipe works: the name that was asked for, the base model, the documents that the caller may read."""
+    """Where a recipe works: the name that was asked for, the base model, the documents that the caller may read.
+
+    `fetcher` gets what URLs point at, None where nothing may be fetched.
+    """
 
     model: Model
     base: Base
     library: Library
+    fetcher: Fetcher | None = None
 
 
 def takes_anything(_request: ChatRequest, _model: Model) -> None:

@@ -1,0 +1,1 @@
+"""Images, audio, files of others: how what a caller only points at comes here."""

@@ -1,0 +1,17 @@
+"""Questions about documents of any length: `qwen-long` (spec/scenarios.md §2)."""
+
+from hanlin.catalogue.models import Model
+from hanlin.recipes import attachments
+from hanlin.recipes.long_documents.answering import Answerer
+from hanlin.recipes.recipe import Recipe
+from hanlin.types import ChatRequest
+
+
+def check(request: ChatRequest, _model: Model) -> None:
+    """Refuse more files than a request may name."""
+    attachments.check_files(attachments.read(request.messages))
+
+
+LONG_DOCUMENTS = Recipe("long-documents", Answerer().run, check, reads_documents=True)
+
+__all__ = ["LONG_DOCUMENTS", "check"]

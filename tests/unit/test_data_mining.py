@@ -1,0 +1,562 @@
+"""Data out of documents: complete, of the form that was asked for, and nothing that is not in the source."""
+
+import json
+import re
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from hanlin import schemas
+from hanlin.documents.values import Page
+from hanlin.errors import AnswerUnfit, HanlinError, InvalidRequest, UnsupportedHere
+from hanlin.media.fetching import Fetcher
+from hanlin.recipes.data_mining import DATA_MINING, check
+from hanlin.recipes.data_mining.mining import Mined, Miner
+from hanlin.recipes.recipe import Recipe
+from hanlin.recipes.tables import written
+from hanlin.types import ChatRequest, MediaPart, Message, Sampling, Shape, TextPart, fold
+from tests.documents import MemoryDocument, MemoryLibrary, Scholar, asked, document, events_of, filler, library, needles
+from tests.values import Clock, model
+
+HEADERS = ["编号", "品名", "单价", "状态"]
+EXAMPLE = '[{"编号":"","品名":"","单价":"","状态":""}]'
+RECORD = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in HEADERS},
+    "required": HEADERS,
+    "additionalProperties": False,
+}
+
+
+def recipe(**options: Any) -> Recipe:
+    """Return the recipe with nothing remembered."""
+    return Recipe("data-mining", Miner(**options).run, check)
+
+
+def rows(first: int, count: int) -> list[tuple[str, ...]]:
+    return [
+        (f"A-{at:04d}", f"商品{at}", f"¥{at * 3 + 1:,}.50", ("已付", "未付")[at % 2])
+        for at in range(first, first + count)
+    ]
+
+
+def sheet(first: int, count: int, pages: int = 1) -> list[Page]:
+    """Return pages with a table of so many rows, its head on each."""
+    found, each = rows(first, count), -(-count // pages)
+    return [Page(at + 1, written(HEADERS, found[at * each : (at + 1) * each]), "Sheet1") for at in range(pages)]
+
+
+def of(file: MemoryDocument | None, instruction: str, **fields: Any) -> ChatRequest:
+    """Return a request about a file, as the documentation writes it."""
+    named = [("system", f"fileid://{file.id}")] if file is not None else []
+    return asked(
+        ("system", "You are a helpful assistant."),
+        *named,
+        ("user", instruction),
+        **{"model": "qwen-doc-turbo", **fields},
+    )
+
+
+async def told(
+    request: ChatRequest, base: Scholar, *files: MemoryDocument, by: Recipe | None = None
+) -> tuple[str, Mined]:
+    """Return an answer and what is reported of it."""
+    result = fold(await events_of(by or recipe(), request, base, library(*files), model=model("qwen-doc-turbo")))
+    assert result.report is not None
+    return result.choices[0].text, msgspec.json.decode(result.report, type=Mined)
+
+
+def forms(request: ChatRequest, name: str) -> bool:
+    """Whether a request asks for a form with this field."""
+    return request.shape is not None and name in request.shape.schema.get("properties", {})
+
+
+def data(text: str) -> Any:
+    """Return the JSON of an answer as the vendor's pages read it: without the first and the last line of a fence."""
+    return json.loads("\n".join(text.splitlines()[1:-1]) if text.startswith("```") else text)
+
+
+# --- tables
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "pages", "name"), [(1, 200, 1, "a.xlsx"), (201, 150, 1, "b.csv"), (351, 150, 10, "c.pdf")]
+)
+async def test_a_long_table_comes_back_whole_in_order_and_to_the_letter(
+    first: int, count: int, pages: int, name: str
+) -> None:
+    """Spec §3.5: 200 rows are 200 records, whatever the format and however many pages."""
+    file = document(*sheet(first, count, pages), name=name)
+
+    text, report = await told(of(file, f"提取所有记录，输出JSON数组：{EXAMPLE}"), Scholar(), file)
+
+    records = data(text)
+    assert [tuple(record.values()) for record in records] == rows(first, count)
+    assert schemas.problem(records, {"type": "array", "items": RECORD}) is None
+    assert (report.strategy, report.rows, report.missed) == ("rows", count, 0)
+
+
+async def test_fields_under_other_names_are_mapped_to_columns_by_one_call() -> None:
+    """The model says which column is meant; the rows are copied, so that none is lost or changed."""
+    file = document(*sheet(1, 200), name="a.xlsx")
+    base = Scholar()
+
+    text, report = await told(of(file, '提取JSON：[{"商品编号":"","商品单价":""}]'), base, file)
+
+    assert [record["商品编号"] for record in data(text)] == [row[0] for row in rows(1, 200)]
+    assert report.calls == 1
+
+
+async def test_only_rows_that_meet_the_condition_are_records() -> None:
+    """The condition is worked out for every row, not guessed."""
+    file = document(*sheet(1, 200), name="a.xlsx")
+
+    text, report = await told(of(file, f"只要状态为已付的记录，去掉货币符号，输出JSON：{EXAMPLE}"), Scholar(), file)
+
+    records = data(text)
+    assert [record["编号"] for record in records] == [row[0] for row in rows(1, 200) if row[3] == "已付"]
+    assert all(re.fullmatch(r"\d+\.50", record["单价"]) for record in records)
+    assert report.records == 100
+
+
+async def test_a_field_that_is_no_column_has_the_rows_read_in_batches_and_counted() -> None:
+    """A judgement of every row needs the model; it tires, so what it left out is asked for again."""
+    file = document(*sheet(1, 60), name="a.xlsx")
+    form = '[{"编号":"","级别":"高|低"}]'
+
+    def tired(request: ChatRequest) -> str | None:
+        if request.shape is None or not forms(request, "records"):
+            return None
+        numbers = request.shape.schema["properties"]["records"]["items"]["properties"]["#"]["enum"]
+        some = [number for number in numbers if len(numbers) < 3 or number % 5]
+        return json.dumps({"records": [{"#": n, "编号": f"A-{n:04d}", "级别": "高"} for n in some]}, ensure_ascii=False)
+
+    text, report = await told(of(file, f"判断每条记录的级别，JSON：{form}"), Scholar(replies=[tired]), file)
+
+    assert [record["编号"] for record in data(text)] == [f"A-{n:04d}" for n in range(1, 61)]
+    assert (report.rows, report.missed) == (60, 0)
+
+
+async def test_rows_that_no_record_comes_of_are_reported() -> None:
+    """Silence about a gap would be a wrong count."""
+    file = document(*sheet(1, 20), name="a.xlsx")
+    nothing = Scholar(
+        replies=[lambda r: '{"records":[]}' if r.shape and "records" in r.shape.schema["properties"] else None]
+    )
+
+    _, report = await told(of(file, '判断级别，JSON：[{"编号":"","级别":"高|低"}]'), nothing, file)
+
+    assert (report.rows, report.missed, report.records) == (20, 20, 0)
+
+
+# --- running text
+
+
+def manual(first: int, count: int, name: str) -> MemoryDocument:
+    lines = [f"产品：P{at}，价格：{at + 5}元，颜色：红" for at in range(first, first + count)]
+    return document(*("\n".join(lines[at : at + 40]) for at in range(0, count, 40)), name=name)
+
+
+async def test_records_of_running_text_are_complete_in_order_and_once() -> None:
+    """Parts share a little text, so that a record is never cut; what stands in both is one record."""
+    file = manual(0, 300, "m.docx")
+
+    text, report = await told(of(file, '提取全部产品，JSON：[{"产品":"","价格":"","颜色":""}]'), Scholar(), file)
+
+    assert [record["产品"] for record in data(text)] == [f"P{at}" for at in range(300)]
+    assert report.parts == report.parts_read > 1
+
+
+async def test_records_that_are_alike_and_stand_twice_are_two() -> None:
+    """Two equal lines of an invoice are two items."""
+    file = document("\n".join(["品名：螺丝，数量：4"] * 3), name="i.txt")
+
+    text, _ = await told(of(file, '提取JSON：[{"品名":"","数量":""}]'), Scholar(), file)
+
+    assert len(data(text)) == 3
+
+
+async def test_keys_are_those_of_the_instruction() -> None:
+    """Spec §3.4: verbatim; the model names the fields once, and what is not in the instruction is no key."""
+    file = document("姓名：张三，电话：123456，地址：杭州", name="a.txt")
+    named = {"many": True, "fields": [{"name": "姓名", "type": "string"}, {"name": "phone", "type": "string"}]}
+    base = Scholar(
+        replies=[lambda r: json.dumps(named) if r.shape and "many" in r.shape.schema["properties"] else None]
+    )
+
+    text, _ = await told(of(file, "提取人员信息，以JSON返回，包括姓名"), base, file)
+
+    assert data(text) == [{"姓名": "张三"}]
+
+
+async def test_prices_stay_text_unless_numbers_are_asked_for() -> None:
+    """Spec §3.1: as the vendor answers them."""
+    named = {"many": False, "fields": [{"name": "价格", "type": "number"}]}
+    base = Scholar(replies=[lambda request: json.dumps(named) if forms(request, "many") else None])
+    file = document("价格：35元", name="a.txt")
+
+    text, _ = await told(of(file, "提取价格，以JSON返回"), base, file)
+
+    assert data(text) == {"价格": "35元"}
+
+
+async def test_a_value_that_is_not_in_the_source_is_asked_for_again_and_then_left_out() -> None:
+    """Spec §3.5: no value absent from the source."""
+    file = document("姓名：张三，电话：123456", name="a.txt")
+    form = '{"姓名":"","电话":""}'
+    lies = Scholar(replies=[lambda _: '{"姓名": "张三", "电话": "654321"}'])
+    answers = iter(['{"姓名": "张三", "电话": "654321"}', '{"姓名": "张三", "电话": "123456"}'])
+    mends = Scholar(replies=[lambda _: next(answers)])
+
+    left_out, report = await told(of(file, f"提取JSON：{form}"), lies, file)
+    mended, _ = await told(of(file, f"提取JSON：{form}"), mends, file)
+
+    assert data(left_out) == {"姓名": "张三", "电话": ""}
+    assert report.dropped == 1
+    assert "654321" in lies.prompts[1]
+    assert data(mended) == {"姓名": "张三", "电话": "123456"}
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("总价 ¥1,234.50", "1234.50"),
+        ("签于 2024 年 3 月 5 日", "2024-03-05"),
+        ("共三百二十人", "320"),
+        ("Total: USD 12,000", "12000"),
+        ("电话：010-1234 5678", "01012345678"),
+    ],
+)
+async def test_a_value_may_be_written_otherwise_than_in_the_source(source: str, value: str) -> None:
+    """Without currency, separators and blanks, as a date or in digits: what a caller may well ask for."""
+    file = document(source, name="a.txt")
+    base = Scholar(replies=[lambda _: json.dumps({"value": value})])
+
+    text, report = await told(of(file, '提取JSON：{"value":""}'), base, file)
+
+    assert (data(text), report.dropped) == ({"value": value}, 0)
+
+
+async def test_one_object_is_merged_from_all_parts() -> None:
+    """A contract names its parties on the first page and its price on the last."""
+    file = document(*needles(filler(40), (1, "甲方：云杉公司"), (40, "总价：35元")), name="c.docx")
+
+    text, _ = await told(of(file, '提取JSON：{"甲方":"","总价":"","乙方":""}'), Scholar(), file)
+
+    assert data(text) == {"甲方": "云杉公司", "总价": "35元", "乙方": ""}
+
+
+async def test_rows_of_a_table_in_running_text_that_were_overlooked_are_asked_for() -> None:
+    """The second pass: records are counted against rows."""
+    text = (
+        "产品目录\n\n"
+        + "说明文字。" * 60
+        + "\n\n"
+        + written(["品名", "单价"], [(f"商品{at}", f"{at}元") for at in range(10, 22)])
+    )
+    file = document(text, name="a.docx")
+    seen: list[str] = []
+
+    def tired(request: ChatRequest) -> str | None:
+        seen.append(request.messages[-1].text)
+        first = len(seen) == 1
+        wanted = range(10, 18) if first else range(18, 22)
+        return json.dumps({"records": [{"品名": f"商品{at}", "单价": f"{at}元"} for at in wanted]}, ensure_ascii=False)
+
+    found, _ = await told(of(file, '提取JSON：[{"品名":"","单价":""}]'), Scholar(replies=[tired]), file)
+
+    assert [record["品名"] for record in data(found)] == [f"商品{at}" for at in range(10, 22)]
+    assert "商品10 " not in seen[1]
+    assert "商品21" in seen[1]
+
+
+async def test_an_answer_that_does_not_fit_is_asked_for_in_halves() -> None:
+    """A part with too many records for one answer is no reason to lose some."""
+    lines = "\n".join(f"品名：商品{at}，单价：{at}元" for at in range(120))
+    file = document(lines, name="a.txt")
+
+    text, report = await told(of(file, '提取JSON：[{"品名":"","单价":""}]'), Scholar(), file)
+
+    assert len(data(text)) == 120
+    assert report.calls > report.parts
+
+
+async def test_an_engine_that_cannot_be_held_to_a_form_is_told_it_and_asked_again() -> None:
+    """JSON mode of an upstream: validate and ask again."""
+    file = document("姓名：张三", name="a.txt")
+    answers = iter(["好的，姓名是张三", '```json\n{"姓名": "张三"}\n```'])
+    base = Scholar(can_shape=False, replies=[lambda _: next(answers)])
+
+    text, _ = await told(of(file, '提取JSON：{"姓名":""}'), base, file)
+
+    assert data(text) == {"姓名": "张三"}
+    assert base.requests[0].shape is None
+    assert "JSON Schema" in base.prompts[0]
+    assert "not JSON" in base.requests[1].messages[-1].text
+
+
+async def test_reading_ends_in_time_and_says_so() -> None:
+    """An unstreamed call has a limit."""
+    file = document(*filler(300), name="m.docx")
+    clock = Clock()
+
+    def slow(_request: ChatRequest) -> str | None:
+        clock.now += 400.0
+        return None
+
+    _, report = await told(of(file, '提取JSON：[{"产品":""}]'), Scholar(replies=[slow]), file, by=recipe(clock=clock))
+
+    assert 0 < report.parts_read < report.parts
+
+
+# --- the form of the answer
+
+
+async def test_a_schema_of_the_callers_is_kept_to_the_letter_without_a_fence() -> None:
+    """`response_format`: references, optional fields and a root that is an object."""
+    schema = {
+        "type": "object",
+        "properties": {"products": {"type": "array", "items": {"$ref": "#/$defs/Product"}}},
+        "required": ["products"],
+        "additionalProperties": False,
+        "$defs": {
+            "Product": {
+                "type": "object",
+                "properties": {
+                    "品名": {"type": "string"},
+                    "单价": {"type": "number"},
+                    "备注": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                },
+                "required": ["品名", "单价", "备注"],
+                "additionalProperties": False,
+            }
+        },
+    }
+    file = document(*sheet(1, 50), name="a.xlsx")
+    table = document(
+        written(["品名", "单价", "备注"], [("螺丝", "¥1,200.50", ""), ("螺母", "3元", "新")]), name="b.xlsx"
+    )
+
+    text, _ = await told(of(table, "提取产品", shape=Shape("json_schema", "p", schema)), Scholar(), table, file)
+
+    value = json.loads(text)
+    assert value == {
+        "products": [{"品名": "螺丝", "单价": 1200.5, "备注": None}, {"品名": "螺母", "单价": 3, "备注": "新"}]
+    }
+    assert schemas.problem(value, schema) is None
+
+
+async def test_a_schema_that_no_document_fills_is_an_error_and_no_invention() -> None:
+    """A zero that stands nowhere would be taken for data."""
+    schema = {
+        "type": "object",
+        "properties": {"总价": {"type": "number"}},
+        "required": ["总价"],
+        "additionalProperties": False,
+    }
+    file = document("没有价格。", name="a.txt")
+
+    with pytest.raises(AnswerUnfit):
+        await told(of(file, "提取总价", shape=Shape("json_schema", "p", schema)), Scholar(), file)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "fenced"),
+    [
+        ("提取姓名，以JSON返回", True),
+        ("提取姓名，以JSON返回，不要用代码块包裹", False),
+        ("提取姓名，输出JSON，不要包含```标记", False),
+        ("Extract 姓名 as JSON without code fences", False),
+        ("Extract 姓名 as JSON, no markdown", False),
+    ],
+)
+async def test_json_stands_in_a_fence_unless_the_prompt_forbids_it(instruction: str, fenced: bool) -> None:
+    """Spec §3.1: the vendor's habit, which its users strip."""
+    file = document("姓名：张三", name="a.txt")
+
+    text, _ = await told(of(file, f'{instruction}：{{"姓名":""}}'), Scholar(), file)
+
+    assert text.startswith("```json\n{") == fenced
+    assert text.endswith("\n```") == fenced
+    assert data(text) == {"姓名": "张三"}
+
+
+async def test_text_in_the_user_message_is_mined_as_well() -> None:
+    """No file, no second system message: instruction and text in one."""
+    text, _ = await told(of(None, '提取JSON：{"姓名":"","电话":""}\n\n姓名：张三，电话：123456'), Scholar())
+
+    assert data(text) == {"姓名": "张三", "电话": "123456"}
+
+
+async def test_an_answer_is_cut_where_the_caller_wants_no_more() -> None:
+    """`max_tokens` holds here too, and the finish reason says so."""
+    file = document(*sheet(1, 200), name="a.xlsx")
+
+    request = of(file, f"提取JSON：{EXAMPLE}", sampling=Sampling(max_tokens=100))
+    result = fold(await events_of(recipe(), request, Scholar(), library(file)))
+
+    assert result.choices[0].finish_reason == "length"
+    assert result.usage.completion == 100
+
+
+# --- labels and words
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        "判断文件属于哪个类别。类别：合同、简历、发票。只回答类别。",
+        "请分类，标签包括：\n- 合同\n- 简历\n- 发票",
+        'Classify the document. Labels: ["合同", "简历", "发票"]',
+    ],
+)
+async def test_a_document_gets_one_of_the_labels_that_are_listed(instruction: str) -> None:
+    """Closed labels: nothing else can be said."""
+    file = document(*filler(100), "发票 发票 发票", name="a.pdf")
+    base = Scholar()
+
+    text, report = await told(of(file, instruction), base, file)
+
+    assert text == "发票"
+    assert report.strategy == "labels"
+    assert base.requests[-1].shape is not None
+    assert base.requests[-1].shape.schema["properties"]["labels"] == {"enum": ["合同", "简历", "发票"]}
+
+
+async def test_several_labels_are_given_where_several_are_asked_for() -> None:
+    """Tagging."""
+    file = document("发票 发票 发票 合同 合同 合同", name="a.pdf")
+
+    text, _ = await told(of(file, "打标签，可多选。标签：合同、简历、发票"), Scholar(), file)
+
+    assert text == "合同、发票"
+
+
+async def test_labels_in_json_are_held_to_the_list() -> None:
+    """A label that was not listed is no label."""
+    file = document("内容", name="a.txt")
+    base = Scholar()
+
+    await told(of(file, '分类，类别：合同、简历、发票。输出JSON：{"类别":""}'), base, file)
+
+    assert base.requests[0].shape is not None
+    assert base.requests[0].shape.schema["properties"]["类别"]["enum"] == ["合同", "简历", "发票", None]
+
+
+async def test_a_question_in_words_is_answered_as_one_about_documents() -> None:
+    """Summaries and questions, with pages."""
+    file = document(*needles(filler(100), (42, "云杉项目的口令是蓝鲸7431。")), name="a.pdf")
+
+    result = fold(await events_of(recipe(), of(file, "云杉项目的口令是什么？"), Scholar(), library(file)))
+
+    assert "第42页" in result.choices[0].text
+
+
+# --- what is refused
+
+
+def test_a_second_file_is_refused() -> None:
+    """Spec §3.1: one file id a request."""
+    request = asked(("system", "r"), ("system", "fileid://a,fileid://b"), ("user", "q"), model="qwen-doc-turbo")
+
+    with pytest.raises(HanlinError, match=r"^Too many files provided\."):
+        DATA_MINING.check(request, model())
+
+
+@pytest.mark.parametrize(
+    ("stream", "said", "kind"),
+    [
+        (False, "The parameter skill is only supported in stream mode", InvalidRequest),
+        (True, "nothing here renders them", UnsupportedHere),
+    ],
+)
+def test_slides_are_refused_with_the_vendors_words_or_a_clear_reason(
+    stream: bool, said: str, kind: type[HanlinError]
+) -> None:
+    """A link to slides that do not exist would be worse."""
+    skill = msgspec.Raw(b'[{"type":"ppt","mode":"general","template_id":"news_01"}]')
+    request = asked(("user", "做幻灯片"), stream=stream, asks={"skill": skill})
+
+    with pytest.raises(kind, match=said) as caught:
+        DATA_MINING.check(request, model())
+
+    assert (caught.value.status, caught.value.param) == (400, "skill")
+    assert "skill" in DATA_MINING.takes
+
+
+# --- URLs
+
+
+def with_urls(*urls: str, parsing: str | None = None, text: str = '提取JSON：[{"产品":"","价格":""}]') -> ChatRequest:
+    part: dict[str, Any] = {"type": "doc_url", "doc_url": list(urls)}
+    if parsing is not None:
+        part["file_parsing_strategy"] = parsing
+    content = (TextPart(text), MediaPart("doc_url", msgspec.Raw(msgspec.json.encode(part))))
+    return ChatRequest("qwen-doc-turbo", (Message("system", "r"), Message("user", content)))
+
+
+def web(files: dict[str, str]) -> Fetcher:
+    """Return a fetcher of a web that has these files, by path."""
+
+    def serve(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=files[request.url.path].encode())
+
+    async def resolve(_host: str, _port: int) -> list[str]:
+        return ["93.184.216.34"]
+
+    return Fetcher(resolve=resolve, transport=httpx2.MockTransport(serve))
+
+
+async def test_files_behind_urls_are_mined_in_their_order() -> None:
+    """Spec §3.5: all products of both manuals, order kept."""
+    shelf = MemoryLibrary()
+    fetcher = web({"/A.docx": "产品：甲，价格：5", "/B.docx": "产品：乙，价格：6"})
+
+    events = await events_of(
+        recipe(),
+        with_urls("https://example.com/A.docx", "https://example.com/B.docx"),
+        Scholar(),
+        shelf,
+        fetcher=fetcher,
+    )
+
+    assert data(fold(events).choices[0].text) == [{"产品": "甲", "价格": "5"}, {"产品": "乙", "价格": "6"}]
+    assert sorted((name, parsing) for _, name, parsing in shelf.taken) == [("A.docx", "auto"), ("B.docx", "auto")]
+
+
+async def test_the_parsing_strategy_is_passed_on() -> None:
+    """Whether images are read is the caller's choice."""
+    shelf = MemoryLibrary()
+
+    await events_of(
+        recipe(),
+        with_urls("https://example.com/A.docx", parsing="text_only"),
+        Scholar(),
+        shelf,
+        fetcher=web({"/A.docx": "产品：甲"}),
+    )
+
+    assert [parsing for _, _, parsing in shelf.taken] == ["text_only"]
+
+
+def test_ten_urls_are_taken_and_the_eleventh_is_refused() -> None:
+    """Spec §3.5."""
+    urls = [f"https://example.com/{at}" for at in range(11)]
+
+    DATA_MINING.check(with_urls(*urls[:10]), model())
+    with pytest.raises(InvalidRequest, match="'doc_url' takes 10 URLs at most, got 11"):
+        DATA_MINING.check(with_urls(*urls), model())
+
+
+def test_an_unknown_parsing_strategy_is_refused_with_its_name() -> None:
+    """A word that nobody knows must not be taken for `auto`."""
+    with pytest.raises(InvalidRequest, match="file_parsing_strategy"):
+        DATA_MINING.check(with_urls("https://example.com/a", parsing="ocr"), model())
+
+
+async def test_without_a_fetcher_urls_are_refused_with_the_remedy() -> None:
+    """Files can always be uploaded."""
+    with pytest.raises(UnsupportedHere, match="upload the file"):
+        await events_of(recipe(), with_urls("https://example.com/a"), Scholar(), MemoryLibrary())
