@@ -68,6 +68,7 @@ _ASTRAY = frozenset({"empty", "loop", "cut", "language", "echo", "length", "ques
 # Which faults of the best translation so far another way may cure, in the order in which the ways are gone.
 CURES: Sequence[tuple[str, frozenset[str]]] = (
     ("plain", frozenset(checking.WEIGHTS)),
+    ("switched", frozenset({"terms"})),
     ("again", _ASTRAY | {"numbers", "units"}),
     ("tagged", frozenset({"terms"})),
     ("edit", frozenset({"terms"})),
@@ -95,7 +96,7 @@ class Translator:
 
     async def translate(self, aim: Aim, examples: Sequence[Pair], *, whole: bool = True) -> Outcome:
         """Return the best translation that the ways of the tier lead to. `whole` False: a piece of a piece."""
-        first = await self._go("switched" if aim.wanted and self._enforces else "plain", aim, examples, None)
+        first = await self._go(self._first_way(aim), aim, examples, None)
         tried = [first]
         if self.options.extras.check:
             for way, cures in CURES:
@@ -111,6 +112,12 @@ class Translator:
         corrected = tuple(fault for fault in first.faults if fault not in best.faults)
         return Outcome(best.text, best.way, best.tokens, corrected, best.faults)
 
+    def _first_way(self, aim: Aim) -> str:
+        """English words get their number and article by rule, so a sentence stays just as the model makes it unasked;
+        elsewhere only the model knows the form that a term needs."""
+        by_rule = aim.target.forms == "english" and self.options.extras.check
+        return "switched" if aim.wanted and self._enforces and not by_rule else "plain"
+
     def _lacks_terms(self, candidate: Candidate) -> bool:
         return self._enforces and any(fault.kind == "terms" for fault in candidate.faults)
 
@@ -124,7 +131,7 @@ class Translator:
             return False
         if way == "parts" and not whole:
             return False
-        if way in ("tagged", "edit") and not self._enforces:
+        if way in ("switched", "tagged", "edit") and not self._enforces:
             return False
         return any(fault.kind in cures for fault in best.faults)
 
@@ -234,6 +241,9 @@ class Translator:
 
     async def _counterpart(self, draft: str, use: Use, aim: Aim) -> str:
         """Return the words of a draft that stand for a term, as the model says: it can answer with words of it only."""
+        rendering = terms.level(await self._rendering(use.term, aim))
+        if aim.target.spaced and rendering and terms.form_of(rendering, aim.target.forms).search(terms.level(draft)):
+            return rendering  # whole words; characters may be part of a longer word
         spans = _spans(draft, [other.term.target for other in aim.wanted])
         if not spans or len(spans) > _MOST_SPANS:
             return ""

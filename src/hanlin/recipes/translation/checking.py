@@ -119,7 +119,7 @@ def _of_length(aim: Aim, output: str) -> Iterator[Fault]:
 
 _SURE = 0.85
 _LIKELY = 0.6
-_WORD = re.compile(r"[a-z]{4,}(?:-[a-z]+)*")
+_WORD = re.compile(r"(?<![A-Za-z])[a-z]{4,}(?![A-Za-z])")
 
 
 def _of_language(aim: Aim, output: str) -> Iterator[Fault]:

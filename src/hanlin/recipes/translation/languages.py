@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-Forms = Literal["none", "english", "endings", "within"]
+Forms = Literal["none", "english", "endings", "attached", "within"]
 
 
 class Language(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,4 +127,15 @@ def _by_script(text: str) -> Language | None:
     return next((row for row in languages() if first in row.scripts), None)
 
 
-__all__ = ["Forms", "Language", "detected", "find", "is_unspaced", "languages", "letters", "likely", "shares", "written_in"]
+__all__ = [
+    "Forms",
+    "Language",
+    "detected",
+    "find",
+    "is_unspaced",
+    "languages",
+    "letters",
+    "likely",
+    "shares",
+    "written_in",
+]

@@ -104,8 +104,12 @@ def _word(word: str, forms: Forms, *, last: bool) -> str:
     if forms == "english":
         return _english(word) if last else rf"{escaped}(?:'s|s)?"
     # The end of a word changes: the beginning has to be there, and a few letters more at most.
-    stem = word if len(word) <= 3 else word[:-1] if len(word) <= 5 else word[:-2]
+    whole = forms == "attached" or len(word) <= 3 or (len(word) <= 5 and word[-1] not in _SOFT)
+    stem = word if whole else word[:-1] if len(word) <= 5 else word[:-2]
     return rf"{re.escape(stem)}\w{{0,5}}"
+
+
+_SOFT = "aeiouyàáâãäèéêëìíîïòóôõöùúûüąęăаеёиоуыэюяьйіїαεηιουω"
 
 
 def _english(word: str) -> str:
@@ -206,7 +210,7 @@ def is_plural(written: str, word: str) -> bool:
     """Whether an English noun, as it was written, is several: longer by an ending than the word itself."""
     end, base = written.lower().split()[-1], word.lower().split()[-1]
     if end == base:
-        return base.endswith("s") and not base.endswith(("ss", "us", "is"))
+        return written.endswith("s") and base.endswith("s") and not base.endswith(("ss", "us", "is"))
     return (end.endswith("s") and not end.endswith("'s")) or end == _IRREGULAR.get(base)
 
 
