@@ -1,11 +1,11 @@
-"""A base model that translates Chinese and English, in memory: by rule, always the same, with the faults that it is told.
+"""A base model that translates Chinese and English, in memory: by rule, always the same, with the faults it is told.
 
 It knows the sentences of `translation_corpus`; of others it makes something of the right length in the right language,
 word by word. Words that are in the target language already it leaves where they are, as models do.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -13,13 +13,14 @@ import msgspec
 from hanlin.types import ChatRequest, ChatResult, Choice, Events, Usage, Vector
 from tests.translation_corpus import KINDS, PATTERNS, WORDS, Word, plural
 
-_ENGLISH = (
+_ENGLISH = re.findall(
+    r"\w+",
     "the people of this town have seen many good things when they came home from work and then all was quiet again so "
-    "nobody asked about it because everyone knew what had been said there before we could find our own way back"
-).split()
+    "nobody asked about it because everyone knew what had been said there before we could find our own way back",
+)
 _CHINESE = "我们在这里看见很多人他说的话大家都知道今天天气好东西也不少所以没有问题可以开始工作了"
-_FRENCH = (
-    "les gens de cette ville ont vu beaucoup de bonnes choses quand ils sont rentrés du travail et puis tout".split()
+_FRENCH = re.findall(
+    r"\w+", "les gens de cette ville ont vu beaucoup de bonnes choses quand ils sont rentrés du travail et puis tout"
 )
 _KEPT = re.compile(
     r"https?://\S+?(?=[，。\s]|$)|\{\w+\}|</?\w+>|`[^`]+`|%s|[\w.]+@[\w.]+\w|#\d+#|X\d+X|\d+(?:\.\d+)?(?:\s?kg)?"
@@ -93,12 +94,12 @@ class FakeTranslator:
         return _by_pattern(line, into_english=into_english) or _by_word(line, target)
 
     def _spoilt(self, text: str, source: str, *, strict: bool, tagged: bool) -> str:
-        spoiling = {
+        spoiling: dict[str, Callable[[], str]] = {
             "chatters": lambda: f'Sure! Here is the translation:\n\n"{text}"\n\nNote: I kept the meaning.',
             "fences": lambda: f"```\n{text}\n```",
             "explains": lambda: f"{text}\n(Note: this is polite.)",
         }
-        astray = {
+        astray: dict[str, Callable[[], str]] = {
             "echoes": lambda: source,
             "wrong_language": lambda: " ".join(_FRENCH[at % len(_FRENCH)] for at in range(max(len(source) // 2, 6))),
             "loops": lambda: "again and " * 400,
@@ -127,7 +128,7 @@ def _word_of(name: str) -> Word | None:
 
 
 def _by_pattern(line: str, *, into_english: bool) -> str | None:
-    """Translate a sentence that follows a pattern of the corpus; whatever stands in its gaps may be translated already."""
+    """Translate a sentence of the corpus; whatever stands in its gaps may be translated already."""
     for zh, en in PATTERNS:
         pattern, other = (zh, en) if into_english else (en, zh)
         match = re.fullmatch(_as_expression(pattern), line.strip(), re.IGNORECASE)
