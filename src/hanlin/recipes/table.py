@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from hanlin.recipes.recipe import Recipe
+from hanlin.recipes.translation import TRANSLATION
 
-_ALL: tuple[Recipe, ...] = ()
+_ALL: tuple[Recipe, ...] = (TRANSLATION,)
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
 

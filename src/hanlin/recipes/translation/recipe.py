@@ -99,12 +99,10 @@ async def run(request: ChatRequest, desk: Desk) -> Events:
             yield [Event(text=part)]
     finally:
         await pieces.aclose()
-    yield [Event(finish_reason=told.finish_reason)]
-    usage = Usage(prompt=prompt_tokens, completion=told.tokens)
     if asked.extras.report:
-        yield [Event(usage=usage)]  # REPORT: `report=work.report(told)` goes here once `Event` has the field
-    else:
-        yield [Event(usage=usage)]
+        yield [Event(report=work.report(told))]
+    yield [Event(finish_reason=told.finish_reason)]
+    yield [Event(usage=Usage(prompt=prompt_tokens, completion=told.tokens))]
 
 
 async def _own_prompt(text: str, asking: Asking, request: ChatRequest, model: Model) -> Events:
