@@ -87,7 +87,7 @@ class App:
                     if not bill.ended:
                         exchange.settle()
                     if bill.reservation is not None:
-                        await bill.settle()
+                        bill.settle()
                 record = exchange.record(account)
                 self.metrics.note(record)
                 if self._tracer is not None:

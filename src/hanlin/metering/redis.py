@@ -95,7 +95,7 @@ class RedisStore:
                 self._leased[name] = (reservation, asyncio.get_running_loop().time())
         return verdict
 
-    async def settle(self, reservation: Reservation, used: Demand) -> None:
+    def settle(self, reservation: Reservation, used: Demand) -> None:
         self.settle_part(reservation, reservation.held, used)
 
     def settle_part(self, reservation: Reservation, held: Demand, used: Demand) -> None:
@@ -103,10 +103,10 @@ class RedisStore:
         self._leased.pop(reservation.id, None)
         self._owe(self._settlement(reservation.id, reservation, held, used))
 
-    async def begin(self, subject: Subject, span: Span, nanos: int) -> None:
+    def begin(self, subject: Subject, span: Span, nanos: int) -> None:
         self._line.send(Question([self._key(subject)], ["begin", self._now(), span.label, nanos]))
 
-    async def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:
+    def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:
         self.owe_charge(id, subject, span, nanos)
 
     def owe_charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:

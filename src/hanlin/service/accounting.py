@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -192,13 +192,13 @@ class Accounting:
         if key.addresses:
             permit_from(key, peer())
 
-    async def reserve(self, subjects: Sequence[Subject], most: Most, id: str) -> Reservation:
+    def reserve(self, subjects: Sequence[Subject], most: Most, id: str) -> Awaitable[Reservation]:
         """Hold what a call may use of the limits of its `subjects`. Raises QuotaExceeded and LimitsUnavailable.
 
         Whoever has a reservation owes it a bill; `id` is that of its row.
         """
         tokens, cost = most(self._book)
-        return await self.meter.reserve(subjects, tokens, cost.nanos, currency=cost.currency, call=id)
+        return self.meter.reserve(subjects, tokens, cost.nanos, currency=cost.currency, call=id)
 
     def begin(
         self,
@@ -321,7 +321,7 @@ class Accounting:
             row = self._cut[0]
             with contextlib.suppress(UnknownKey):
                 subjects = self.subjects(await self._store.keys.get(row.key_id), row.model)
-                await self.meter.charge(row.id, subjects, row.cost_nanos, row.began_at.timestamp())
+                self.meter.charge(row.id, subjects, row.cost_nanos, row.began_at.timestamp())
             del self._cut[0]
 
     async def _keep_prices(self) -> None:
@@ -445,12 +445,12 @@ class Bill(msgspec.Struct, eq=False):
         if self.keeper is not None and self.conversation is not None:
             self.keeper.put(self.conversation.row(row.id, row.began_at, row.workspace_id))
 
-    async def settle(self) -> None:
+    def settle(self) -> None:
         """Give back what was held and not used, or take what was used beyond it."""
         if self.reservation is not None:
             row = self.row
             tokens, nanos = row.usage.total + self.inner_tokens, row.cost_nanos + self.inner_nanos
-            await self.meter.settle(self.reservation, tokens, nanos, currency=row.currency)
+            self.meter.settle(self.reservation, tokens, nanos, currency=row.currency)
 
     def _cost(self, counted: Counted, answering: Answering) -> Cost:
         used = counted.usage

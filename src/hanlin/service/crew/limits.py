@@ -53,14 +53,14 @@ class CoordinatedStore:
             self._held += 1
         return verdict
 
-    async def settle(self, reservation: Reservation, used: Demand) -> None:
+    def settle(self, reservation: Reservation, used: Demand) -> None:
         self._held -= 1
         self._line.tell(Settle(int(reservation.id), used))
 
-    async def begin(self, subject: Subject, span: Span, nanos: int) -> None:
+    def begin(self, subject: Subject, span: Span, nanos: int) -> None:
         self._line.tell(Begin(_who(subject), span, nanos))
 
-    async def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:
+    def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:
         self._line.tell(Charge(id, _who(subject), span, nanos))
 
     def standing(self) -> Standing:
