@@ -227,7 +227,7 @@ def _billed(
         has_inner=has_inner,
     )
     if reservation is not None:
-        exchange.extra_headers.update(bill.headers())
+        exchange.lines = bill.rates()
     return bill
 
 

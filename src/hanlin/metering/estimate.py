@@ -64,8 +64,10 @@ def estimate(
     """
     prompt = prompt_tokens(request.messages, request.tools)
     limit = output_limit_tokens(request, model)
-    room = min(filter(None, (context_tokens, model.context_tokens)), default=None)
-    if room is not None:
+    room = model.context_tokens or context_tokens
+    if room:
+        if context_tokens and context_tokens < room:
+            room = context_tokens
         limit = min(limit, max(room - prompt, 1))
     sampling = request.sampling
     is_open = sampling.max_tokens is None and sampling.max_completion_tokens is None
@@ -86,12 +88,17 @@ def output_limit_tokens(request: ChatRequest, model: Model) -> int:
 
 def prompt_tokens(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int:
     """Return about how many tokens a conversation is, with its chat template; see `text_tokens` for how nearly."""
-    tokens = _TEMPLATE_TOKENS
+    tokens, short = _TEMPLATE_TOKENS, []
     for message in messages:
-        if isinstance(message.content, str) and not (message.reasoning or message.tool_calls):  # as nearly all
-            tokens += _MESSAGE_TOKENS + text_tokens(message.content)
-        else:
+        text = message.content
+        if not isinstance(text, str) or message.reasoning or message.tool_calls:
             tokens += _message_tokens(message)
+        elif len(text) <= _SAMPLES * _SAMPLE_CHARS:  # as nearly all: they are weighed together
+            tokens += _MESSAGE_TOKENS
+            short.append(text)
+        else:
+            tokens += _MESSAGE_TOKENS + text_tokens(text)
+    tokens += text_tokens("".join(short))
     if tools:
         tokens += _TOOLS_TOKENS + sum(text_tokens(msgspec.json.encode(tool).decode()) for tool in tools)
     return tokens

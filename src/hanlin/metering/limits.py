@@ -264,8 +264,9 @@ def bucket_wait_s(limit: float, full_at: float, amount: int, now: float, window_
 
 def bucket_left(limit: int, full_at: float, now: float, window_s: float) -> int:
     """Return how much a bucket would give now; nothing while it is in debt."""
-    missing_s = max(full_at - now, 0.0)
-    return max(math.floor((window_s - missing_s + _ROUNDING_S) * limit / MINUTE_S), 0)
+    missing_s = full_at - now
+    left = math.floor((window_s - (missing_s if missing_s > 0 else 0.0) + _ROUNDING_S) * limit / MINUTE_S)
+    return left if left > 0 else 0
 
 
 def _waits(limits: Limits, state: State, demand: Demand, now: float, pace: Pace) -> list[tuple[Which, float]]:

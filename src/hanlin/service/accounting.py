@@ -38,6 +38,9 @@ log = logging.getLogger("hanlin.service")
 _LOOK_S = 1.0  # how soon a changed workspace or limit counts
 _KNOWN_KEYS = 1024
 _MILLION = 1_000_000
+_NO_WORKSPACE = ("", UNLIMITED)
+
+_Known = tuple[KeyRow, tuple[str, Limits], tuple[Subject, ...]]
 _LAST_ROWS_S = 5.0
 
 
@@ -88,11 +91,11 @@ class Accounting:
         self._cut: list[LedgerRow] = []
         self._keeper = None if journal is None else Keeper(store.contents)
         self._keeping: frozenset[str] = frozenset()  # workspaces
-        self._workspaces: Mapping[str, Limits] = {}
+        self._workspaces: Mapping[str, tuple[str, Limits]] = {}  # names and limits, by id
         self._model_limits: tuple[ModelLimits, ...] = ()
         self._models: dict[str, Subject] = {}
         self._catalogue = catalogue
-        self._subjects: dict[str, tuple[KeyRow, Limits, tuple[Subject, ...]]] = {}
+        self._subjects: dict[str, _Known] = {}
         self._unkept: dict[str, PriceList] = {}
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -258,27 +261,24 @@ class Accounting:
 
     def subjects(self, key: KeyRow, model: str) -> tuple[Subject, ...]:
         """Return whoever's limits a key's calls of a model count for, none where nobody has any."""
-        subjects = self._subjects_of(key)
-        if self._model_limits and (subject := self._model(model)).is_limited:
-            return (*subjects, subject)
-        return subjects
-
-    def _subjects_of(self, key: KeyRow) -> tuple[Subject, ...]:
-        workspace = self._workspaces.get(key.workspace_id, UNLIMITED)
+        workspace = self._workspaces.get(key.workspace_id, _NO_WORKSPACE)
         known = self._subjects.get(key.id)
-        if known is not None and known[0].limits == key.limits and known[1] is workspace:
-            return known[2]
-        if key.limits == UNLIMITED and workspace == UNLIMITED:
-            return ()
+        if known is None or known[1] is not workspace or (known[0] is not key and known[0].limits != key.limits):
+            known = self._subjects_of(key, workspace)
+        if self._model_limits and (subject := self._model(model)).is_limited:
+            return (*known[2], subject)
+        return known[2]
+
+    def _subjects_of(self, key: KeyRow, workspace: tuple[str, Limits]) -> "_Known":
+        name, limits = workspace
         several = (
             Subject("key", key.counted_as, key.limits, key.name),  # a rotation begins nothing anew
-            Subject("workspace", key.workspace_id, workspace),
+            Subject("workspace", key.workspace_id, limits, name),
         )
-        limited = tuple(subject for subject in several if subject.is_limited)
         if len(self._subjects) >= _KNOWN_KEYS:
             self._subjects.clear()
-        self._subjects[key.id] = key, workspace, limited
-        return limited
+        known = self._subjects[key.id] = key, workspace, tuple(one for one in several if one.is_limited)
+        return known
 
     def _model(self, name: str) -> Subject:
         """Return a model as somebody that calls are counted for, with or without limits of its own."""
@@ -333,9 +333,9 @@ class Accounting:
         workspaces = await self._store.workspaces.all()
         if self._keeper is not None:  # what is kept stands beside rows, and goes with them
             self._keeping = frozenset(workspace.id for workspace in workspaces if workspace.keeps_content)
-        limits = {workspace.id: workspace.limits for workspace in workspaces}
-        if limits != self._workspaces:
-            self._workspaces = limits
+        known = {workspace.id: (workspace.name, workspace.limits) for workspace in workspaces}
+        if known != self._workspaces:
+            self._workspaces = known
         models = await self._store.limits.all()
         if models != self._model_limits:
             self._model_limits, self._models = models, {}
@@ -375,9 +375,9 @@ class Bill(msgspec.Struct, eq=False):
         if more.tokens or more.nanos:
             await self.meter.extend(self.reservation, more.tokens, more.nanos, currency=cost.currency)
 
-    def headers(self) -> Mapping[str, str]:
-        """Return what is left of the limits that the call counts for, as `x-ratelimit-…` headers."""
-        return {} if self.reservation is None else self.meter.rates(self.reservation).headers()
+    def rates(self) -> str:
+        """Return what is left of the limits that the call counts for: `x-ratelimit-…` headers, as lines of a head."""
+        return "" if self.reservation is None else self.meter.rates(self.reservation).lines()
 
     def delivered(self, completion_tokens: int) -> None:
         """Note how much of the answer has come, before it leaves."""
