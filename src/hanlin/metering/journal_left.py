@@ -174,7 +174,7 @@ class Left:
         for board in list(self._boards):
             try:
                 for start, tokens in left_on(board):
-                    yield start.row.id, (start, tokens)
+                    yield start.id, (start, tokens)
             except OSError as error:
                 _log.error("journal: %s: %s. Calls that were under way may have no row", board, error)
                 self._boards.remove(board)

@@ -10,7 +10,7 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -37,7 +37,6 @@ log = logging.getLogger("hanlin.service")
 
 _LOOK_S = 1.0  # how soon a changed workspace or limit counts
 _KNOWN_KEYS = 1024
-_MILLION = 1_000_000
 _NO_WORKSPACE = ("", UNLIMITED)
 
 _Known = tuple[KeyRow, tuple[str, Limits], tuple[Subject, ...]]
@@ -225,39 +224,32 @@ class Accounting:
         million = FREE if has_inner else book.million(answering)
         if of is not None:  # what the list would charge stands in the caller's own row
             million = msgspec.structs.replace(million, list_prompt_nanos=0, list_answer_nanos=0)
-        row = LedgerRow(
-            id=id,
-            parent_id="" if of is None else of.row.id,
-            began_at=datetime.fromtimestamp(began_unix_s, UTC),
-            key_id=key.id,
-            workspace_id=key.workspace_id,
-            surface=surface,
-            model=answering.model,
-            deployment=answering.deployment,
-            served=answering.served,
-            stream=stream,
-            usage=Usage(0 if has_inner else prompt_tokens),
-            estimated=True,
-            price_version=book.version,
-            currency=million.currency,
-            cost_nanos=prompt_tokens * million.prompt_nanos // _MILLION,
-            list_cost_nanos=prompt_tokens * million.list_prompt_nanos // _MILLION,
+        held = NOTHING if reservation is None else reservation.held
+        start = Start(
+            id,
+            began_unix_s,
+            key.id,
+            key.workspace_id,
+            surface,
+            answering.model,
+            answering.deployment,
+            answering.served,
+            stream,
+            "" if of is None else of.start.id,
+            0 if has_inner else prompt_tokens,
+            book.version,
+            million.currency,
+            million.prompt_nanos,
+            million.list_prompt_nanos,
+            million.answer_nanos,
+            million.list_answer_nanos,
+            held.tokens,
+            held.nanos,
         )
-        mark = None
-        if self._journal is not None:
-            held = NOTHING if reservation is None else reservation.held
-            mark = self._journal.began(
-                Start(
-                    row=row,
-                    reserved_tokens=held.tokens,
-                    reserved_nanos=held.nanos,
-                    answer_nanos=million.answer_nanos,
-                    list_answer_nanos=million.list_answer_nanos,
-                )
-            )
+        mark = None if self._journal is None else self._journal.began(start)
         keeper = self._keeper if of is None and self._keeping and key.workspace_id in self._keeping else None
         conversation = None if keeper is None else Conversation()
-        return Bill(self.meter, book, row, reservation, mark, keeper, conversation, of=of, has_inner=has_inner)
+        return Bill(self.meter, book, start, reservation, mark, keeper, conversation, of=of, has_inner=has_inner)
 
     def subjects(self, key: KeyRow, model: str) -> tuple[Subject, ...]:
         """Return whoever's limits a key's calls of a model count for, none where nobody has any."""
@@ -342,8 +334,9 @@ class Accounting:
 
 
 class Bill(msgspec.Struct, eq=False):
-    """What one call used and cost. `ends` may be said twice, and counts once; whoever has a bill with a reservation
-    owes a `settle`. Made for every call, hence a Struct.
+    """What one call used and cost. `ends` may be said twice, and counts once: from then on there is a `row`.
+
+    Whoever has a bill with a reservation owes a `settle`. Made for every call, hence a Struct.
 
     `conversation` takes what is said, of a workspace that keeps it; None for all others. `of` is the bill of the call
     that a recipe makes this one for. `has_inner`: a recipe makes calls for this one. Their rows state what was used,
@@ -352,12 +345,12 @@ class Bill(msgspec.Struct, eq=False):
 
     meter: Meter
     book: Book
-    row: LedgerRow
+    start: Start
     reservation: Reservation | None
     mark: Mark | None
     keeper: Keeper | None = None
     conversation: Conversation | None = None
-    ended: bool = False
+    row: LedgerRow | None = None
     of: "Bill | None" = None
     has_inner: bool = False
     inner_most: Demand = NOTHING
@@ -374,6 +367,10 @@ class Bill(msgspec.Struct, eq=False):
         more = Demand(0, max(most.tokens - held.tokens, 0), max(most.nanos - held.nanos, 0))
         if more.tokens or more.nanos:
             await self.meter.extend(self.reservation, more.tokens, more.nanos, currency=cost.currency)
+
+    @property
+    def ended(self) -> bool:
+        return self.row is not None
 
     def rates(self) -> str:
         """Return what is left of the limits that the call counts for: `x-ratelimit-…` headers, as lines of a head."""
@@ -396,9 +393,8 @@ class Bill(msgspec.Struct, eq=False):
         ends_s: Mapping[str, float],
     ) -> None:
         """Write the call's row. A call that nobody answered is charged nothing."""
-        if self.ended:
+        if self.row is not None:
             return
-        self.ended = True
         checked = checked_usage(usage)
         cost = self._cost(Counted(checked.usage, checked.cache_created, usage.explicit), answering)
         used, told, cache_created = checked.usage, None, checked.cache_created
@@ -407,19 +403,19 @@ class Bill(msgspec.Struct, eq=False):
             cost = Cost(currency=cost.currency, list_nanos=cost.list_nanos)
         elif self.of is not None:
             cost = msgspec.structs.replace(cost, list_nanos=0)
-        began = self.row
+        start = self.start
         queue_s, first_s, end_s = ends_s.get("queue"), ends_s.get("first"), ends_s.get("end")
         row = self.row = LedgerRow(
-            id=began.id,
-            parent_id=began.parent_id,
-            began_at=began.began_at,
-            key_id=began.key_id,
-            workspace_id=began.workspace_id,
-            surface=began.surface,
-            model=began.model,
+            id=start.id,
+            parent_id=start.parent_id,
+            began_at=start.began_at,
+            key_id=start.key_id,
+            workspace_id=start.workspace_id,
+            surface=start.surface,
+            model=start.model,
             deployment=answering.deployment,
             served=answering.served,
-            stream=began.stream,
+            stream=start.stream,
             outcome=outcome,
             status=status,
             code=code,
@@ -432,7 +428,7 @@ class Bill(msgspec.Struct, eq=False):
             queue_ms=None if queue_s is None else (queue_s - ends_s.get("plan", 0.0)) * 1000,
             first_token_ms=None if first_s is None else first_s * 1000,
             total_ms=None if end_s is None else end_s * 1000,
-            price_version=began.price_version,
+            price_version=start.price_version,
             currency=cost.currency,
             cost_nanos=cost.nanos,
             list_cost_nanos=cost.list_nanos,
@@ -447,8 +443,12 @@ class Bill(msgspec.Struct, eq=False):
 
     def settle(self) -> None:
         """Give back what was held and not used, or take what was used beyond it."""
-        if self.reservation is not None:
-            row = self.row
+        row = self.row
+        if self.reservation is None:
+            return
+        if row is None:  # nobody has said how it ended, nor what came of it
+            self.meter.release(self.reservation)
+        else:
             tokens, nanos = row.usage.total + self.inner_tokens, row.cost_nanos + self.inner_nanos
             self.meter.settle(self.reservation, tokens, nanos, currency=row.currency)
 
