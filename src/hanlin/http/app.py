@@ -84,7 +84,7 @@ class App:
         finally:
             if (account := exchange.account) is not None:
                 if (bill := account.bill) is not None:
-                    if not bill.ended:
+                    if bill.row is None:
                         exchange.settle()
                     if bill.reservation is not None:
                         bill.settle()

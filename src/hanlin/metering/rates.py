@@ -3,7 +3,6 @@
 Pure: worked out from the states that a decision was made by, so that the headers never say anything else.
 """
 
-import math
 from collections.abc import Sequence
 
 import msgspec
@@ -43,12 +42,12 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
         lines = ""
         if (window := self.requests) is not None:
             lines = (
-                f"x-ratelimit-limit-requests: {window.limit}\r\nx-ratelimit-remaining-requests: {window.left}\r\n"
+                f"x-ratelimit-limit-requests: {window.limit!s}\r\nx-ratelimit-remaining-requests: {window.left!s}\r\n"
                 f"x-ratelimit-reset-requests: {duration(window.reset_s)}\r\n"
             )
         if (window := self.tokens) is not None:
             lines += (
-                f"x-ratelimit-limit-tokens: {window.limit}\r\nx-ratelimit-remaining-tokens: {window.left}\r\n"
+                f"x-ratelimit-limit-tokens: {window.limit!s}\r\nx-ratelimit-remaining-tokens: {window.left!s}\r\n"
                 f"x-ratelimit-reset-tokens: {duration(window.reset_s)}\r\n"
             )
         return lines
@@ -73,7 +72,7 @@ def rates(subjects: Sequence[Subject], states: Sequence[State], now: float, pace
 
 def duration(seconds: float) -> str:
     """Write a time as OpenAI's headers do: `120ms`, `8.64s`, `6m0s`. Rounded up to the next millisecond."""
-    ms = math.ceil(round(seconds * 1000, 3))
+    ms = -(-int(seconds * 1_000_000 + 0.5) // 1000)
     if ms < 1000:
         return f"{ms}ms"
     minutes, rest_ms = divmod(ms, 60_000)

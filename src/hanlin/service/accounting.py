@@ -368,10 +368,6 @@ class Bill(msgspec.Struct, eq=False):
         if more.tokens or more.nanos:
             await self.meter.extend(self.reservation, more.tokens, more.nanos, currency=cost.currency)
 
-    @property
-    def ended(self) -> bool:
-        return self.row is not None
-
     def rates(self) -> str:
         """Return what is left of the limits that the call counts for: `x-ratelimit-…` headers, as lines of a head."""
         return "" if self.reservation is None else self.meter.rates(self.reservation).lines()

@@ -65,7 +65,7 @@ def of_calls(rows: Sequence[LedgerRow]) -> list[tuple[Any, ...]]:
         return []
     fields = _fields_of(rows, LedgerRow.__struct_fields__)
     fields |= _fields_of(fields["usage"], _USAGE)
-    fields["outcome"] = tuple([outcome.value for outcome in fields["outcome"]])
+    fields["outcome"] = tuple(map(str, fields["outcome"]))
     return list(zip(*[fields[_ELSEWHERE.get(name, name)] for name in CALL], strict=True))
 
 
