@@ -268,6 +268,35 @@ async def test_a_redis_that_lost_everything_asks_the_ledger_again(redis: RedisSe
     await meter.close()
 
 
+async def test_a_redis_that_lost_everything_learns_what_was_on_its_way_into_the_ledger(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was spent without it is told to a Redis that knows nothing of the period, and does not count it."""
+    monkeypatch.setattr("hanlin.metering.reserving._ON_ITS_WAY_S", 0.2)
+    spent = [0]
+    subject = key(budget=Budget(1000, period="total"))
+
+    async def in_ledger(_subject: Subject, _since: object) -> int:
+        found, spent[0] = spent[0], 100  # its row is there when the ledger is asked once more
+        return found
+
+    store = SharedStore(RedisStore(redis.url), "open", PROCESSES)
+    meter = Meter(store, in_ledger)
+    redis.kill()
+    call = await meter.reserve([subject], 0, 100)
+    meter.settle(call, 0, 100)
+    spent[0] = 0
+    redis.start()
+    await until_back(meter)
+
+    async def has_learnt() -> bool:
+        (state,) = await states(store, call)
+        return state.spent == 100
+
+    await until(has_learnt)
+    await meter.close()
+
+
 async def test_a_slow_redis_is_waited_for_up_to_the_deadline_and_not_longer(redis: RedisServer) -> None:
     """Slow is not away, until it is of no use."""
     async with SlowWay(redis.port) as way, meter_on(way.url, "closed", limit_s=2.0) as meter:

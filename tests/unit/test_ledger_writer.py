@@ -109,6 +109,27 @@ async def steps(writer: LedgerWriter, count: int) -> None:
 # --- the ordinary way ------------------------------------------------------------------------------------------------
 
 
+async def test_whoever_asks_for_sums_waits_for_the_rows_that_are_on_their_way(
+    journal: Journal, database: Database
+) -> None:
+    """A budget that begins with the ledger's sum must not forget the latest half second."""
+    writer = LedgerWriter(journal, database)
+    running = asyncio.create_task(writer.run())
+    journal.ended(rows(1)[0])
+    await database.has_rows.wait()
+    for row in rows(3, first=1):
+        journal.ended(row)  # just after a look: the next one is half a second away
+
+    assert await writer.catch_up(within_s=30)
+    assert list(database.rows) == ids(4)
+
+    database.hangs = True
+    journal.ended(rows(1, first=4)[0])
+    assert not await writer.catch_up(within_s=0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_rows_get_into_the_database_in_batches(journal: Journal, database: Database) -> None:
     """A transaction for each row would be what the database is busy with."""
     writer = LedgerWriter(journal, database, Patience(batch_rows=8))

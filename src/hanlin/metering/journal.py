@@ -118,8 +118,8 @@ class _Held:
 class Journal:
     """The journal of one process. `open_journal` makes it; calls use `began` and `ended`, the rest is its owner's.
 
-    `lost` counts rows that nothing could keep; `unmarked` calls that leave no row if the process dies under them,
-    because there was no room for their mark; `failure` is why rows cannot be written now.
+    `ended_rows` counts rows, `lost` those that nothing could keep; `unmarked` calls that leave no row if the process
+    dies under them, because there was no room for their mark; `failure` is why rows cannot be written now.
     """
 
     def __init__(
@@ -149,6 +149,7 @@ class Journal:
         self._blocked = False  # nothing is written before the next `tend`
         self._losing = False
         self.lost = 0
+        self.ended_rows = 0
         self._damaged = 0
         self.failure = ""
 
@@ -160,6 +161,7 @@ class Journal:
 
     def ended(self, row: LedgerRow, slot: Slot | None = None) -> None:
         """Write the row of a call that has no mark (`Mark.ended` gives the slot of one that has)."""
+        self.ended_rows += 1
         written = self._written(row)
         if not written and len(self._held) < self._bounds.held_rows:
             self._held.add(row, slot)
@@ -185,6 +187,11 @@ class Journal:
     def pending_rows(self) -> int:
         """How many rows of this process are not in the database."""
         return sum(segment.pending for segment in self._segments) + len(self._held)
+
+    @property
+    def moved_rows(self) -> int:
+        """How many rows of this process have been moved into the database."""
+        return self.ended_rows - self.lost - self.pending_rows
 
     @property
     def size_bytes(self) -> int:

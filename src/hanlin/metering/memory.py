@@ -7,7 +7,7 @@ import msgspec
 
 from hanlin.metering.limits import BY_MINUTE, Admitted, Demand, Pace, State, Subject, Unknown, Verdict, admit, settled
 from hanlin.metering.periods import Span
-from hanlin.metering.reserving import Reservation, Standing
+from hanlin.metering.reserving import Reservation, Standing, nothing_forgotten
 
 _NEW = State()
 _SWEEP_AT = 1024
@@ -32,6 +32,7 @@ class MemoryStore:
         self._states: dict[str, State] = {}
         self._sweep_at = _SWEEP_AT
         self._reservations = 0
+        self.on_forgotten: Callable[[Subject, Span], None] = nothing_forgotten
 
     def take(self, reservation: Reservation, demand: Demand) -> Verdict:
         now, subjects, kept = self._clock(), reservation.subjects, self._states
@@ -66,6 +67,8 @@ class MemoryStore:
             self._states[subject.ref] = msgspec.structs.replace(
                 state, period=span.label, spent=nanos, reserved=0, ends_at=span.ends_at
             )
+        elif state.spent < nanos:
+            self._states[subject.ref] = msgspec.structs.replace(state, spent=nanos)
 
     def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:  # noqa: ARG002
         """Count money, at every call of this: nobody repeats one, because a store that forgets them is gone itself."""

@@ -18,7 +18,7 @@ from hanlin.metering.limits import Admitted, Demand, Pace, Refused, Subject, Unk
 from hanlin.metering.memory import MemoryStore
 from hanlin.metering.periods import Span
 from hanlin.metering.redis import RedisStore
-from hanlin.metering.reserving import Reservation, Standing
+from hanlin.metering.reserving import Reservation, Standing, nothing_forgotten
 from hanlin.store.rows import Budget, Limits
 
 Policy = Literal["open", "closed"]
@@ -51,6 +51,8 @@ class SharedStore:
         self._share: _Share | None = None
         self._alone = 0
         redis.on_back = self._over
+        self.on_forgotten: Callable[[Subject, Span], None] = nothing_forgotten
+        redis.on_forgotten = lambda subject, span: self.on_forgotten(subject, span)
 
     async def take(self, reservation: Reservation, demand: Demand) -> Verdict:
         try:

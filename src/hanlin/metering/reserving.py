@@ -30,10 +30,15 @@ Spent = Callable[[Subject, datetime | None], Awaitable[int]]
 """Says what a subject has spent since a time (None: ever), in nanos of its budget's currency: the ledger's sum."""
 
 _LOOK_UP_S = 2.0
+_ON_ITS_WAY_S = 2.0  # after which a row is in the ledger, whose process ever it is of
 _TRIES = 3  # a counter that was looked up may be lost again before it is used, with Redis; hardly twice
 
 
 NOTHING = Demand(calls=0)
+
+
+def nothing_forgotten(_subject: Subject, _span: Span) -> None:
+    """Stand for somebody who looks a period up, at a store that loses none."""
 
 
 class Reservation(msgspec.Struct, eq=False):
@@ -86,10 +91,13 @@ class LimitStore(Protocol):
 
     `take` decides about a further demand of a reservation and holds it if there is room; a refusal changes nothing. A
     store that has all it needs at hand returns the verdict, one that must ask somebody something to wait for.
-    `settle` replaces all that is held by what was used. `begin` says what a budget's period has spent so far, unless
-    that is known already. `charge` adds what was spent without a reservation, once for an `id`, unless nothing is known
-    of the period, in which case the ledger will be asked.
+    `settle` replaces all that is held by what was used. `begin` says how much a budget's period has spent so far at
+    least. `charge` adds what was spent without a reservation, once for an `id`, unless nothing is known
+    of the period, in which case the ledger will be asked. `on_forgotten` is called when money was not counted for that
+    reason.
     """
+
+    on_forgotten: Callable[[Subject, Span], None]
 
     @property
     def pace(self) -> Pace: ...
@@ -124,6 +132,8 @@ class Meter:
         self._wall = wall
         self._spans: dict[tuple[str, str], Span] = {}
         self._looking_up: dict[tuple[str, str], asyncio.Task[bool]] = {}
+        self._reminding: dict[tuple[str, str], asyncio.Task[None]] = {}
+        store.on_forgotten = self._remind
 
     async def reserve(
         self, subjects: Sequence[Subject], tokens: int, nanos: int = 0, *, currency: str = "CNY", call: str = ""
@@ -197,7 +207,7 @@ class Meter:
 
     async def close(self) -> None:
         """End what is under way, and tell the store what it is owed, as far as it listens."""
-        for task in self._looking_up.values():
+        for task in (*self._looking_up.values(), *self._reminding.values()):
             task.cancel()
         await self._store.close()
 
@@ -227,6 +237,23 @@ class Meter:
             task.add_done_callback(lambda _: self._looking_up.pop(key, None))
         if not await asyncio.shield(task):
             raise _unknown()
+
+    def _remind(self, subject: Subject, period: Span) -> None:
+        """Have the store told of a period that it has lost. What it did not count stands in the ledger, or soon will.
+
+        Twice: others may have told it meanwhile, without what was on its way into the ledger then.
+        """
+        key = (subject.ref, period.label)
+        if key in self._reminding or period.ends_at <= self._wall():
+            return
+
+        async def remind() -> None:
+            await self._begin(subject, period)
+            await asyncio.sleep(_ON_ITS_WAY_S)
+            await self._begin(subject, period)
+
+        task = self._reminding[key] = asyncio.create_task(remind())
+        task.add_done_callback(lambda _: self._reminding.pop(key, None))
 
     async def _begin(self, subject: Subject, period: Span) -> bool:
         try:

@@ -41,6 +41,7 @@ _NO_WORKSPACE = ("", UNLIMITED)
 
 _Known = tuple[KeyRow, tuple[str, Limits], tuple[Subject, ...]]
 _LAST_ROWS_S = 5.0
+_ON_ITS_WAY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -283,8 +284,11 @@ class Accounting:
         return subject
 
     async def _spent(self, subject: Subject, since: datetime | None) -> int:
+        """Return the ledger's sum, with the rows of this process that are on their way into it."""
         budget = subject.limits.budget
         assert budget is not None
+        if self._writer is not None:
+            await self._writer.catch_up(_ON_ITS_WAY_S)
         if subject.kind == "key":
             return await self._store.ledger.spent(key_id=subject.id, currency=budget.currency, since=since)
         if subject.kind == "workspace":
