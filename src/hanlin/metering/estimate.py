@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from hanlin.catalogue.models import Model
-from hanlin.types import ChatRequest, Message, Tool, Usage
+from hanlin.types import ChatRequest, Message, Tool
 
 _MESSAGE_TOKENS = 5
 _TEMPLATE_TOKENS = 8
@@ -41,16 +41,6 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
     prompt: int
     output: int
     output_limit: int
-
-    @property
-    def tokens(self) -> int:
-        """What to hold of the limits of tokens."""
-        return self.prompt + self.output
-
-    def most(self, *, thinks: bool = False) -> Usage:
-        """Return the most that the call can come to, to hold money for: nothing of it cached, and if it `thinks`, all
-        of its answer at the price of thinking."""
-        return Usage(self.prompt, self.output_limit, 0, self.output_limit if thinks else 0)
 
 
 def estimate(

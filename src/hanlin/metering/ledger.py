@@ -12,7 +12,8 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Literal, Protocol
 
 import msgspec
@@ -238,9 +239,10 @@ class LedgerWriter:
                 await asyncio.sleep(0)  # rows that are read back take their time: calls come in between
 
     def _stored(self, batch: Sequence[Taken]) -> None:
-        for row, source in batch:
+        for source, several in groupby(batch, itemgetter(1)):
+            source.settle(*[row for row, _ in several])
+        for _ in batch:
             self._taken.popleft()
-            source.settle(row)
         self._stored_rows += len(batch)
         self._moved.set()
         self._moved = asyncio.Event()

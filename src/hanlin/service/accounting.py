@@ -449,7 +449,8 @@ class Bill(msgspec.Struct, eq=False):
         if row is None:  # nobody has said how it ended, nor what came of it
             self.meter.release(self.reservation)
         else:
-            tokens, nanos = row.usage.total + self.inner_tokens, row.cost_nanos + self.inner_nanos
+            used = row.usage
+            tokens, nanos = used.prompt + used.completion + self.inner_tokens, row.cost_nanos + self.inner_nanos
             self.meter.settle(self.reservation, tokens, nanos, currency=row.currency)
 
     def _cost(self, counted: Counted, answering: Answering) -> Cost:

@@ -91,12 +91,14 @@ def most_of(request: ChatRequest, model: Model, answering: Answering, route: Rou
 
     def most(book: Book) -> tuple[int, Cost]:
         likely: Estimate = estimate(request, model, cap_tokens=_HELD_ANSWER_TOKENS)
-        counted = Counted(likely.most(thinks=request.thinking.on))
+        longest = likely.output_limit
+        # What it can come to at most: nothing of it cached and, if it thinks, all of it at the price of thinking.
+        counted = Counted(Usage(likely.prompt, longest, 0, longest if request.thinking.on else 0))
         cost = book.cost(answering, counted)
         if cost.nanos and book.prices.own and len(route.targets) > 1:  # by the list, all cost the same or nothing
             others = [book.cost(_elsewhere(answering, target), counted) for target in route.targets]
             cost = max(cost, *(one for one in others if one.currency == cost.currency), key=lambda one: one.nanos)
-        return likely.tokens, cost
+        return likely.prompt + likely.output, cost
 
     return most
 

@@ -66,7 +66,7 @@ def _utc(moment: datetime | None) -> datetime | None:
 
 
 def _utc_text(moment: datetime | None) -> str | None:
-    utc = _utc(moment)
+    utc = moment if moment is not None and moment.tzinfo is UTC else _utc(moment)
     if utc is None:
         return None
     text = msgspec.to_builtins(utc)  # a tenth of what `isoformat` takes
