@@ -21,12 +21,12 @@ import msgspec
 
 from bench.common import quantile
 from hanlin.metering.journal import Bounds, Journal, Mark, open_journal
-from hanlin.metering.journal_calls import Start
 from hanlin.metering.journal_left import hold
 from hanlin.metering.journal_segments import line_of
 from hanlin.metering.ledger import LedgerWriter, Patience
 from hanlin.store.rows import LedgerRow
 from hanlin.types import Usage
+from tests.starts import start_of
 
 LIMIT_US = 5.0
 ROUNDS = 7
@@ -77,7 +77,7 @@ def cost_us(work: Callable[[], object], times: int) -> float:
 def of_calls(*, mapped: bool) -> tuple[float, float, float]:
     """Return what `began`, `delivered` and `ended` cost, `OPEN_AT_ONCE` calls being under way."""
     began_us, delivered_us, ended_us = [], [], []
-    start = Start(row=ROW, reserved_tokens=2048, reserved_nanos=5_000_000, answer_nanos=2_000_000)
+    start = start_of(ROW, reserved_tokens=2048, reserved_nanos=5_000_000, answer_nanos=2_000_000)
     with journal(mapped=mapped) as (book, _):
         for _ in range(CALLS // OPEN_AT_ONCE):
             marks: list[Mark] = []
@@ -169,7 +169,7 @@ async def replayed_per_s() -> float:
         dead = open_journal(Path(folder))
         for row in rows(REPLAYED):
             dead.ended(row)
-        dead.began(Start(row=ROW))
+        dead.began(start_of(ROW))
         dead.close()
         return await drained_per_s(open_journal(Path(folder)))
 

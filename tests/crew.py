@@ -68,8 +68,19 @@ class Main:
         self._tasks: list[asyncio.Task[None]] = []
         self._pushes = coordinator.push
 
-    async def join(self, listener: Listener | None = None, *, beat_s: float = 1.0) -> Line:
+    async def join(
+        self, listener: Listener | None = None, *, beat_s: float = 1.0, hears: asyncio.Event | None = None
+    ) -> Line:
+        """Return a new worker's line; what it is told reaches it from when it `hears`."""
         channel = await connect(self.socket)
+        if hears is not None:
+            receive = channel.receive
+
+            async def late() -> bytes | None:
+                await hears.wait()
+                return await receive()
+
+            channel.receive = late  # type: ignore[method-assign]
         channel.send(encode_first(Hello(next(self._workers), 0)))
         line = Line(channel, beat_s=beat_s)
         self._channels[line] = channel

@@ -19,11 +19,11 @@ from pathlib import Path
 import msgspec
 
 from hanlin.metering.journal import Bounds, Journal, Mark
-from hanlin.metering.journal_calls import Start
 from hanlin.metering.journal_left import alone, hold
 from hanlin.metering.ledger import LedgerWriter, Patience
 from hanlin.store.rows import LedgerRow
 from hanlin.types import Usage
+from tests.starts import start_of
 
 AT_ONCE = 40
 SMALL = Bounds(segment_bytes=32_000, kept_rows=100)
@@ -79,7 +79,7 @@ def begun(journal: Journal, call_id: str) -> Call:
         usage=Usage(prompt=10),
     )
     tell("asks", call_id, 0)
-    call = Call(row, journal.began(Start(row=row)))
+    call = Call(row, journal.began(start_of(row)))
     tell("began", call_id, 0)
     return call
 

@@ -12,7 +12,7 @@ from types import TracebackType
 import pytest
 
 from hanlin.metering.limits import Admitted, Demand, Refused, State
-from hanlin.metering.reserving import LimitStore, Reservation
+from hanlin.metering.reserving import LimitStore, Reservation, decided
 from hanlin.testing import free_port, wait_until
 
 PROGRAM = shutil.which("redis-server") or "/usr/bin/redis-server"
@@ -79,11 +79,11 @@ def need_redis(request: pytest.FixtureRequest) -> None:
 
 async def take(store: LimitStore, reservation: Reservation, demand: Demand) -> Admitted | Refused:
     """Return a store's decision, as the meter gets it; of budgets nothing was spent before."""
-    verdict = await store.take(reservation, demand)
+    verdict = await decided(store.take(reservation, demand))
     if not isinstance(verdict, Admitted | Refused):
         for index in verdict.indices:
-            await store.begin(reservation.subjects[index], reservation.spans[index], 0)
-        verdict = await store.take(reservation, demand)
+            store.begin(reservation.subjects[index], reservation.spans[index], 0)
+        verdict = await decided(store.take(reservation, demand))
     assert isinstance(verdict, Admitted | Refused)
     if isinstance(verdict, Admitted):
         reservation.holds(verdict, demand)

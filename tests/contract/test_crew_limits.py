@@ -15,7 +15,6 @@ from hanlin.metering.memory import MemoryStore
 from hanlin.metering.reserving import Meter
 from hanlin.service.crew.counting import Counter
 from hanlin.service.crew.limits import CoordinatedStore
-from hanlin.service.crew.messages import Allowed, Denied, Take, Untold
 from hanlin.store.rows import Budget, LedgerRow, Limits, Outcome
 from hanlin.types import Usage
 from tests.crew import Main, main_process, until
@@ -55,7 +54,7 @@ async def test_two_workers_have_one_limit() -> None:
 
         with pytest.raises(PlacesExceeded):
             await other.reserve([subject], 1)
-        await one.settle(held[0], 1)
+        one.settle(held[0], 1)
         await other.reserve([subject], 1)
 
 
@@ -65,7 +64,7 @@ async def test_calls_without_limits_never_ask() -> None:
         free = await meter(main)
 
     reservation = await free.reserve([Subject("key", "k")], 10, 10)
-    await free.settle(reservation, 1)
+    free.settle(reservation, 1)
 
 
 async def test_what_a_dead_worker_held_comes_back_at_once_and_its_money_with_the_row() -> None:
@@ -80,7 +79,7 @@ async def test_what_a_dead_worker_held_comes_back_at_once_and_its_money_with_the
         await until(lambda: main.counter.orphans == 1, "the main process has noticed")
         with pytest.raises(BudgetExceeded):
             await other.reserve([subject], 10, 30)
-        await other.release(await other.reserve([subject], 10, 20))
+        other.release(await other.reserve([subject], 10, 20))
 
         main.counter.found(row("call-1", 60))
         await until(lambda: main.counter.orphans == 0, "its row has settled it")
@@ -131,9 +130,9 @@ async def test_money_of_a_call_that_never_began_comes_back_once_everything_is_re
         await until(lambda: counter.orphans == 1, "the main process has noticed")
 
         clock.now += 11
-        await counter.tidy(all_read=False)
+        counter.tidy(all_read=False)
         assert counter.orphans == 1
-        await counter.tidy(all_read=True)
+        counter.tidy(all_read=True)
 
         assert counter.orphans == 0
         await (await meter(main)).reserve([subject], 10, 100)
@@ -146,7 +145,7 @@ async def test_a_call_that_was_settled_is_not_charged_again_by_its_row() -> None
         line = await main.join()
         dying, other = Meter(CoordinatedStore(line, limit_s=PATIENT_S)), await meter(main)
         reservation = await dying.reserve([subject], 10, 80, call="call-1")
-        await dying.settle(reservation, 10, 60)
+        dying.settle(reservation, 10, 60)
         await until(lambda: main.counter.held == 0, "it is settled")
 
         main.hangs_up(line)
@@ -155,23 +154,11 @@ async def test_a_call_that_was_settled_is_not_charged_again_by_its_row() -> None
         await other.reserve([subject], 10, 40)
 
 
-class Busy(Counter):
-    """Stands still before each decision until it `goes_on`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.goes_on = asyncio.Event()
-
-    async def take(self, worker: int, asked: Take) -> Allowed | Denied | Untold:
-        await self.goes_on.wait()
-        return await super().take(worker, asked)
-
-
 async def test_a_decision_that_comes_too_late_is_given_back() -> None:
     """Whoever asked was refused, and holds nothing; others are refused at once until the main process is heard."""
-    subject, busy = key(concurrency=1), Busy()
-    async with main_process(counter=busy) as main:
-        line = await main.join()
+    subject, hears = key(concurrency=1), asyncio.Event()
+    async with main_process() as main:
+        line = await main.join(hears=hears)
         hasty = Meter(CoordinatedStore(line, limit_s=0.05))
         with pytest.raises(LimitsUnavailable):
             await hasty.reserve([subject], 1)
@@ -181,11 +168,11 @@ async def test_a_decision_that_comes_too_late_is_given_back() -> None:
             await hasty.reserve([subject], 1)
         assert line.number() == asked + 1, "nobody asks who is away"
 
-        busy.goes_on.set()
+        hears.set()
         await until(lambda: not line.is_away, "it is heard again")
 
-        await hasty.settle(await hasty.reserve([subject], 1), 1)
-        await until(lambda: busy.held == 0, "all is given back")
+        hasty.settle(await hasty.reserve([subject], 1), 1)
+        await until(lambda: main.counter.held == 0, "all is given back")
 
 
 async def test_who_gives_up_waiting_holds_nothing() -> None:

@@ -154,7 +154,7 @@ async def test_a_place_is_free_again_when_its_call_is_settled(open_store: Open) 
     async with open_store(clock) as store:
         first, second, third = (reservation(subject) for _ in range(3))
         verdicts = [await take(store, one, Demand()) for one in (first, second, third)]
-        await store.settle(first, Demand(1, 10))
+        store.settle(first, Demand(1, 10))
 
         assert [type(verdict) for verdict in verdicts] == [Admitted, Admitted, Refused]
         assert isinstance(await take(store, third, Demand()), Admitted)
@@ -169,7 +169,7 @@ async def test_a_budget_is_kept_to_the_nano(open_store: Open) -> None:
         assert isinstance(await take(store, reservation(subject), Demand(1, 0, 41)), Refused)
         assert isinstance(await take(store, reservation(subject), Demand(1, 0, 40)), Admitted)
 
-        await store.settle(call, Demand(1, 0, 25))
+        store.settle(call, Demand(1, 0, 25))
         verdict = await take(store, reservation(subject), Demand(1, 0, 36))
 
         assert isinstance(verdict, Refused)
@@ -194,8 +194,8 @@ async def test_a_new_day_has_the_whole_budget_and_the_old_one_keeps_its_calls(op
 
         today = reservation(subject, at=clock.now)
         assert isinstance(await take(store, today, Demand(1, 0, 100)), Admitted)
-        await store.settle(yesterday, Demand(1, 0, 90))
-        await store.settle(today, Demand(1, 0, 30))
+        store.settle(yesterday, Demand(1, 0, 90))
+        store.settle(today, Demand(1, 0, 30))
 
         (state,) = await states(store, reservation(subject, at=clock.now))
         assert (state.spent, state.reserved) == (30, 0)
@@ -220,7 +220,7 @@ async def test_what_was_not_used_is_given_back(open_store: Open) -> None:
     async with open_store(clock) as store:
         call = reservation(subject)
         await take(store, call, Demand(1, 1000))
-        await store.settle(call, Demand(1, 100))
+        store.settle(call, Demand(1, 100))
 
         assert await admitted(store, subject, Demand(1, 90), 20) == 10
 
@@ -231,7 +231,7 @@ async def test_what_was_used_beyond_the_reservation_is_taken_too(open_store: Ope
     async with open_store(clock) as store:
         call = reservation(subject)
         await take(store, call, Demand(1, 500, 50))
-        await store.settle(call, Demand(1, 1500, 120))
+        store.settle(call, Demand(1, 1500, 120))
 
         (state,) = await states(store, call)
         verdict = await take(store, reservation(subject), Demand(1, 10, 0))
@@ -246,7 +246,7 @@ async def test_a_call_counts_although_it_used_nothing(open_store: Open) -> None:
         for _ in range(2):
             call = reservation(key(rpm=2))
             await take(store, call, Demand(1, 10))
-            await store.settle(call, Demand(0))
+            store.settle(call, Demand(0))
 
         assert isinstance(await take(store, reservation(key(rpm=2)), Demand()), Refused)
 
@@ -262,7 +262,7 @@ async def test_a_recipe_with_one_place_may_make_further_calls(open_store: Open) 
         assert isinstance(await take(store, call, Demand(0, 1, 51)), Refused)
 
         (held,) = await states(store, call)
-        await store.settle(call, Demand(1, 450, 45))
+        store.settle(call, Demand(1, 450, 45))
         (after,) = await states(store, call)
 
         assert (held.running, held.reserved) == (1, 50)
@@ -320,8 +320,8 @@ async def test_money_of_a_call_that_died_is_charged_to_its_own_period(open_store
         await take(store, reservation(subject), Demand(1, 0, 10))
         meter = Meter(store, wall=lambda: NOON)
 
-        await meter.charge("chatcmpl-1", [subject], 25, began_at=NOON - 10)
-        await meter.charge("chatcmpl-2", [subject], 40, began_at=NOON - DAY_S)
+        meter.charge("chatcmpl-1", [subject], 25, began_at=NOON - 10)
+        meter.charge("chatcmpl-2", [subject], 40, began_at=NOON - DAY_S)
 
         (state,) = await states(store, reservation(subject))
         assert (state.spent, state.reserved) == (25, 10)
@@ -404,7 +404,7 @@ class Run:
             call = self.open.pop(step.whom % len(self.open))
             held, share = call.held, step.share if self.lawless else min(step.share, 100)
             used = Demand(1, held.tokens * share // 100, held.nanos * share // 100)
-            await self.store.settle(call, used)
+            self.store.settle(call, used)
             self.used.append(used)
 
     def check_reason(self, verdict: Refused, demand: Demand) -> None:
@@ -437,7 +437,7 @@ class Run:
     async def finish(self) -> None:
         """End every call with nothing used, and let a day pass: everything must be as new, but for what was spent."""
         for call in self.open:
-            await self.store.settle(call, Demand(0))
+            self.store.settle(call, Demand(0))
         self.clock.now += DAY_S
         for state in await states(self.store, reservation(*self.subjects)):
             assert max(state.requests_full_at, state.tokens_full_at) <= self.clock.now
@@ -519,8 +519,8 @@ def test_however_callers_overlap_no_more_than_one_reservation_is_too_much(
                     await asyncio.sleep(0)
                 finally:
                     tokens += used
-                    await meter.settle(call, used, used)
-                    await meter.settle(call, used, used)  # again: nothing
+                    meter.settle(call, used, used)
+                    meter.settle(call, used, used)  # again: nothing
 
             tasks = [asyncio.create_task(caller(number, *one)) for number, one in enumerate(sizes)]
             for task, pause_s in zip(tasks[::3], pauses_s, strict=False):
@@ -563,7 +563,7 @@ async def test_a_call_that_outlived_its_lease_is_paid_all_the_same(redis: RedisS
         other = reservation(subject)
         await take(store, other, Demand(1, 10, 10))
 
-        await store.settle(late, Demand(1, 10, 50))
+        store.settle(late, Demand(1, 10, 50))
 
         (state,) = await states(store, reservation(subject))
         assert (state.running, state.spent, state.reserved) == (1, 50, 10)
@@ -575,7 +575,7 @@ async def test_the_same_charge_is_counted_once(redis: RedisServer) -> None:
     async with opened(redis.url, clock) as store:
         await take(store, reservation(subject), Demand(1, 0, 1))
         for _ in range(3):
-            await store.charge("chatcmpl-1", subject, span(Budget(100), NOON), 20)
+            store.charge("chatcmpl-1", subject, span(Budget(100), NOON), 20)
 
         (state,) = await states(store, reservation(subject))
         assert state.spent == 20
@@ -590,7 +590,7 @@ async def test_nothing_in_redis_is_for_ever_and_nothing_that_counts_is_lost_earl
     paying = Subject("workspace", "w", Limits(budget=Budget(100)))
     await take(store, reservation(paying), Demand(1, 0, 10))
     await take(store, reservation(Subject("model", "m", Limits(rpm=1))), Demand())
-    await store.settle(call, Demand(1, 200))
+    store.settle(call, Demand(1, 200))
     await states(store, call)
 
     client = import_module("redis").Redis(port=redis.port, decode_responses=True)
@@ -614,7 +614,7 @@ async def test_amounts_beyond_what_a_double_holds_are_added_exactly(redis: Redis
         for _ in range(2):
             call = reservation(subject)
             await take(store, call, Demand(1, 0, huge))
-            await store.settle(call, Demand(1, 0, huge))
+            store.settle(call, Demand(1, 0, huge))
 
         (state,) = await states(store, reservation(subject))
         assert (state.spent, state.reserved) == (2 * huge, 0)

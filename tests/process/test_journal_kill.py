@@ -145,14 +145,14 @@ import os, resource, signal, sys
 from pathlib import Path
 import msgspec
 from hanlin.metering.journal import open_journal
-from hanlin.metering.journal_calls import Start
 from tests.unit.test_ledger_writer import ROW
+from tests.starts import start_of
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 journal = open_journal(Path(sys.argv[1]))
 for number in range(200):
     row = msgspec.structs.replace(ROW, id=f"full-{number}")
-    journal.began(Start(row=row)).ended(row)
+    journal.began(start_of(row)).ended(row)
     journal.tend()
 print(journal.state, journal.unmarked, journal.lost, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -45,7 +45,7 @@ async def caller(meter, tokens):
         return 0
     await asyncio.sleep(0.01 * draw.random())
     used = draw.randrange(tokens + 1)
-    await meter.settle(reservation, used, 1_000 * used)
+    meter.settle(reservation, used, 1_000 * used)
     return used
 
 async def main():
@@ -136,7 +136,7 @@ async def test_open_means_a_share_of_every_limit_and_no_waiting(redis: RedisServ
     """Four processes that each go on with a quarter use no more than all of it."""
     subject = key(rpm=20)
     async with meter_on(redis.url, "open") as meter:
-        await meter.settle(await meter.reserve([subject], 10), 10)
+        meter.settle(await meter.reserve([subject], 10), 10)
         redis.kill() if how == "stopped" else redis.signal(signal.SIGSTOP)
 
         assert await outcomes(meter, subject, 12) == 7 * ["RequestsExceeded"] + 5 * ["Reservation"]
@@ -178,7 +178,7 @@ async def test_one_probe_finds_out_that_redis_is_back(redis: RedisServer) -> Non
         await until_back(meter)
 
         assert await outcomes(meter, subject, 3) == ["PlacesExceeded"] * 2 + ["Reservation"]
-        await meter.settle(first, 10)
+        meter.settle(first, 10)
 
 
 async def test_money_spent_while_redis_was_away_is_counted_when_it_is_back(redis: RedisServer) -> None:
@@ -191,17 +191,17 @@ async def test_money_spent_while_redis_was_away_is_counted_when_it_is_back(redis
         assert await outcomes(meter, subject, 1, 201) == ["BudgetExceeded"]
         unknown, later = await meter.reserve([subject], 0, 100), await meter.reserve([subject], 0, 100)
         assert await outcomes(meter, subject, 1, 1) == ["BudgetExceeded"]
-        await meter.settle(known, 0, 150)
-        await meter.settle(unknown, 0, 70)
+        meter.settle(known, 0, 150)
+        meter.settle(unknown, 0, 70)
         assert meter.standing().owed == 3  # two settlements, and the demand that Redis may still decide about
 
         redis.signal(signal.SIGCONT)
         await until_back(meter)
-        await meter.settle(later, 0, 30)
+        meter.settle(later, 0, 30)
 
         with pytest.raises(BudgetExceeded, match=r"0\.00000025 CNY are spent, 0 CNY held"):
             await meter.reserve([subject], 0, 751)
-        await meter.settle(await meter.reserve([subject], 0, 750), 0, 750)
+        meter.settle(await meter.reserve([subject], 0, 750), 0, 750)
 
         async def has_told_everything() -> bool:
             return not meter.standing().owed
@@ -224,7 +224,7 @@ async def test_a_recipe_goes_on_when_redis_goes_away_under_it(redis: RedisServer
         redis.signal(signal.SIGCONT)
         await until_back(meter)
         await meter.extend(call, 500, 100)
-        await meter.settle(call, 1200, 333)
+        meter.settle(call, 1200, 333)
 
         with pytest.raises(BudgetExceeded, match=r"0\.000000333 CNY are spent, 0 CNY held"):
             await meter.reserve([subject], 10, 668)
@@ -236,7 +236,7 @@ async def test_what_a_sleeping_redis_decides_after_all_is_given_back(redis: Redi
     """It wakes up with the demands of calls that went on without it long ago."""
     subject = key(concurrency=3, budget=Budget(1000, period="total"))
     async with meter_on(redis.url, "closed") as meter:
-        await meter.settle(await meter.reserve([subject], 0, 1), 0, 1)
+        meter.settle(await meter.reserve([subject], 0, 1), 0, 1)
         redis.signal(signal.SIGSTOP)
         assert await outcomes(meter, subject, 3, 300) == 3 * ["LimitsUnavailable"]
 
@@ -256,7 +256,7 @@ async def test_a_redis_that_lost_everything_asks_the_ledger_again(redis: RedisSe
 
     store = SharedStore(RedisStore(redis.url), "closed", PROCESSES)
     meter = Meter(store, in_ledger)
-    await meter.settle(await meter.reserve([subject], 0, 600), 0, 600)
+    meter.settle(await meter.reserve([subject], 0, 600), 0, 600)
     spent[0] = 600
     redis.kill()
     assert await outcomes(meter, subject, 1, 1) == ["LimitsUnavailable"]
@@ -265,6 +265,35 @@ async def test_a_redis_that_lost_everything_asks_the_ledger_again(redis: RedisSe
 
     assert await outcomes(meter, subject, 1, 401) == ["BudgetExceeded"]
     assert await outcomes(meter, subject, 1, 400) == ["Reservation"]
+    await meter.close()
+
+
+async def test_a_redis_that_lost_everything_learns_what_was_on_its_way_into_the_ledger(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was spent without it is told to a Redis that knows nothing of the period, and does not count it."""
+    monkeypatch.setattr("hanlin.metering.reserving._ON_ITS_WAY_S", 0.2)
+    spent = [0]
+    subject = key(budget=Budget(1000, period="total"))
+
+    async def in_ledger(_subject: Subject, _since: object) -> int:
+        found, spent[0] = spent[0], 100  # its row is there when the ledger is asked once more
+        return found
+
+    store = SharedStore(RedisStore(redis.url), "open", PROCESSES)
+    meter = Meter(store, in_ledger)
+    redis.kill()
+    call = await meter.reserve([subject], 0, 100)
+    meter.settle(call, 0, 100)
+    spent[0] = 0
+    redis.start()
+    await until_back(meter)
+
+    async def has_learnt() -> bool:
+        (state,) = await states(store, call)
+        return state.spent == 100
+
+    await until(has_learnt)
     await meter.close()
 
 
@@ -353,7 +382,7 @@ async def test_a_call_that_outlasts_its_lease_keeps_its_place(redis: RedisServer
     await asyncio.sleep(1.5 * lease_s)
 
     assert await outcomes(meter, subject, 1) == ["PlacesExceeded"]
-    await meter.settle(call, 10)
+    meter.settle(call, 10)
     verdict = await store.take(Reservation([subject], call.spans), Demand())
     assert isinstance(verdict, Admitted)
     await meter.close()

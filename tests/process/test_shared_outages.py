@@ -108,9 +108,6 @@ async def test_callers_get_what_the_policy_says_while_redis_is_away(
             assert page["hanlin_limits_outages_total"] == 1
             assert page["hanlin_limits_alone_total"] == 20
             assert (await metrics(client, opened))["hanlin_limits_alone_total"] == 20
-            await shared.rows_of(
-                key_row, 11
-            )  # what a Redis that has forgotten everything begins with is read from them
         finally:
             way.delay_s = 0.0
             shared.redis.start() if how == "stopped" else shared.redis.signal(signal.SIGCONT)
@@ -123,7 +120,8 @@ async def test_callers_get_what_the_policy_says_while_redis_is_away(
 
         async def is_told() -> bool:
             told = await asyncio.to_thread(shared.spent, key_row)
-            # This Redis keeps nothing when it is killed: the ledger's sum may have what it is told of as well.
+            # This Redis keeps nothing when it is killed: the ledger's sum may have what it is told of as well. Nothing
+            # is missing from it, although rows of the outage may have been on their way into the ledger.
             return spent <= told <= 2 * spent if how == "stopped" else told == spent
 
         await until(is_told, "Redis to know what was spent without it")

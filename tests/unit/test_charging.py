@@ -10,7 +10,7 @@ from hanlin.metering.prices import Cost, Counted, PriceList, Tariff
 from hanlin.service.charging import Book, most_of, most_of_text
 from hanlin.service.deployments import Deployment
 from hanlin.testing import ScriptedEngine
-from hanlin.types import Answering, Sampling, Served, Usage
+from hanlin.types import Answering, Sampling, Served, Thinking, Usage
 from tests.values import model, request, route_of, server_of
 
 LISTED = {"qwen-plus": (PriceTier(1.0, 2.0),)}
@@ -72,6 +72,19 @@ def test_money_is_held_for_the_dearest_that_may_answer(own: dict[str, Tariff], h
 
     expected = msgspec.structs.replace(ANSWERING, deployment=held)
     assert cost == charged_by.cost(expected, Counted(Usage(tokens - 100, 100)))
+
+
+def test_a_call_that_thinks_holds_the_longest_answer_at_the_price_of_thinking() -> None:
+    """Nobody knows how much of it will be thought, and a budget is kept whatever comes."""
+    prices = PriceList({"qwen-plus": (PriceTier(1.0, 2.0, output_thinking=8.0),)})
+    plain, thinking = (
+        most_of(request("a" * 50, thinking=how), model(max_output_tokens=100), ANSWERING, route_of(server("cheap")))
+        for how in (Thinking(), Thinking(on=True, budget_tokens=100))
+    )
+
+    charged_by = Book(prices, lambda _: False)
+    assert plain(charged_by) == (123, Cost(23_000 + 200_000, 23_000 + 200_000))
+    assert thinking(charged_by) == (223, Cost(23_000 + 1_600_000, 23_000 + 1_600_000))
 
 
 def test_a_text_holds_its_prompt_and_the_longest_answer() -> None:

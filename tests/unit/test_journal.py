@@ -12,11 +12,11 @@ import pytest
 
 from hanlin.errors import StartupError
 from hanlin.metering.journal import Bounds, Journal, open_journal
-from hanlin.metering.journal_calls import Start
 from hanlin.metering.journal_left import hold
 from hanlin.metering.journal_segments import DAMAGED_FILES, Segment, line_of
 from hanlin.store.rows import LedgerRow, Outcome
 from hanlin.types import Usage
+from tests.starts import start_of
 
 ROW = LedgerRow(
     id="call-1",
@@ -191,7 +191,7 @@ def test_a_finished_call_is_found_after_a_death(tmp_path: Path) -> None:
 def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
     """They say who called what, and when."""
     journal = open_journal(tmp_path)
-    journal.began(Start(row=ROW))
+    journal.began(start_of(ROW))
     journal.ended(ROW)
     journal.set_aside(ROW)
 
@@ -276,7 +276,7 @@ def test_a_file_that_is_written_is_read_as_it_grows(tmp_path: Path) -> None:
 def test_a_journal_whose_rows_are_settled_leaves_nothing_behind(tmp_path: Path) -> None:
     """An ordinary stop, and the next start has nothing to read."""
     journal = open_journal(tmp_path)
-    mark = journal.began(Start(row=ROW))
+    mark = journal.began(start_of(ROW))
     mark.delivered(3)
     mark.ended(ROW)
     for row, source in journal.take(10):
@@ -291,7 +291,7 @@ def test_a_journal_that_is_closed_too_early_leaves_its_rows_and_calls_to_the_nex
     """The database is down, a call would not end: the service stops nevertheless, and nothing is lost."""
     journal = open_journal(tmp_path)
     one, two = rows(2)
-    journal.began(Start(row=one))
+    journal.began(start_of(one))
     journal.ended(two)
 
     journal.close()
@@ -332,7 +332,7 @@ def test_a_folder_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
 def test_files_of_a_living_process_are_left_alone(tmp_path: Path) -> None:
     """Workers share the folder: one that starts must not declare the calls of another interrupted."""
     living = open_journal(tmp_path)
-    living.began(Start(row=rows(1)[0]))
+    living.began(start_of(rows(1)[0]))
     living.ended(ROW)
     files = sorted(path.name for path in tmp_path.iterdir())
 
@@ -355,7 +355,7 @@ def test_a_process_that_dies_while_it_replays_leaves_the_rest_to_the_next(tmp_pa
     dead = open_journal(tmp_path, Bounds(segment_bytes=1))
     for row in rows(3):
         dead.ended(row)
-    dead.began(Start(row=rows(1, first=9)[0]))
+    dead.began(start_of(rows(1, first=9)[0]))
     die(dead)
     second = open_journal(tmp_path)
     (left,) = second.take_over()
@@ -417,7 +417,7 @@ def test_a_database_gets_the_rows_that_no_disk_takes(tmp_path: Path) -> None:
 def test_a_call_whose_row_waits_in_memory_stays_marked(tmp_path: Path) -> None:
     """If the process dies after all, an `interrupted` row is better than none."""
     journal = on(Disk(room=0), tmp_path)
-    mark = journal.began(Start(row=ROW))
+    mark = journal.began(start_of(ROW))
     mark.delivered(20)
     mark.ended(ROW)
     assert journal.open_calls == 1
@@ -434,7 +434,7 @@ def test_a_mark_is_taken_back_when_its_row_left_memory(tmp_path: Path) -> None:
     disk = Disk(room=0)
     journal = on(disk, tmp_path)
     for row in rows(2):
-        journal.began(Start(row=row)).ended(row)
+        journal.began(start_of(row)).ended(row)
     ((row, source),) = journal.take(1)
 
     source.settle(row)
@@ -469,7 +469,7 @@ def test_memory_has_a_bound_too_and_what_is_lost_is_counted(tmp_path: Path, capl
     journal = on(Disk(room=0), tmp_path, Bounds(held_rows=2))
 
     for row in rows(5):
-        journal.began(Start(row=row)).ended(row)
+        journal.began(start_of(row)).ended(row)
 
     assert (journal.state, journal.lost, journal.pending_rows, journal.open_calls) == ("losing", 3, 2, 2)
     assert [row for row, _ in journal.take(10)] == rows(2)

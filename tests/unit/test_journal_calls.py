@@ -10,6 +10,7 @@ import pytest
 from hanlin.metering.journal_calls import SLOT_BYTES, Calls, Start, interrupted, left_on, overwrites_in_place
 from hanlin.store.rows import LedgerRow, Outcome
 from hanlin.types import Usage
+from tests.starts import start_of
 
 ROW = LedgerRow(
     id="call-1",
@@ -19,25 +20,25 @@ ROW = LedgerRow(
     surface="chat",
     model="qwen-plus",
     stream=True,
-    usage=Usage(prompt=100, cached=64),
+    usage=Usage(prompt=100),
     price_version="0123456789ab",
     cost_nanos=80_000,
     list_cost_nanos=100_000,
 )
-START = Start(
-    row=ROW, reserved_tokens=2148, reserved_nanos=9_000, answer_nanos=2_000_000_000, list_answer_nanos=2_500_000_000
+START = start_of(
+    ROW, reserved_tokens=2148, reserved_nanos=9_000, answer_nanos=2_000_000_000, list_answer_nanos=2_500_000_000
 )
 
 WAYS = pytest.mark.parametrize("mapped", [True, False], ids=["mapped", "written"])
 
 
 def start(number: int) -> Start:
-    return Start(row=msgspec.structs.replace(ROW, id=f"call-{number}"))
+    return start_of(msgspec.structs.replace(ROW, id=f"call-{number}"))
 
 
 def left(folder: Path) -> list[tuple[str, int]]:
     """Return what a successor would find: ids of calls, and how many tokens of each had left."""
-    return [(start.row.id, tokens) for path in sorted(folder.glob("*.calls")) for start, tokens in left_on(path)]
+    return [(start.id, tokens) for path in sorted(folder.glob("*.calls")) for start, tokens in left_on(path)]
 
 
 @WAYS
@@ -119,7 +120,7 @@ def test_a_call_that_does_not_fit_its_place_goes_unmarked(tmp_path: Path) -> Non
     """A name of two thousand letters is no reason to refuse a call, and none to damage its neighbour's mark."""
     calls = Calls(tmp_path, "1-a")
 
-    slot = calls.begin(Start(row=msgspec.structs.replace(ROW, model="q" * SLOT_BYTES)))
+    slot = calls.begin(start_of(msgspec.structs.replace(ROW, model="q" * SLOT_BYTES)))
 
     assert (slot, calls.unmarked, calls.open) == (None, 1, 0)
 
@@ -165,7 +166,7 @@ def test_the_row_of_a_call_that_was_cut_is_charged_with_what_had_left() -> None:
     assert row == msgspec.structs.replace(
         ROW,
         outcome=Outcome.INTERRUPTED,
-        usage=Usage(prompt=100, completion=7, cached=64),
+        usage=Usage(prompt=100, completion=7),
         estimated=True,
         cost_nanos=80_000 + 7 * 2000,
         list_cost_nanos=100_000 + 7 * 2500,

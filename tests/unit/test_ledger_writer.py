@@ -12,11 +12,11 @@ import pytest
 
 from hanlin.errors import StoreFailed
 from hanlin.metering.journal import Bounds, Journal, open_journal
-from hanlin.metering.journal_calls import Start
 from hanlin.metering.journal_segments import row_of
 from hanlin.metering.ledger import LedgerWriter, Patience
 from hanlin.store.rows import LedgerRow, Outcome
 from hanlin.types import Usage
+from tests.starts import start_of
 from tests.values import LIMIT_S
 
 BEGAN = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -107,6 +107,27 @@ async def steps(writer: LedgerWriter, count: int) -> None:
 
 
 # --- the ordinary way ------------------------------------------------------------------------------------------------
+
+
+async def test_whoever_asks_for_sums_waits_for_the_rows_that_are_on_their_way(
+    journal: Journal, database: Database
+) -> None:
+    """A budget that begins with the ledger's sum must not forget the latest half second."""
+    writer = LedgerWriter(journal, database)
+    running = asyncio.create_task(writer.run())
+    journal.ended(rows(1)[0])
+    await database.has_rows.wait()
+    for row in rows(3, first=1):
+        journal.ended(row)  # just after a look: the next one is half a second away
+
+    assert await writer.catch_up(within_s=30)
+    assert list(database.rows) == ids(4)
+
+    database.hangs = True
+    journal.ended(rows(1, first=4)[0])
+    assert not await writer.catch_up(within_s=0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_rows_get_into_the_database_in_batches(journal: Journal, database: Database) -> None:
@@ -322,10 +343,10 @@ async def test_a_call_that_a_process_died_under_leaves_one_interrupted_row(
     """With what had left of its answer. The finished ones leave theirs, and nothing else is left of it."""
     dead = open_journal(tmp_path)
     first, second, third = rows(3)
-    dead.began(Start(row=first)).ended(first)
-    mark = dead.began(Start(row=second, reserved_tokens=99))
+    dead.began(start_of(first)).ended(first)
+    mark = dead.began(start_of(second, reserved_tokens=99))
     mark.delivered(7)
-    dead.began(Start(row=third)).ended(third)
+    dead.began(start_of(third)).ended(third)
     die(dead)
     cut: list[tuple[int, str, int]] = []
     writer = LedgerWriter(
@@ -354,7 +375,7 @@ async def test_rows_are_replayed_into_a_database_that_has_them_already(
     """The process died after the database's commit and before the file was deleted."""
     dead = open_journal(tmp_path)
     for row in rows(5):
-        dead.began(Start(row=row)).ended(row)
+        dead.began(start_of(row)).ended(row)
     await LedgerWriter(dead, database).step()
     die(dead)
     writer = LedgerWriter(journal, database)
@@ -372,7 +393,7 @@ async def test_a_row_that_was_written_counts_although_its_call_is_still_marked(
 ) -> None:
     """The process died between the two: what happened is known, so that nothing has to be guessed."""
     dead = open_journal(tmp_path)
-    dead.began(Start(row=ROW))
+    dead.began(start_of(ROW))
     dead.ended(ROW)
     die(dead)
     writer = LedgerWriter(journal, database)
@@ -468,7 +489,7 @@ async def test_whoever_takes_over_is_told_of_every_row_as_it_is_read(tmp_path: P
     dead = open_journal(tmp_path)
     for row in rows(2):
         dead.ended(row)
-    dead.began(Start(row=rows(1, 2)[0], reserved_tokens=99)).delivered(7)
+    dead.began(start_of(rows(1, 2)[0], reserved_tokens=99)).delivered(7)
     die(dead)
     found: list[tuple[str, Outcome]] = []
     database.before = fail

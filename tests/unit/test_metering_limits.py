@@ -84,6 +84,7 @@ def test_a_limit_that_is_lowered_costs_nobody_more_than_a_minute() -> None:
     """What was used counts by its share of the limit: nine tenths of the old one are nine tenths of the new."""
     used = taken(Limits(rpm=1000), State(), Demand(900), NOW)
 
+    assert used is not None
     assert bucket_left(1000, used.requests_full_at, NOW, 60) == 100
     assert bucket_left(100, used.requests_full_at, NOW, 60) == 10
 
@@ -95,8 +96,10 @@ def test_what_is_settled_as_it_was_held_leaves_what_it_would_have_left(held: int
     begun = State(period="p")
 
     guessed = taken(limits, begun, Demand(1, held, held), NOW)
+    assert guessed is not None
     after = settled(limits, guessed, Demand(1, held, held), Demand(1, used, used), "p", NOW + wait_s)
     knew = taken(limits, begun, Demand(1, used, used), NOW)
+    assert knew is not None
 
     later = NOW + wait_s
     if used <= held:

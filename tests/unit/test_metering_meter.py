@@ -48,7 +48,7 @@ async def test_whoever_has_no_limits_leaves_no_trace() -> None:
 
     reservation = await one.reserve(nobody, 10**9, 10**15)
     await one.extend(reservation, 10**9, 10**15)
-    await one.settle(reservation, 10**9, 10**15)
+    one.settle(reservation, 10**9, 10**15)
 
     assert store.standing().subjects == 0
     assert one.rates(reservation) == Rates()
@@ -61,8 +61,8 @@ async def test_settling_twice_settles_once() -> None:
     first, _second = await one.reserve([subject], 100, 100), await one.reserve([subject], 100, 100)
 
     for used in (40, 70, 0):
-        await one.settle(first, used, used)
-    await one.release(first)
+        one.settle(first, used, used)
+    one.release(first)
 
     (state,) = await states(store, first)
     assert (state.running, state.spent, state.reserved) == (1, 40, 100)
@@ -74,7 +74,7 @@ async def test_nothing_generated_gives_everything_back_but_the_call() -> None:
     subject = key(rpm=2, tpm=100, concurrency=1, budget=Budget(100))
 
     for _ in range(2):
-        await one.release(await one.reserve([subject], 100, 100))
+        one.release(await one.reserve([subject], 100, 100))
 
     (state,) = await states(store, Reservation([subject], [span(Budget(100), NOON)]))
     assert (state.running, state.spent, state.reserved) == (0, 0, 0)
@@ -97,7 +97,7 @@ async def test_a_refused_extension_leaves_what_was_held() -> None:
     await one.extend(call, 400, 40)
 
     assert call.held == Demand(1, 1_000, 100)
-    await one.settle(call, 0, 0)
+    one.settle(call, 0, 0)
     (state,) = await states(store, call)
     assert (state.running, state.spent, state.reserved) == (0, 0, 0)
 
@@ -119,8 +119,8 @@ async def test_money_that_turns_out_to_be_of_another_currency_leaves_the_budget_
     subject = key(tpm=1_000, budget=Budget(1_000))
     first, second = await one.reserve([subject], 100, 100), await one.reserve([subject], 100, 100)
 
-    await one.settle(first, 40, 70, currency="USD")
-    await one.settle(second, 40, 70, currency="CNY")
+    one.settle(first, 40, 70, currency="USD")
+    one.settle(second, 40, 70, currency="CNY")
 
     (state,) = await states(store, first)
     assert (state.spent, state.reserved) == (70, 0)
@@ -204,11 +204,11 @@ async def test_subjects_that_rest_are_forgotten() -> None:
     busy = key("busy", concurrency=1)
     await one.reserve([busy], 1)
     paying = key("paying", budget=Budget(100, period="day"))
-    await one.settle(await one.reserve([paying], 0, 60), 0, 60)
+    one.settle(await one.reserve([paying], 0, 60), 0, 60)
 
     for number in range(10_000):
         clock.now += 0.1
-        await one.settle(await one.reserve([key(f"{number}", rpm=60)], 1), 1)
+        one.settle(await one.reserve([key(f"{number}", rpm=60)], 1), 1)
 
     assert store.standing().subjects < 2_500
     with pytest.raises(PlacesExceeded):
@@ -223,11 +223,11 @@ async def test_what_a_budget_spent_is_forgotten_when_its_period_is_over() -> Non
     one, store = meter(clock)
     for number in range(1_000):
         subject = key(f"{number}", budget=Budget(100, period="day"))
-        await one.settle(await one.reserve([subject], 0, 60), 0, 60)
+        one.settle(await one.reserve([subject], 0, 60), 0, 60)
     clock.now += DAY_S
 
     for number in range(100):
-        await one.settle(await one.reserve([key(f"new {number}", rpm=60)], 1), 1)
+        one.settle(await one.reserve([key(f"new {number}", rpm=60)], 1), 1)
 
     assert store.standing().subjects < 150
 

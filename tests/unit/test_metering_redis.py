@@ -206,7 +206,7 @@ async def test_a_settlement_that_may_have_been_heard_is_said_again_in_a_way_that
     call.holds(verdict, Demand(1, 10))
     deaf[0] = True
 
-    await store.settle(call, Demand(1, 5))
+    store.settle(call, Demand(1, 5))
     async with asyncio.timeout(20):
         while not store.is_away:  # noqa: ASYNC110
             await asyncio.sleep(0)
@@ -226,7 +226,7 @@ async def test_what_is_settled_after_the_end_is_not_waited_for(monkeypatch: pyte
     await store.take(call, Demand())
     await store.close()
 
-    await store.settle(call, Demand())
+    store.settle(call, Demand())
     await asyncio.sleep(0)
 
     assert connection.said("settle") == []

@@ -193,7 +193,8 @@ async def _billed(studio: Studio, accounting: Accounting, rows: list[LedgerRow],
     call.bills = InnerBills(accounting, bill, KEY, lambda: f"inner-{next(ids)}")
     result = await chat.complete(call, 10)
     bill.ends("answered", call.plan.answering, result.usage, ends_s={})  # type: ignore[arg-type]
-    await bill.settle()
+    bill.settle()
+    assert bill.row is not None
     rows.append(bill.row)
 
 

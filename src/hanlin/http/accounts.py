@@ -38,7 +38,7 @@ class Account(msgspec.Struct, eq=False):
     def settle(self, ends_s: dict[str, float], status: int, problem: HanlinError | None) -> None:
         """Write the bill, if there is one and it is not written. `status` 0: the caller has left without an answer."""
         bill, call = self.bill, self.call
-        if bill is None or bill.ended or call is None:
+        if bill is None or bill.row is not None or call is None:
             return
         reasons = self.finish_reasons = call.finish_reasons
         outcome = Outcome.CANCELLED if status in (0, _LEFT) else Outcome.FAILED if problem else Outcome.ANSWERED
@@ -75,7 +75,7 @@ class Account(msgspec.Struct, eq=False):
     ) -> CallRecord:
         call = self.call
         answering = NOBODY if call is None else call.plan.answering
-        if call is not None and (self.bill is None or not self.bill.ended):
+        if call is not None and (self.bill is None or self.bill.row is None):
             self.usage, self.finish_reasons = call.usage, call.finish_reasons
         return CallRecord(
             operation=self.operation,

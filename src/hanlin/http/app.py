@@ -84,10 +84,10 @@ class App:
         finally:
             if (account := exchange.account) is not None:
                 if (bill := account.bill) is not None:
-                    if not bill.ended:
+                    if bill.row is None:
                         exchange.settle()
                     if bill.reservation is not None:
-                        await bill.settle()
+                        bill.settle()
                 record = exchange.record(account)
                 self.metrics.note(record)
                 if self._tracer is not None:
@@ -227,7 +227,7 @@ def _billed(
         has_inner=has_inner,
     )
     if reservation is not None:
-        exchange.extra_headers.update(bill.headers())
+        exchange.lines = bill.rates()
     return bill
 
 

@@ -59,6 +59,7 @@ class Exchange:
         "extra_headers",
         "headers",
         "id",
+        "lines",
         "method",
         "path",
         "problem",
@@ -77,6 +78,7 @@ class Exchange:
         self.created = int(self.began_unix_s)
         self.status = 0
         self.extra_headers: dict[str, str] = {}
+        self.lines = ""  # further ones of the head
         self.statement: Callable[[], str] = str  # lines of the head that are known only when the answer begins
         self.ends_s: dict[str, float] = {}  # when its phases ended, in seconds since it began
         self.problem: HanlinError | None = None
@@ -154,7 +156,8 @@ class Exchange:
         headers = self.extra_headers
         if timings.ASKED_BY in self.headers and timings.asked(self.headers[timings.ASKED_BY]):
             headers[timings.HEADER] = timings.header(self.ends_s)
-        self.channel.begin(head(status, content_type, self.id, int(time.time()), headers, self.statement()), length)
+        written = self.lines + self.statement()
+        self.channel.begin(head(status, content_type, self.id, int(time.time()), headers, written), length)
 
     def push(self, data: bytes) -> None:
         """Send a piece of the body at once, also to a reader that is slow."""

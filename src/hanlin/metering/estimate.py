@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from hanlin.catalogue.models import Model
-from hanlin.types import ChatRequest, Message, Tool, Usage
+from hanlin.types import ChatRequest, Message, Tool
 
 _MESSAGE_TOKENS = 5
 _TEMPLATE_TOKENS = 8
@@ -42,16 +42,6 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
     output: int
     output_limit: int
 
-    @property
-    def tokens(self) -> int:
-        """What to hold of the limits of tokens."""
-        return self.prompt + self.output
-
-    def most(self, *, thinks: bool = False) -> Usage:
-        """Return the most that the call can come to, to hold money for: nothing of it cached, and if it `thinks`, all
-        of its answer at the price of thinking."""
-        return Usage(self.prompt, self.output_limit, 0, self.output_limit if thinks else 0)
-
 
 def estimate(
     request: ChatRequest, model: Model, *, cap_tokens: int | None = None, context_tokens: int | None = None
@@ -64,8 +54,10 @@ def estimate(
     """
     prompt = prompt_tokens(request.messages, request.tools)
     limit = output_limit_tokens(request, model)
-    room = min(filter(None, (context_tokens, model.context_tokens)), default=None)
-    if room is not None:
+    room = model.context_tokens or context_tokens
+    if room:
+        if context_tokens and context_tokens < room:
+            room = context_tokens
         limit = min(limit, max(room - prompt, 1))
     sampling = request.sampling
     is_open = sampling.max_tokens is None and sampling.max_completion_tokens is None
@@ -86,12 +78,17 @@ def output_limit_tokens(request: ChatRequest, model: Model) -> int:
 
 def prompt_tokens(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> int:
     """Return about how many tokens a conversation is, with its chat template; see `text_tokens` for how nearly."""
-    tokens = _TEMPLATE_TOKENS
+    tokens, short = _TEMPLATE_TOKENS, []
     for message in messages:
-        if isinstance(message.content, str) and not (message.reasoning or message.tool_calls):  # as nearly all
-            tokens += _MESSAGE_TOKENS + text_tokens(message.content)
-        else:
+        text = message.content
+        if not isinstance(text, str) or message.reasoning or message.tool_calls:
             tokens += _message_tokens(message)
+        elif len(text) <= _SAMPLES * _SAMPLE_CHARS:  # as nearly all: they are weighed together
+            tokens += _MESSAGE_TOKENS
+            short.append(text)
+        else:
+            tokens += _MESSAGE_TOKENS + text_tokens(text)
+    tokens += text_tokens("".join(short))
     if tools:
         tokens += _TOOLS_TOKENS + sum(text_tokens(msgspec.json.encode(tool).decode()) for tool in tools)
     return tokens

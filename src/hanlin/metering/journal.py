@@ -28,6 +28,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from hanlin.home import cannot_use
 from hanlin.metering.journal_calls import Calls, Nowhere, Slot, Start, Words
 from hanlin.metering.journal_left import Cut, Found, Left, alone, hold, let_go, take_over
@@ -61,16 +63,13 @@ class Bounds:
     held_rows: int = 20_000
 
 
-class Mark:
-    """A call under way, as the journal knows it."""
+class Mark(msgspec.Struct, eq=False):
+    """A call under way, as the journal knows it. Made for every call, hence a Struct."""
 
-    __slots__ = ("_count", "_journal", "_slot", "_words")
-
-    def __init__(self, journal: "Journal", slot: Slot | None) -> None:
-        self._journal = journal
-        self._slot = slot
-        self._words: Words = _NOWHERE if slot is None else slot.words
-        self._count = 0 if slot is None else slot.count
+    _journal: "Journal"
+    _slot: Slot | None = None
+    _words: Words = _NOWHERE
+    _count: int = 0
 
     def delivered(self, completion_tokens: int) -> None:
         """Note how many tokens of the answer will have left, all told. For every burst: it is one store."""
@@ -101,10 +100,11 @@ class _Held:
     def take(self, limit: int) -> list[Taken]:
         return [(self._fresh.popleft(), self) for _ in range(min(limit, len(self._fresh)))]
 
-    def settle(self, row: LedgerRow) -> None:
-        _, slot = self._rows.pop(row.id, (row, None))
-        if slot is not None:
-            self._calls.end(slot)
+    def settle(self, *rows: LedgerRow) -> None:
+        for row in rows:
+            _, slot = self._rows.pop(row.id, (row, None))
+            if slot is not None:
+                self._calls.end(slot)
 
     def write_by(self, write: Callable[[LedgerRow], bool], limit: int) -> None:
         """Hand the oldest rows to `write` until it takes one no more; those that it took are gone from here."""
@@ -118,8 +118,8 @@ class _Held:
 class Journal:
     """The journal of one process. `open_journal` makes it; calls use `began` and `ended`, the rest is its owner's.
 
-    `lost` counts rows that nothing could keep; `unmarked` calls that leave no row if the process dies under them,
-    because there was no room for their mark; `failure` is why rows cannot be written now.
+    `ended_rows` counts rows, `lost` those that nothing could keep; `unmarked` calls that leave no row if the process
+    dies under them, because there was no room for their mark; `failure` is why rows cannot be written now.
     """
 
     def __init__(
@@ -149,6 +149,7 @@ class Journal:
         self._blocked = False  # nothing is written before the next `tend`
         self._losing = False
         self.lost = 0
+        self.ended_rows = 0
         self._damaged = 0
         self.failure = ""
 
@@ -156,10 +157,12 @@ class Journal:
 
     def began(self, start: Start) -> Mark:
         """Note that a call was admitted: before anybody is asked for a token."""
-        return Mark(self, self._calls.begin(start))
+        slot = self._calls.begin(start)
+        return Mark(self) if slot is None else Mark(self, slot, slot.words, slot.count)
 
     def ended(self, row: LedgerRow, slot: Slot | None = None) -> None:
         """Write the row of a call that has no mark (`Mark.ended` gives the slot of one that has)."""
+        self.ended_rows += 1
         written = self._written(row)
         if not written and len(self._held) < self._bounds.held_rows:
             self._held.add(row, slot)
@@ -185,6 +188,11 @@ class Journal:
     def pending_rows(self) -> int:
         """How many rows of this process are not in the database."""
         return sum(segment.pending for segment in self._segments) + len(self._held)
+
+    @property
+    def moved_rows(self) -> int:
+        """How many rows of this process have been moved into the database."""
+        return self.ended_rows - self.lost - self.pending_rows
 
     @property
     def size_bytes(self) -> int:

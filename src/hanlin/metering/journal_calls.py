@@ -16,6 +16,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 from zlib import crc32
@@ -23,6 +24,7 @@ from zlib import crc32
 import msgspec
 
 from hanlin.store.rows import LedgerRow, Outcome
+from hanlin.types import Usage
 
 SLOT_BYTES = 2048
 """What one call may take, its header included; the longest names in use need a third of it."""
@@ -40,32 +42,60 @@ _OVERWRITE_IN_PLACE = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs"})
 """File systems that store new content of a block that was written before where the old one lies."""
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A call that was admitted. `row` is its row if nothing comes of it: usage and cost are those of the prompt.
+class Start(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A call that was admitted: what its row says from the beginning on, and what it takes to write that row after a
+    death. Fields are only ever added at the end, because their names are not written.
 
-    `reserved_tokens` and `reserved_nanos` are what limits and budgets hold for it. `answer_nanos` and
-    `list_answer_nanos` are what a million completion tokens cost by the price list of `row.price_version`: that list
-    may be gone when the row is written.
+    `prompt_tokens` are an estimate. The four prices are those of a million tokens by the list of `price_version`, which
+    may be gone when the row is written. `reserved_tokens` and `reserved_nanos` are what limits and budgets hold for it.
     """
 
-    row: LedgerRow
-    reserved_tokens: int = 0
-    reserved_nanos: int = 0
+    id: str
+    began_unix_s: float
+    key_id: str
+    workspace_id: str
+    surface: str
+    model: str
+    deployment: str = ""
+    served: str = ""
+    stream: bool = False
+    parent_id: str = ""
+    prompt_tokens: int = 0
+    price_version: str = ""
+    currency: str = "CNY"
+    prompt_nanos: int = 0
+    list_prompt_nanos: int = 0
     answer_nanos: int = 0
     list_answer_nanos: int = 0
+    reserved_tokens: int = 0
+    reserved_nanos: int = 0
+
+    @property
+    def began_at(self) -> datetime:
+        return datetime.fromtimestamp(self.began_unix_s, UTC)
 
 
 def interrupted(start: Start, completion_tokens: int) -> LedgerRow:
     """Return the row of a call that the service died under, after so many tokens of its answer had left."""
-    row = start.row
-    reasoning = min(row.usage.reasoning, completion_tokens)
-    return msgspec.structs.replace(
-        row,
+    prompt_tokens = start.prompt_tokens
+    return LedgerRow(
+        id=start.id,
+        parent_id=start.parent_id,
+        began_at=start.began_at,
+        key_id=start.key_id,
+        workspace_id=start.workspace_id,
+        surface=start.surface,
+        model=start.model,
+        deployment=start.deployment,
+        served=start.served,
+        stream=start.stream,
         outcome=Outcome.INTERRUPTED,
-        usage=msgspec.structs.replace(row.usage, completion=completion_tokens, reasoning=reasoning),
+        usage=Usage(prompt_tokens, completion_tokens),
         estimated=True,
-        cost_nanos=row.cost_nanos + _rounded(completion_tokens * start.answer_nanos),
-        list_cost_nanos=row.list_cost_nanos + _rounded(completion_tokens * start.list_answer_nanos),
+        price_version=start.price_version,
+        currency=start.currency,
+        cost_nanos=_rounded(prompt_tokens * start.prompt_nanos + completion_tokens * start.answer_nanos),
+        list_cost_nanos=_rounded(prompt_tokens * start.list_prompt_nanos + completion_tokens * start.list_answer_nanos),
     )
 
 

@@ -144,11 +144,12 @@ class Left:
         self._interrupted.difference_update(row.id for row in rows)
         return [(row, self) for row in rows]
 
-    def settle(self, row: LedgerRow) -> None:
-        """Forget a call under way: its row is in the database."""
-        start, _ = self._under_way.pop(row.id)
-        if self._cut is not None:
-            self._cut(start, row)
+    def settle(self, *rows: LedgerRow) -> None:
+        """Forget calls under way: their rows are in the database."""
+        for row in rows:
+            start, _ = self._under_way.pop(row.id)
+            if self._cut is not None:
+                self._cut(start, row)
 
     def sweep(self) -> None:
         """Remove what is settled."""
@@ -174,7 +175,7 @@ class Left:
         for board in list(self._boards):
             try:
                 for start, tokens in left_on(board):
-                    yield start.row.id, (start, tokens)
+                    yield start.id, (start, tokens)
             except OSError as error:
                 _log.error("journal: %s: %s. Calls that were under way may have no row", board, error)
                 self._boards.remove(board)

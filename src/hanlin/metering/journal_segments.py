@@ -34,9 +34,9 @@ _log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """Where a row was taken from, which wants to know when it is in the database."""
+    """Where rows were taken from, which wants to know when they are in the database."""
 
-    def settle(self, row: LedgerRow) -> None: ...
+    def settle(self, *rows: LedgerRow) -> None: ...
 
 
 class Waiting(Protocol):
@@ -167,8 +167,8 @@ class Segment:
         self.taken += len(rows)
         return [(row, self) for row in rows]
 
-    def settle(self, row: LedgerRow) -> None:  # noqa: ARG002 (what counts is that it was one of ours)
-        self.settled += 1
+    def settle(self, *rows: LedgerRow) -> None:
+        self.settled += len(rows)
 
     def release(self) -> int:
         """Write no more to it, and return its descriptor, which is the caller's from here on."""

@@ -12,7 +12,8 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Literal, Protocol
 
 import msgspec
@@ -113,6 +114,8 @@ class LedgerWriter:
         self._stored_rows = 0
         self._refused_rows = 0
         self._damaged_lines = 0
+        self._hurry = asyncio.Event()
+        self._moved = asyncio.Event()
 
     async def run(self) -> None:
         """Move rows as they come, until cancelled."""
@@ -136,6 +139,16 @@ class LedgerWriter:
             left.let_go()
         self._left = []
         return all_in
+
+    async def catch_up(self, within_s: float) -> bool:
+        """Say whether every row that was in the journal just now is in the database after `within_s`, as it runs."""
+        goal = self._journal.ended_rows - self._journal.lost
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._journal.moved_rows < goal:
+                    self._hurry.set()
+                    await self._moved.wait()
+        return self._journal.moved_rows >= goal
 
     @property
     def is_behind(self) -> bool:
@@ -207,7 +220,14 @@ class LedgerWriter:
         self.tend()
 
     async def _move(self) -> None:
-        await asyncio.sleep(await self.step())
+        pause_s = await self.step()
+        if self._failures:
+            await asyncio.sleep(pause_s)
+        else:  # unless somebody waits for it
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._hurry.wait()
+            self._hurry.clear()
 
     async def _top_up(self) -> None:
         """Take rows until there is a batch: this process's own first, because somebody may be looking at them."""
@@ -219,10 +239,13 @@ class LedgerWriter:
                 await asyncio.sleep(0)  # rows that are read back take their time: calls come in between
 
     def _stored(self, batch: Sequence[Taken]) -> None:
-        for row, source in batch:
+        for source, several in groupby(batch, itemgetter(1)):
+            source.settle(*[row for row, _ in several])
+        for _ in batch:
             self._taken.popleft()
-            source.settle(row)
         self._stored_rows += len(batch)
+        self._moved.set()
+        self._moved = asyncio.Event()
         self._judge({row.id for row, _ in batch})
         if self._failures:
             _log.warning("ledger: the database takes rows again, %d wait", self.state().pending_rows)

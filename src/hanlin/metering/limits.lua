@@ -148,7 +148,7 @@ end
 local function settle()
   local id, again = ARGV[3], ARGV[4] == '1'
   local held, used, nanos = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
-  local counts = not again
+  local counts, unknown = not again, false
   for index = 1, #KEYS / 3 do
     local key, arg = 3 * index - 2, 3 * index + 5
     local hash, leases, lapsed, period = KEYS[key], KEYS[key + 1], KEYS[key + 2], ARGV[arg + 2]
@@ -158,12 +158,17 @@ local function settle()
       local open = redis.call('ZREM', leases, id) + redis.call('ZREM', lapsed, id) > 0
       unhold(hash, id)
       counts = counts or open
-      if period ~= '' and (open or not again) and redis.call('HEXISTS', hash, 's ' .. period) == 1 then
-        add(hash, 's ' .. period, nanos)
+      if period ~= '' and nanos ~= '0' and (open or not again) then
+        if redis.call('HEXISTS', hash, 's ' .. period) == 1 then
+          add(hash, 's ' .. period, nanos)
+        else
+          unknown = true
+        end
       end
     end
   end
-  if not counts or held == used then return 'settled' end
+  local reply = unknown and 'unknown' or 'settled'
+  if not counts or held == used then return reply end
   for index = 1, #KEYS / 3 do
     local hash, tpm = KEYS[3 * index - 2], tonumber(ARGV[3 * index + 5])
     if tpm and tpm > 0 then
@@ -176,19 +181,24 @@ local function settle()
       end
     end
   end
-  return 'settled'
+  return reply
 end
 
--- period, nanos: what has been spent so far, unless that is known.
+-- period, nanos: what has been spent so far, at least. Compared as text, as amounts are added.
 local function begin()
-  redis.call('HSETNX', KEYS[1], 's ' .. ARGV[3], ARGV[4])
+  local field, nanos = 's ' .. ARGV[3], ARGV[4]
+  local known = redis.call('HGET', KEYS[1], field)
+  if not known or #known < #nanos or (#known == #nanos and known < nanos) then
+    redis.call('HSET', KEYS[1], field, nanos)
+  end
   redis.call('EXPIRE', KEYS[1], BUDGET_S)
   return 'begun'
 end
 
 -- period, nanos; the second key remembers that it was done.
 local function charge()
-  if redis.call('HEXISTS', KEYS[1], 's ' .. ARGV[3]) == 1 and redis.call('SET', KEYS[2], '1', 'NX', 'EX', DAY_S) then
+  if redis.call('HEXISTS', KEYS[1], 's ' .. ARGV[3]) == 0 then return 'unknown' end
+  if redis.call('SET', KEYS[2], '1', 'NX', 'EX', DAY_S) then
     add(KEYS[1], 's ' .. ARGV[3], ARGV[4])
   end
   return 'charged'

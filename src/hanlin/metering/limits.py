@@ -150,10 +150,10 @@ def admit(
     """
     after = []
     for index, subject in enumerate(subjects):
-        limits, state = subject.limits, states[index]
-        if not _fits(limits, state, demand, now, pace):
+        state = taken(subject.limits, states[index], demand, now, pace)
+        if state is None:
             return refused(subjects, states, demand, now, pace)
-        after.append(taken(limits, state, demand, now, pace))
+        after.append(state)
     return Admitted(subjects, after, now)
 
 
@@ -177,25 +177,45 @@ def refused(
     return Refused(which, index, longest_s, subjects, states, now)
 
 
-def taken(limits: Limits, state: State, demand: Demand, now: float, pace: Pace = BY_MINUTE) -> State:
-    """Return the state with what was demanded."""
-    rpm, tpm, calls, tokens = limits.rpm, limits.tpm, demand.calls, demand.tokens
-    requests_full_at, burst_full_at = state.requests_full_at, state.burst_full_at
-    tokens_full_at = state.tokens_full_at
+def taken(limits: Limits, state: State, demand: Demand, now: float, pace: Pace = BY_MINUTE) -> State | None:
+    """Return the state with what is demanded, None where a limit forbids that, as `_waits` has it.
+
+    One step for both, because it is done for every call: where nothing forbids it, nothing else is asked.
+    """
+    calls, tokens, nanos = demand.calls, demand.tokens, demand.nanos
+    rpm, tpm, places, budget = limits.rpm, limits.tpm, limits.concurrency, limits.budget
+    requests_full_at, tokens_full_at, burst_full_at = state.requests_full_at, state.tokens_full_at, state.burst_full_at
+    running = state.running if places is None else state.running + calls
+    reserved = state.reserved if budget is None else state.reserved + nanos
+    if (rpm == 0 or tpm == 0 or pace.burst is not None) and any(
+        wait_s for _, wait_s in _waits(limits, state, demand, now, pace)
+    ):
+        return None
     if rpm and calls:
-        requests_full_at = (requests_full_at if requests_full_at > now else now) + calls * MINUTE_S / rpm
+        if requests_full_at <= now:
+            requests_full_at = now
+        elif bucket_wait_s(rpm, requests_full_at, calls, now, pace.window_s):
+            return None
+        requests_full_at += calls * MINUTE_S / rpm
         if pace.burst is not None:
             burst_full_at = max(burst_full_at, now) + calls * MINUTE_S / (rpm * pace.burst)
-    if tpm and tokens:
-        tokens_full_at = (tokens_full_at if tokens_full_at > now else now) + tokens * MINUTE_S / tpm
+    if tpm:  # a call that will use none counts as one token: where nothing may be used, nothing may begin
+        if tokens_full_at > now and bucket_wait_s(tpm, tokens_full_at, tokens or calls, now, pace.window_s):
+            return None
+        if tokens:
+            tokens_full_at = (tokens_full_at if tokens_full_at > now else now) + tokens * MINUTE_S / tpm
+    if (places is not None and running > places and calls) or (
+        budget is not None and state.spent + reserved > budget.nanos and nanos
+    ):
+        return None
     return State(
         requests_full_at,
         tokens_full_at,
         burst_full_at,
-        state.running + calls if limits.concurrency is not None else state.running,
+        running,
         state.period,
         state.spent,
-        state.reserved + demand.nanos if limits.budget is not None else state.reserved,
+        reserved,
         state.ends_at,
     )
 
@@ -244,24 +264,9 @@ def bucket_wait_s(limit: float, full_at: float, amount: int, now: float, window_
 
 def bucket_left(limit: int, full_at: float, now: float, window_s: float) -> int:
     """Return how much a bucket would give now; nothing while it is in debt."""
-    missing_s = max(full_at - now, 0.0)
-    return max(math.floor((window_s - missing_s + _ROUNDING_S) * limit / MINUTE_S), 0)
-
-
-def _fits(limits: Limits, state: State, demand: Demand, now: float, pace: Pace) -> bool:
-    """Say whether no limit forbids the call, as `_waits` has it. This one is asked for every call."""
-    calls, rpm, tpm, places, budget = demand.calls, limits.rpm, limits.tpm, limits.concurrency, limits.budget
-    if rpm == 0 or tpm == 0 or pace.burst is not None:
-        return not any(wait_s for _, wait_s in _waits(limits, state, demand, now, pace))
-    full_at = state.requests_full_at
-    if rpm and full_at > now and bucket_wait_s(rpm, full_at, calls, now, pace.window_s):
-        return False
-    full_at = state.tokens_full_at
-    if tpm and full_at > now and bucket_wait_s(tpm, full_at, demand.tokens or calls, now, pace.window_s):
-        return False
-    if places is not None and state.running + calls > places and calls:
-        return False
-    return budget is None or state.spent + state.reserved + demand.nanos <= budget.nanos or not demand.nanos
+    missing_s = full_at - now
+    left = math.floor((window_s - (missing_s if missing_s > 0 else 0.0) + _ROUNDING_S) * limit / MINUTE_S)
+    return left if left > 0 else 0
 
 
 def _waits(limits: Limits, state: State, demand: Demand, now: float, pace: Pace) -> list[tuple[Which, float]]:

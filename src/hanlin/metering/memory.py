@@ -7,7 +7,7 @@ import msgspec
 
 from hanlin.metering.limits import BY_MINUTE, Admitted, Demand, Pace, State, Subject, Unknown, Verdict, admit, settled
 from hanlin.metering.periods import Span
-from hanlin.metering.reserving import Reservation, Standing
+from hanlin.metering.reserving import Reservation, Standing, nothing_forgotten
 
 _NEW = State()
 _SWEEP_AT = 1024
@@ -32,25 +32,28 @@ class MemoryStore:
         self._states: dict[str, State] = {}
         self._sweep_at = _SWEEP_AT
         self._reservations = 0
+        self.on_forgotten: Callable[[Subject, Span], None] = nothing_forgotten
 
-    async def take(self, reservation: Reservation, demand: Demand) -> Verdict:
+    def take(self, reservation: Reservation, demand: Demand) -> Verdict:
         now, subjects, kept = self._clock(), reservation.subjects, self._states
-        states = [kept.get(subject.ref, _NEW) for subject in subjects]
-        if demand.nanos:
-            periods = enumerate(reservation.spans)
-            unknown = [index for index, period in periods if period.label and states[index].period != period.label]
-            if unknown:
-                return Unknown(tuple(unknown))
+        states, unknown = [], []
+        for index, span in enumerate(reservation.spans):
+            state = kept.get(subjects[index].ref, _NEW)
+            if span.label and state.period != span.label:
+                unknown.append(index)
+            states.append(state)
+        if unknown and demand.nanos:
+            return Unknown(tuple(unknown))
         verdict = admit(subjects, states, demand, now, self.pace)
         if isinstance(verdict, Admitted):
             self._reservations += demand.calls
-            for index, subject in enumerate(subjects):
-                kept[subject.ref] = verdict.states[index]
+            for index, state in enumerate(verdict.states):
+                kept[subjects[index].ref] = state
             if len(kept) >= self._sweep_at:
                 self._sweep(now)
         return verdict
 
-    async def settle(self, reservation: Reservation, used: Demand) -> None:
+    def settle(self, reservation: Reservation, used: Demand) -> None:
         now, held, spans, kept = self._clock(), reservation.held, reservation.spans, self._states
         self._reservations -= held.calls
         for index, subject in enumerate(reservation.subjects):
@@ -58,14 +61,16 @@ class MemoryStore:
             state = kept.get(subject.ref, _NEW)
             kept[subject.ref] = settled(subject.limits, state, held, used, spans[index].label, now)
 
-    async def begin(self, subject: Subject, span: Span, nanos: int) -> None:
+    def begin(self, subject: Subject, span: Span, nanos: int) -> None:
         state = self._states.get(subject.ref, _NEW)
         if state.period != span.label:
             self._states[subject.ref] = msgspec.structs.replace(
                 state, period=span.label, spent=nanos, reserved=0, ends_at=span.ends_at
             )
+        elif state.spent < nanos:
+            self._states[subject.ref] = msgspec.structs.replace(state, spent=nanos)
 
-    async def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:  # noqa: ARG002
+    def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:  # noqa: ARG002
         """Count money, at every call of this: nobody repeats one, because a store that forgets them is gone itself."""
         state = self._states.get(subject.ref, _NEW)
         if state.period == span.label:

@@ -18,7 +18,7 @@ from hanlin.metering.limits import Admitted, Demand, Pace, Refused, Subject, Unk
 from hanlin.metering.memory import MemoryStore
 from hanlin.metering.periods import Span
 from hanlin.metering.redis import RedisStore
-from hanlin.metering.reserving import Reservation, Standing
+from hanlin.metering.reserving import Reservation, Standing, nothing_forgotten
 from hanlin.store.rows import Budget, Limits
 
 Policy = Literal["open", "closed"]
@@ -51,6 +51,8 @@ class SharedStore:
         self._share: _Share | None = None
         self._alone = 0
         redis.on_back = self._over
+        self.on_forgotten: Callable[[Subject, Span], None] = nothing_forgotten
+        redis.on_forgotten = lambda subject, span: self.on_forgotten(subject, span)
 
     async def take(self, reservation: Reservation, demand: Demand) -> Verdict:
         try:
@@ -59,31 +61,31 @@ class SharedStore:
             if self._policy == "closed":
                 self._alone += 1
                 raise
-            verdict = await self._current_share().take(reservation, demand)
+            verdict = self._current_share().take(reservation, demand)
             self._alone += not isinstance(verdict, Unknown)
             return verdict
         if not isinstance(verdict, Unknown):
             self._remember(reservation, verdict)
         return verdict
 
-    async def settle(self, reservation: Reservation, used: Demand) -> None:
+    def settle(self, reservation: Reservation, used: Demand) -> None:
         part = reservation.elsewhere
         if not isinstance(part, _Part):
             self._redis.settle_part(reservation, reservation.held, used)
         elif reservation.id:  # Redis has the call, and here is only what it asked for meanwhile
-            await part.settle(Demand(0))
+            part.settle(Demand(0))
             self._redis.settle_part(reservation, _less(reservation.held, part.held), used)
         else:
-            await part.settle(used)
+            part.settle(used)
             self._spend(reservation, used.nanos)
 
-    async def begin(self, subject: Subject, span: Span, nanos: int) -> None:
+    def begin(self, subject: Subject, span: Span, nanos: int) -> None:
         if self._share is not None:
             self._share.spent.setdefault((subject.ref, span.label), nanos)
-        await self._redis.begin(subject, span, nanos)
+        self._redis.begin(subject, span, nanos)
 
-    async def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:
-        await self._redis.charge(id, subject, span, nanos)
+    def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:
+        self._redis.charge(id, subject, span, nanos)
 
     def standing(self) -> Standing:
         here = 0 if self._share is None else self._share.subjects
@@ -145,7 +147,7 @@ class _Share:
     def subjects(self) -> int:
         return self._store.standing().subjects
 
-    async def take(self, reservation: Reservation, demand: Demand) -> Verdict:
+    def take(self, reservation: Reservation, demand: Demand) -> Verdict:
         part = reservation.elsewhere
         if not isinstance(part, _Part):
             counters = [
@@ -154,15 +156,15 @@ class _Share:
             unknown = [place for place, one in enumerate(counters) if one[1] and one not in self.spent]
             if unknown:
                 return Unknown(tuple(unknown))
-            part = await self._part(reservation)
-        verdict = await part.take(demand)
+            part = self._part(reservation)
+        verdict = part.take(demand)
         if isinstance(verdict, Admitted):
             reservation.elsewhere = part
         elif isinstance(verdict, Refused):
             return msgspec.structs.replace(verdict, share=self._processes)
         return verdict
 
-    async def _part(self, reservation: Reservation) -> "_Part":
+    def _part(self, reservation: Reservation) -> "_Part":
         subjects = []
         for subject, span in zip(reservation.subjects, reservation.spans, strict=True):
             spent = self.spent.get((subject.ref, span.label), 0)
@@ -170,7 +172,7 @@ class _Share:
                 Subject(subject.kind, subject.id, divided(subject.limits, self._processes, spent), subject.name)
             )
             if span.label:
-                await self._store.begin(subject, span, spent)
+                self._store.begin(subject, span, spent)
         return _Part(self._store, Reservation(subjects, reservation.spans))
 
 
@@ -185,14 +187,14 @@ class _Part:
     def held(self) -> Demand:
         return self._reservation.held
 
-    async def take(self, demand: Demand) -> Verdict:
-        verdict = await self._store.take(self._reservation, demand)
+    def take(self, demand: Demand) -> Verdict:
+        verdict = self._store.take(self._reservation, demand)
         if isinstance(verdict, Admitted):
             self._reservation.holds(verdict, demand)
         return verdict
 
-    async def settle(self, used: Demand) -> None:
-        await self._store.settle(self._reservation, used)
+    def settle(self, used: Demand) -> None:
+        self._store.settle(self._reservation, used)
 
 
 def divided(limits: Limits, processes: int, spent: int) -> Limits:

@@ -48,7 +48,14 @@ def checked_usage(usage: Usage) -> Checked:
     The sums are believed before their parts, because the sums are what every engine counts: engines have reported more
     cached tokens than the prompt has, and the same ones twice.
     """
-    prompt, completion = max(usage.prompt, 0), max(usage.completion, 0)
+    prompt, completion = usage.prompt, usage.completion
+    if (
+        0 <= usage.cached <= prompt - usage.cache_created
+        and usage.cache_created >= 0
+        and 0 <= usage.reasoning <= completion
+    ):
+        return Checked(Usage(prompt, completion, usage.cached, usage.reasoning), usage.cache_created)
+    prompt, completion = max(prompt, 0), max(completion, 0)
     cached = min(max(usage.cached, 0), prompt)
     created = min(max(usage.cache_created, 0), prompt - cached)
     reasoning = min(max(usage.reasoning, 0), completion)
@@ -140,14 +147,35 @@ class PriceList:
         The operator's tariff comes first; without one a stand-in costs nothing, because it is not what the name
         promises, and anything else costs what the list says.
         """
-        list_nanos, listed = _charge(self._listed.get(name, ()), counted)
+        return self.charges(name, deployment=deployment, served=served).cost(counted)
+
+    def charges(self, name: str, *, deployment: str = "", served: Served = Served.UPSTREAM) -> "Charges":
+        """Return what calls of this name are charged when this deployment answers them, as `cost` has it."""
+        listed = self._listed.get(name, ())
         for tariff, rates in self._own.get(deployment, ()):
             if any(fnmatchcase(name, pattern) for pattern in tariff.names):
-                nanos, priced = _charge(rates, counted)
-                return Cost(nanos, list_nanos, tariff.currency, priced, listed)
-        if served is Served.STAND_IN:
+                return Charges(listed, rates, tariff.currency)
+        return Charges(listed, free=served is Served.STAND_IN)
+
+
+class Charges(msgspec.Struct, frozen=True):
+    """What calls of one name are charged that one deployment answers: by the list, or by the operator's `own` tariff;
+    nothing where they are `free`."""
+
+    _listed: "tuple[_Rates, ...]"
+    _own: "tuple[_Rates, ...] | None" = None
+    _currency: str = LIST_CURRENCY
+    free: bool = False
+
+    def cost(self, counted: Counted) -> Cost:
+        """Return what a call costs."""
+        list_nanos, listed = _charge(self._listed, counted)
+        if self._own is not None:
+            nanos, priced = _charge(self._own, counted)
+            return Cost(nanos, list_nanos, self._currency, priced, listed)
+        if self.free:
             return Cost(0, list_nanos, listed=listed)
-        return Cost(list_nanos, list_nanos, priced=listed, listed=listed)
+        return Cost(list_nanos, list_nanos, LIST_CURRENCY, listed, listed)
 
 
 class _Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -214,8 +242,13 @@ def _fine(price: float) -> int:
 
 def _charge(tiers: Sequence[_Rates], counted: Counted) -> tuple[int, bool]:
     """Return the nanos of a call, and whether all of it has a price."""
-    usage = counted.usage
-    tier = _tier(tiers, usage.prompt, counted.hours)
+    usage, hours = counted.usage, counted.hours
+    tier = None
+    for one in tiers:  # that of the whole request: the first it fits, or the last one where it fits none
+        if one.hours is None or one.hours == hours:
+            tier = one
+            if one.up_to_tokens is None or usage.prompt <= one.up_to_tokens:
+                break
     if tier is None:
         return 0, not usage.total
     thought = usage.reasoning > 0 if counted.thought is None else counted.thought
@@ -229,14 +262,3 @@ def _charge(tiers: Sequence[_Rates], counted: Counted) -> tuple[int, bool]:
         output = tier.output_thinking if thought else tier.output
     fine += usage.completion * (output or 0)
     return (fine + _FINE // 2) // _FINE, output is not None or not usage.completion
-
-
-def _tier(tiers: Sequence[_Rates], input_tokens: int, hours: Hours) -> _Rates | None:
-    """Return the tier of the whole request: the first it fits, or the last one where it fits none."""
-    last = None
-    for tier in tiers:
-        if tier.hours is None or tier.hours == hours:
-            if tier.up_to_tokens is None or input_tokens <= tier.up_to_tokens:
-                return tier
-            last = tier
-    return last

@@ -3,7 +3,6 @@
 Pure: worked out from the states that a decision was made by, so that the headers never say anything else.
 """
 
-import math
 from collections.abc import Sequence
 
 import msgspec
@@ -38,23 +37,42 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
             headers["x-ratelimit-reset-tokens"] = duration(window.reset_s)
         return headers
 
+    def lines(self) -> str:
+        """Return the headers as lines of an answer's head: they are written for every call."""
+        lines = ""
+        if (window := self.requests) is not None:
+            lines = (
+                f"x-ratelimit-limit-requests: {window.limit!s}\r\nx-ratelimit-remaining-requests: {window.left!s}\r\n"
+                f"x-ratelimit-reset-requests: {duration(window.reset_s)}\r\n"
+            )
+        if (window := self.tokens) is not None:
+            lines += (
+                f"x-ratelimit-limit-tokens: {window.limit!s}\r\nx-ratelimit-remaining-tokens: {window.left!s}\r\n"
+                f"x-ratelimit-reset-tokens: {duration(window.reset_s)}\r\n"
+            )
+        return lines
+
 
 def rates(subjects: Sequence[Subject], states: Sequence[State], now: float, pace: Pace) -> Rates:
     """Return what is left to these subjects together: of each kind the limit with the least left."""
     requests: Window | None = None
     tokens: Window | None = None
-    for subject, state in zip(subjects, states, strict=True):
-        rpm, tpm = subject.limits.rpm, subject.limits.tpm
+    for index, subject in enumerate(subjects):
+        state, rpm, tpm = states[index], subject.limits.rpm, subject.limits.tpm
         if rpm is not None:
-            requests = _nearer(requests, rpm, state.requests_full_at, now, pace)
+            left = bucket_left(rpm, state.requests_full_at, now, pace.window_s)
+            if requests is None or left < requests.left:
+                requests = Window(rpm, left, max(state.requests_full_at - now, 0.0))
         if tpm is not None:
-            tokens = _nearer(tokens, tpm, state.tokens_full_at, now, pace)
+            left = bucket_left(tpm, state.tokens_full_at, now, pace.window_s)
+            if tokens is None or left < tokens.left:
+                tokens = Window(tpm, left, max(state.tokens_full_at - now, 0.0))
     return Rates(requests, tokens)
 
 
 def duration(seconds: float) -> str:
     """Write a time as OpenAI's headers do: `120ms`, `8.64s`, `6m0s`. Rounded up to the next millisecond."""
-    ms = math.ceil(round(seconds * 1000, 3))
+    ms = -(-int(seconds * 1_000_000 + 0.5) // 1000)
     if ms < 1000:
         return f"{ms}ms"
     minutes, rest_ms = divmod(ms, 60_000)
@@ -63,9 +81,3 @@ def duration(seconds: float) -> str:
     if hours or minutes:
         text = f"{minutes}m{text}"
     return f"{hours}h{text}" if hours else text
-
-
-def _nearer(known: Window | None, limit: int, full_at: float, now: float, pace: Pace) -> Window:
-    """Return a limit's window, or the one that is known if that has no more left."""
-    left = bucket_left(limit, full_at, now, pace.window_s)
-    return known if known is not None and known.left <= left else Window(limit, left, max(full_at - now, 0.0))

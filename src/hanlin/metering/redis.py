@@ -19,7 +19,7 @@ from hanlin.errors import LimitsUnavailable
 from hanlin.metering.limits import BY_MINUTE, Admitted, Demand, Pace, State, Subject, Unknown, Verdict, refused
 from hanlin.metering.periods import Span
 from hanlin.metering.redis_line import Away, Question, RedisLine, connect, in_time
-from hanlin.metering.reserving import Reservation, Standing
+from hanlin.metering.reserving import Reservation, Standing, nothing_forgotten
 from hanlin.words import say
 
 SCRIPT = Path(__file__).with_name("limits.lua").read_text(encoding="utf-8")
@@ -58,6 +58,7 @@ class RedisStore:
         self._prefix = prefix
         self._clock = clock
         self.on_back: Callable[[], None] = lambda: None
+        self.on_forgotten: Callable[[Subject, Span], None] = nothing_forgotten
         self._line = RedisLine(connect(url), SCRIPT, limit_s, self._back)
         self._name = secrets.token_hex(6)
         self._numbers = itertools.count()
@@ -95,7 +96,7 @@ class RedisStore:
                 self._leased[name] = (reservation, asyncio.get_running_loop().time())
         return verdict
 
-    async def settle(self, reservation: Reservation, used: Demand) -> None:
+    def settle(self, reservation: Reservation, used: Demand) -> None:
         self.settle_part(reservation, reservation.held, used)
 
     def settle_part(self, reservation: Reservation, held: Demand, used: Demand) -> None:
@@ -103,17 +104,18 @@ class RedisStore:
         self._leased.pop(reservation.id, None)
         self._owe(self._settlement(reservation.id, reservation, held, used))
 
-    async def begin(self, subject: Subject, span: Span, nanos: int) -> None:
+    def begin(self, subject: Subject, span: Span, nanos: int) -> None:
         self._line.send(Question([self._key(subject)], ["begin", self._now(), span.label, nanos]))
 
-    async def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:
+    def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:
         self.owe_charge(id, subject, span, nanos)
 
     def owe_charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:
         """Add what was spent without a reservation, now or as soon as Redis listens."""
         key = self._key(subject)
         marker = f"{key}:charged:{id}"
-        self._owe(_Owed(self._owed, marker, [key, marker], ["charge", self._now(), span.label, nanos]))
+        args: list[str | int | float] = ["charge", self._now(), span.label, nanos]
+        self._owe(_Owed(self, marker, [key, marker], args, [(subject, span)]))
 
     def new_id(self) -> str:
         """Return an id that nobody else has."""
@@ -165,8 +167,19 @@ class RedisStore:
         for subject, period in zip(reservation.subjects, reservation.spans, strict=True):
             limits = subject.limits
             args += ["" if limits.tpm is None else limits.tpm, int(_needs_lease(subject)), period.label]
-        keys = self.keys(reservation.subjects)
-        return _Owed(self._owed, id, keys, args, repeats=_is_leased(reservation))
+        keys, counters = (
+            self.keys(reservation.subjects),
+            list(zip(reservation.subjects, reservation.spans, strict=True)),
+        )
+        return _Owed(self, id, keys, args, counters, repeats=_is_leased(reservation))
+
+    def heard(self, owed: "_Owed", *, forgotten: bool) -> None:
+        """Owe something no longer. `forgotten`: of a period that Redis knows nothing of, which has to be looked up."""
+        self._owed.pop(owed.id, None)
+        if forgotten:
+            for subject, span in owed.counters:
+                if span.label:
+                    self.on_forgotten(subject, span)
 
     def _owe(self, owed: "_Owed", *, in_doubt: bool = False) -> None:
         if in_doubt:
@@ -295,29 +308,31 @@ class _Decision(Question):
 class _Owed(Question):
     """Something that Redis must hear, once. `repeats`: if in doubt, it may be said again; else it is let go."""
 
-    __slots__ = ("_all", "id", "repeats")
+    __slots__ = ("_store", "counters", "id", "repeats")
 
     def __init__(
         self,
-        everything: dict[str, Question],
+        store: RedisStore,
         id: str,
         keys: Sequence[str],
         args: list[str | int | float],
+        counters: Sequence[tuple[Subject, Span]],
         *,
         repeats: bool = True,
     ) -> None:
         super().__init__(keys, args)
         self.id = id
         self.repeats = repeats
-        self._all = everything
+        self.counters = counters
+        self._store = store
 
     def doubt(self) -> None:
         """Say from now on that it may have been heard before."""
         if self.args[0] == "settle":
             self.args = [*self.args[:3], "1", *self.args[4:]]
 
-    def answered(self, _reply: Any) -> None:
-        self._all.pop(self.id, None)
+    def answered(self, reply: Any) -> None:
+        self._store.heard(self, forgotten=reply == "unknown")
 
     def lost(self, _why: Away) -> None:
         self.doubt()

@@ -8,9 +8,9 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -37,8 +37,11 @@ log = logging.getLogger("hanlin.service")
 
 _LOOK_S = 1.0  # how soon a changed workspace or limit counts
 _KNOWN_KEYS = 1024
-_MILLION = 1_000_000
+_NO_WORKSPACE = ("", UNLIMITED)
+
+_Known = tuple[KeyRow, tuple[str, Limits], tuple[Subject, ...]]
 _LAST_ROWS_S = 5.0
+_ON_ITS_WAY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,11 @@ class Accounting:
         self._cut: list[LedgerRow] = []
         self._keeper = None if journal is None else Keeper(store.contents)
         self._keeping: frozenset[str] = frozenset()  # workspaces
-        self._workspaces: Mapping[str, Limits] = {}
+        self._workspaces: Mapping[str, tuple[str, Limits]] = {}  # names and limits, by id
         self._model_limits: tuple[ModelLimits, ...] = ()
         self._models: dict[str, Subject] = {}
         self._catalogue = catalogue
-        self._subjects: dict[str, tuple[KeyRow, Limits, tuple[Subject, ...]]] = {}
+        self._subjects: dict[str, _Known] = {}
         self._unkept: dict[str, PriceList] = {}
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -192,13 +195,13 @@ class Accounting:
         if key.addresses:
             permit_from(key, peer())
 
-    async def reserve(self, subjects: Sequence[Subject], most: Most, id: str) -> Reservation:
+    def reserve(self, subjects: Sequence[Subject], most: Most, id: str) -> Awaitable[Reservation]:
         """Hold what a call may use of the limits of its `subjects`. Raises QuotaExceeded and LimitsUnavailable.
 
         Whoever has a reservation owes it a bill; `id` is that of its row.
         """
         tokens, cost = most(self._book)
-        return await self.meter.reserve(subjects, tokens, cost.nanos, currency=cost.currency, call=id)
+        return self.meter.reserve(subjects, tokens, cost.nanos, currency=cost.currency, call=id)
 
     def begin(
         self,
@@ -222,63 +225,53 @@ class Accounting:
         million = FREE if has_inner else book.million(answering)
         if of is not None:  # what the list would charge stands in the caller's own row
             million = msgspec.structs.replace(million, list_prompt_nanos=0, list_answer_nanos=0)
-        row = LedgerRow(
-            id=id,
-            parent_id="" if of is None else of.row.id,
-            began_at=datetime.fromtimestamp(began_unix_s, UTC),
-            key_id=key.id,
-            workspace_id=key.workspace_id,
-            surface=surface,
-            model=answering.model,
-            deployment=answering.deployment,
-            served=answering.served,
-            stream=stream,
-            usage=Usage(0 if has_inner else prompt_tokens),
-            estimated=True,
-            price_version=book.version,
-            currency=million.currency,
-            cost_nanos=prompt_tokens * million.prompt_nanos // _MILLION,
-            list_cost_nanos=prompt_tokens * million.list_prompt_nanos // _MILLION,
+        held = NOTHING if reservation is None else reservation.held
+        start = Start(
+            id,
+            began_unix_s,
+            key.id,
+            key.workspace_id,
+            surface,
+            answering.model,
+            answering.deployment,
+            answering.served,
+            stream,
+            "" if of is None else of.start.id,
+            0 if has_inner else prompt_tokens,
+            book.version,
+            million.currency,
+            million.prompt_nanos,
+            million.list_prompt_nanos,
+            million.answer_nanos,
+            million.list_answer_nanos,
+            held.tokens,
+            held.nanos,
         )
-        mark = None
-        if self._journal is not None:
-            held = NOTHING if reservation is None else reservation.held
-            mark = self._journal.began(
-                Start(
-                    row=row,
-                    reserved_tokens=held.tokens,
-                    reserved_nanos=held.nanos,
-                    answer_nanos=million.answer_nanos,
-                    list_answer_nanos=million.list_answer_nanos,
-                )
-            )
+        mark = None if self._journal is None else self._journal.began(start)
         keeper = self._keeper if of is None and self._keeping and key.workspace_id in self._keeping else None
         conversation = None if keeper is None else Conversation()
-        return Bill(self.meter, book, row, reservation, mark, keeper, conversation, of=of, has_inner=has_inner)
+        return Bill(self.meter, book, start, reservation, mark, keeper, conversation, of=of, has_inner=has_inner)
 
     def subjects(self, key: KeyRow, model: str) -> tuple[Subject, ...]:
         """Return whoever's limits a key's calls of a model count for, none where nobody has any."""
-        subjects = self._subjects_of(key)
-        if self._model_limits and (subject := self._model(model)).is_limited:
-            return (*subjects, subject)
-        return subjects
-
-    def _subjects_of(self, key: KeyRow) -> tuple[Subject, ...]:
-        workspace = self._workspaces.get(key.workspace_id, UNLIMITED)
+        workspace = self._workspaces.get(key.workspace_id, _NO_WORKSPACE)
         known = self._subjects.get(key.id)
-        if known is not None and known[0].limits == key.limits and known[1] is workspace:
-            return known[2]
-        if key.limits == UNLIMITED and workspace == UNLIMITED:
-            return ()
+        if known is None or known[1] is not workspace or (known[0] is not key and known[0].limits != key.limits):
+            known = self._subjects_of(key, workspace)
+        if self._model_limits and (subject := self._model(model)).is_limited:
+            return (*known[2], subject)
+        return known[2]
+
+    def _subjects_of(self, key: KeyRow, workspace: tuple[str, Limits]) -> "_Known":
+        name, limits = workspace
         several = (
             Subject("key", key.counted_as, key.limits, key.name),  # a rotation begins nothing anew
-            Subject("workspace", key.workspace_id, workspace),
+            Subject("workspace", key.workspace_id, limits, name),
         )
-        limited = tuple(subject for subject in several if subject.is_limited)
         if len(self._subjects) >= _KNOWN_KEYS:
             self._subjects.clear()
-        self._subjects[key.id] = key, workspace, limited
-        return limited
+        known = self._subjects[key.id] = key, workspace, tuple(one for one in several if one.is_limited)
+        return known
 
     def _model(self, name: str) -> Subject:
         """Return a model as somebody that calls are counted for, with or without limits of its own."""
@@ -291,8 +284,11 @@ class Accounting:
         return subject
 
     async def _spent(self, subject: Subject, since: datetime | None) -> int:
+        """Return the ledger's sum, with the rows of this process that are on their way into it."""
         budget = subject.limits.budget
         assert budget is not None
+        if self._writer is not None:
+            await self._writer.catch_up(_ON_ITS_WAY_S)
         if subject.kind == "key":
             return await self._store.ledger.spent(key_id=subject.id, currency=budget.currency, since=since)
         if subject.kind == "workspace":
@@ -321,7 +317,7 @@ class Accounting:
             row = self._cut[0]
             with contextlib.suppress(UnknownKey):
                 subjects = self.subjects(await self._store.keys.get(row.key_id), row.model)
-                await self.meter.charge(row.id, subjects, row.cost_nanos, row.began_at.timestamp())
+                self.meter.charge(row.id, subjects, row.cost_nanos, row.began_at.timestamp())
             del self._cut[0]
 
     async def _keep_prices(self) -> None:
@@ -333,17 +329,18 @@ class Accounting:
         workspaces = await self._store.workspaces.all()
         if self._keeper is not None:  # what is kept stands beside rows, and goes with them
             self._keeping = frozenset(workspace.id for workspace in workspaces if workspace.keeps_content)
-        limits = {workspace.id: workspace.limits for workspace in workspaces}
-        if limits != self._workspaces:
-            self._workspaces = limits
+        known = {workspace.id: (workspace.name, workspace.limits) for workspace in workspaces}
+        if known != self._workspaces:
+            self._workspaces = known
         models = await self._store.limits.all()
         if models != self._model_limits:
             self._model_limits, self._models = models, {}
 
 
 class Bill(msgspec.Struct, eq=False):
-    """What one call used and cost. `ends` may be said twice, and counts once; whoever has a bill with a reservation
-    owes a `settle`. Made for every call, hence a Struct.
+    """What one call used and cost. `ends` may be said twice, and counts once: from then on there is a `row`.
+
+    Whoever has a bill with a reservation owes a `settle`. Made for every call, hence a Struct.
 
     `conversation` takes what is said, of a workspace that keeps it; None for all others. `of` is the bill of the call
     that a recipe makes this one for. `has_inner`: a recipe makes calls for this one. Their rows state what was used,
@@ -352,12 +349,12 @@ class Bill(msgspec.Struct, eq=False):
 
     meter: Meter
     book: Book
-    row: LedgerRow
+    start: Start
     reservation: Reservation | None
     mark: Mark | None
     keeper: Keeper | None = None
     conversation: Conversation | None = None
-    ended: bool = False
+    row: LedgerRow | None = None
     of: "Bill | None" = None
     has_inner: bool = False
     inner_most: Demand = NOTHING
@@ -375,9 +372,9 @@ class Bill(msgspec.Struct, eq=False):
         if more.tokens or more.nanos:
             await self.meter.extend(self.reservation, more.tokens, more.nanos, currency=cost.currency)
 
-    def headers(self) -> Mapping[str, str]:
-        """Return what is left of the limits that the call counts for, as `x-ratelimit-…` headers."""
-        return {} if self.reservation is None else self.meter.rates(self.reservation).headers()
+    def rates(self) -> str:
+        """Return what is left of the limits that the call counts for: `x-ratelimit-…` headers, as lines of a head."""
+        return "" if self.reservation is None else self.meter.rates(self.reservation).lines()
 
     def delivered(self, completion_tokens: int) -> None:
         """Note how much of the answer has come, before it leaves."""
@@ -396,9 +393,8 @@ class Bill(msgspec.Struct, eq=False):
         ends_s: Mapping[str, float],
     ) -> None:
         """Write the call's row. A call that nobody answered is charged nothing."""
-        if self.ended:
+        if self.row is not None:
             return
-        self.ended = True
         checked = checked_usage(usage)
         cost = self._cost(Counted(checked.usage, checked.cache_created, usage.explicit), answering)
         used, told, cache_created = checked.usage, None, checked.cache_created
@@ -407,19 +403,19 @@ class Bill(msgspec.Struct, eq=False):
             cost = Cost(currency=cost.currency, list_nanos=cost.list_nanos)
         elif self.of is not None:
             cost = msgspec.structs.replace(cost, list_nanos=0)
-        began = self.row
+        start = self.start
         queue_s, first_s, end_s = ends_s.get("queue"), ends_s.get("first"), ends_s.get("end")
         row = self.row = LedgerRow(
-            id=began.id,
-            parent_id=began.parent_id,
-            began_at=began.began_at,
-            key_id=began.key_id,
-            workspace_id=began.workspace_id,
-            surface=began.surface,
-            model=began.model,
+            id=start.id,
+            parent_id=start.parent_id,
+            began_at=start.began_at,
+            key_id=start.key_id,
+            workspace_id=start.workspace_id,
+            surface=start.surface,
+            model=start.model,
             deployment=answering.deployment,
             served=answering.served,
-            stream=began.stream,
+            stream=start.stream,
             outcome=outcome,
             status=status,
             code=code,
@@ -432,7 +428,7 @@ class Bill(msgspec.Struct, eq=False):
             queue_ms=None if queue_s is None else (queue_s - ends_s.get("plan", 0.0)) * 1000,
             first_token_ms=None if first_s is None else first_s * 1000,
             total_ms=None if end_s is None else end_s * 1000,
-            price_version=began.price_version,
+            price_version=start.price_version,
             currency=cost.currency,
             cost_nanos=cost.nanos,
             list_cost_nanos=cost.list_nanos,
@@ -445,12 +441,17 @@ class Bill(msgspec.Struct, eq=False):
         if self.keeper is not None and self.conversation is not None:
             self.keeper.put(self.conversation.row(row.id, row.began_at, row.workspace_id))
 
-    async def settle(self) -> None:
+    def settle(self) -> None:
         """Give back what was held and not used, or take what was used beyond it."""
-        if self.reservation is not None:
-            row = self.row
-            tokens, nanos = row.usage.total + self.inner_tokens, row.cost_nanos + self.inner_nanos
-            await self.meter.settle(self.reservation, tokens, nanos, currency=row.currency)
+        row = self.row
+        if self.reservation is None:
+            return
+        if row is None:  # nobody has said how it ended, nor what came of it
+            self.meter.release(self.reservation)
+        else:
+            used = row.usage
+            tokens, nanos = used.prompt + used.completion + self.inner_tokens, row.cost_nanos + self.inner_nanos
+            self.meter.settle(self.reservation, tokens, nanos, currency=row.currency)
 
     def _cost(self, counted: Counted, answering: Answering) -> Cost:
         used = counted.usage

@@ -220,9 +220,10 @@ class Call(Generic[P, A]):
 
         Attempts that were given up for another one count for nothing: what they said was never said.
         """
+        if len(self.said) == 1:
+            said = self.said[0]
+            return said.usage or said.used(self.prompt_tokens) or Usage()
         found = [said.usage or said.used(self.prompt_tokens) for said in self.said]
-        if len(found) == 1:
-            return found[0] or Usage()
         return reduce(shared_prompt, filter(None, found), Usage())
 
     @property

@@ -6,11 +6,11 @@ import msgspec
 
 from hanlin.catalogue.models import Model
 from hanlin.metering.estimate import Estimate, estimate, texts_tokens
-from hanlin.metering.prices import Cost, Counted, PriceList
+from hanlin.metering.prices import Charges, Cost, Counted, PriceList
 from hanlin.service.deployments import EMBEDDED, Deployment, Route, Target
 from hanlin.types import Answering, ChatRequest, Served, Usage
 
-_KNOWN_MILLIONS = 1024
+_KNOWN = 1024
 _HELD_ANSWER_TOKENS = 2048
 """What is held of a limit of tokens for an answer whose caller sets no limit: nearly all are shorter, and what is more
 is taken when it is known."""
@@ -35,21 +35,29 @@ class Book:
     `is_embedded` says whether a deployment runs the weights that Hanlin runs itself, which share one tariff.
     """
 
-    __slots__ = ("_is_embedded", "_millions", "_shares", "prices", "version")
+    __slots__ = ("_charges", "_is_embedded", "_millions", "_shares", "prices", "version")
 
     def __init__(self, prices: PriceList, is_embedded: Callable[[str], bool]) -> None:
         self.prices = prices
         self.version = prices.version
         self._shares = EMBEDDED in prices.own
         self._is_embedded = is_embedded
+        self._charges: dict[tuple[str, str, Served], Charges] = {}
         self._millions: dict[tuple[str, str, Served], Million] = {}
 
     def cost(self, answering: Answering, counted: Counted) -> Cost:
         """Return what a call costs that was answered like this."""
-        deployment = answering.deployment
+        deployment, served = answering.deployment, answering.served
         if self._shares and self._is_embedded(deployment):
             deployment = EMBEDDED
-        return self.prices.cost(answering.model, counted, deployment=deployment, served=answering.served)
+        of = (answering.model, deployment, served)
+        charges = self._charges.get(of)
+        if charges is None:
+            if len(self._charges) >= _KNOWN:
+                self._charges.clear()
+            charges = self.prices.charges(answering.model, deployment=deployment, served=served)
+            self._charges[of] = charges
+        return charges.cost(counted)
 
     def million(self, answering: Answering) -> Million:
         """Return what a million tokens cost where a prompt is short, for calls whose counts nobody will know."""
@@ -64,7 +72,7 @@ class Book:
                 1000 * answer.nanos,
                 1000 * answer.list_nanos,
             )
-            if len(self._millions) >= _KNOWN_MILLIONS:
+            if len(self._millions) >= _KNOWN:
                 self._millions.clear()
             self._millions[of] = known
         return known
@@ -83,12 +91,14 @@ def most_of(request: ChatRequest, model: Model, answering: Answering, route: Rou
 
     def most(book: Book) -> tuple[int, Cost]:
         likely: Estimate = estimate(request, model, cap_tokens=_HELD_ANSWER_TOKENS)
-        counted = Counted(likely.most(thinks=request.thinking.on))
+        longest = likely.output_limit
+        # What it can come to at most: nothing of it cached and, if it thinks, all of it at the price of thinking.
+        counted = Counted(Usage(likely.prompt, longest, 0, longest if request.thinking.on else 0))
         cost = book.cost(answering, counted)
         if cost.nanos and book.prices.own and len(route.targets) > 1:  # by the list, all cost the same or nothing
             others = [book.cost(_elsewhere(answering, target), counted) for target in route.targets]
             cost = max(cost, *(one for one in others if one.currency == cost.currency), key=lambda one: one.nanos)
-        return likely.tokens, cost
+        return likely.prompt + likely.output, cost
 
     return most
 

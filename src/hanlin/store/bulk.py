@@ -38,23 +38,18 @@ async def _results(
 ) -> list[CursorResult[Any]]:
     if not rows:
         return []
-    values = _for_driver(rows, _processors(connection.dialect, table, names))
-    if connection.dialect.name == "postgresql":
-        statement = _of_arrays(connection.dialect, table, names, tail)
-        statements: Iterator[tuple[str, tuple[Any, ...]]] = iter(
-            [(statement, tuple(map(list, zip(*values, strict=True))))]
+    values, dialect, width = list(chain.from_iterable(rows)), connection.dialect, len(names)
+    for number, process in _processors(dialect, table, names).items():
+        values[number::width] = map(process, values[number::width])
+    if dialect.name == "postgresql":
+        columns = tuple(values[number::width] for number in range(width))
+        return [await connection.exec_driver_sql(_of_arrays(dialect, table, names, tail), columns)]
+    return [
+        await connection.exec_driver_sql(
+            _of_size(table.name, names, size, tail), tuple(values[start : start + size * width])
         )
-    else:
-        statements = _of_values(table, names, values, tail)
-    return [await connection.exec_driver_sql(statement, parameters) for statement, parameters in statements]
-
-
-def _for_driver(rows: Sequence[Sequence[Any]], processors: Mapping[int, Callable[[Any], Any]]) -> list[list[Any]]:
-    values = list(map(list, rows))
-    for number, process in processors.items():
-        for row in values:
-            row[number] = process(row[number])
-    return values
+        for start, size in _parts(len(rows), width)
+    ]
 
 
 @lru_cache(maxsize=32)
@@ -71,15 +66,14 @@ def _processors(dialect: Dialect, table: Table, names: tuple[str, ...]) -> Mappi
     return found
 
 
-def _of_values(
-    table: Table, names: tuple[str, ...], values: list[list[Any]], tail: str
-) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def _parts(rows: int, width: int) -> Iterator[tuple[int, int]]:
+    """Yield where the values of each statement begin, and how many rows they are."""
     start = 0
     for size in _ROWS_A_STATEMENT:
-        while len(values) - start >= size:
-            part = values[start : start + size]
-            yield _of_size(table.name, names, size, tail), tuple(chain.from_iterable(part))
-            start += size
+        while rows >= size:
+            yield start, size
+            start += size * width
+            rows -= size
 
 
 @cache

@@ -1,7 +1,7 @@
 """Values as columns and back, where a value and its table are not of one shape."""
 
-from collections.abc import Mapping
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -14,10 +14,8 @@ from hanlin.types import Usage
 Columns = dict[str, Any]
 
 _TEXTS = tuple(field.name for field in msgspec.structs.fields(LedgerRow) if field.type is str)
-_texts_of = attrgetter(*_TEXTS)
 
 _ELSEWHERE = {
-    "outcome": "outcome._value_",
     "prompt_tokens": "usage.prompt",
     "completion_tokens": "usage.completion",
     "cached_tokens": "usage.cached",
@@ -31,7 +29,7 @@ _ELSEWHERE = {
 CALL = tuple(ledger.columns.keys())
 """The columns of a call."""
 
-_values_of = attrgetter(*(_ELSEWHERE.get(name, name) for name in CALL))
+_USAGE = tuple(f"usage.{name}" for name in Usage.__struct_fields__)
 
 
 def of_workspace(row: Workspace) -> Columns:
@@ -58,9 +56,21 @@ def model_limits(columns: RowMapping) -> ModelLimits:
     return ModelLimits(**_with_limits(columns))
 
 
-def of_call(row: LedgerRow) -> tuple[Any, ...]:
-    """Return a row's values in the order of CALL."""
-    return _values_of(row)
+def of_calls(rows: Sequence[LedgerRow]) -> list[tuple[Any, ...]]:
+    """Return the values of rows in the order of CALL.
+
+    All rows' values of a field at once: asking each row for each of its fields takes ten times as long.
+    """
+    if not rows:
+        return []
+    fields = _fields_of(rows, LedgerRow.__struct_fields__)
+    fields |= _fields_of(fields["usage"], _USAGE)
+    fields["outcome"] = tuple(map(str, fields["outcome"]))
+    return list(zip(*[fields[_ELSEWHERE.get(name, name)] for name in CALL], strict=True))
+
+
+def _fields_of(structs: Sequence[msgspec.Struct], names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    return dict(zip(names, zip(*map(msgspec.structs.astuple, structs), strict=True), strict=True))
 
 
 def call(columns: RowMapping) -> LedgerRow:
@@ -87,14 +97,19 @@ def usage(columns: Mapping[str, Any]) -> Usage:
     )
 
 
-def storable(row: LedgerRow) -> LedgerRow:
-    """Return a row without zero bytes, which PostgreSQL refuses, and halves of characters, which nothing can encode.
+def storable(rows: Sequence[LedgerRow]) -> Sequence[LedgerRow]:
+    """Return rows without zero bytes, which PostgreSQL refuses, and halves of characters, which nothing can encode.
 
     An engine's odd word in one row must not keep a whole batch of bills from being written.
     """
-    text = "".join(_texts_of(row))
+    fields = _fields_of(rows, LedgerRow.__struct_fields__)
+    text = "".join(chain.from_iterable([fields[name] for name in _TEXTS]))  # one look at all, as nearly always
     if "\0" not in text and _encodes(text):
-        return row
+        return rows
+    return list(map(_storable, rows))
+
+
+def _storable(row: LedgerRow) -> LedgerRow:
     cleaned = {name: getattr(row, name).replace("\0", "\ufffd").encode("utf-8", "replace").decode() for name in _TEXTS}
     return msgspec.structs.replace(row, **cleaned)
 

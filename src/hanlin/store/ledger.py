@@ -153,11 +153,12 @@ class Ledger:
 
 def _one_each(rows: Sequence[LedgerRow]) -> list[LedgerRow]:
     """Return one row of each id, by the rule of `append`, in the order of ids: two writers of the same never cross."""
-    found: dict[str, LedgerRow] = {}
-    for row in map(columns.storable, rows):
-        there = found.get(row.id)
-        if there is None or (there.outcome is Outcome.INTERRUPTED and row.outcome is not Outcome.INTERRUPTED):
-            found[row.id] = row
+    rows = columns.storable(rows)
+    found = {row.id: row for row in rows}
+    if len(found) < len(rows):
+        # The first counts; a guess only where there is no other, so that it is to come last.
+        ranked = sorted(rows, key=lambda row: row.outcome is Outcome.INTERRUPTED)
+        found = {row.id: row for row in reversed(ranked)}
     return [found[call_id] for call_id in sorted(found)]
 
 
@@ -171,7 +172,7 @@ async def _append_new(connection: AsyncConnection, batch: Sequence[LedgerRow]) -
     Raises _SomeThereError, and the transaction is to be taken back, where they are not: which ones that are is dear to
     ask.
     """
-    calls = list(map(columns.of_call, batch))
+    calls = columns.of_calls(batch)
     if await bulk.insert(connection, ledger, columns.CALL, calls, _UNLESS_THERE) < len(batch):
         raise _SomeThereError
     await _add_up(connection, batch, ())
@@ -180,7 +181,7 @@ async def _append_new(connection: AsyncConnection, batch: Sequence[LedgerRow]) -
 
 async def _append(connection: AsyncConnection, batch: Sequence[LedgerRow]) -> int:
     """Write one transaction's rows and sums; return how many rows are new or took the place of a guess."""
-    calls = list(map(columns.of_call, batch))
+    calls = columns.of_calls(batch)
     tail = f"{_UNLESS_THERE} RETURNING id"
     added = {call_id for (call_id,) in await bulk.insert_returning(connection, ledger, columns.CALL, calls, tail)}
     new = [row for row in batch if row.id in added]
@@ -198,7 +199,9 @@ async def _replace(connection: AsyncConnection, rows: dict[str, LedgerRow]) -> l
     found = await connection.execute(query.order_by(ledger.c.id).with_for_update())
     guesses = [columns.call(row) for row in found.mappings()]
     if guesses:
-        real = [dict(zip(columns.CALL, columns.of_call(rows[guess.id]), strict=True)) for guess in guesses]
+        real = [
+            dict(zip(columns.CALL, row, strict=True)) for row in columns.of_calls([rows[one.id] for one in guesses])
+        ]
         # A parameter may not have the name of a column that is set.
         replacing = update(ledger).where(ledger.c.id == bindparam("its_id"))
         await connection.execute(replacing, [{**row, "its_id": row["id"]} for row in real])

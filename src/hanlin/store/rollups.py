@@ -5,7 +5,7 @@ Pure: rows and times in, sums and spans out. A day begins at 0:00 UTC.
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from operator import add, sub
+from operator import add, attrgetter, sub
 from typing import Literal
 
 import msgspec
@@ -19,6 +19,16 @@ DIMENSIONS = ("day", "currency", "key_id", "workspace_id", "model", "deployment"
 SUMS = ("calls", "failed", "estimated", *TOKENS, *COSTS)
 
 _NOTHING = (0,) * len(SUMS)
+
+_used_by = attrgetter(
+    "usage.prompt",
+    "usage.completion",
+    "usage.cached",
+    "usage.reasoning",
+    "cache_created",
+    "cost_nanos",
+    "list_cost_nanos",
+)
 
 FAILED = (Outcome.FAILED, Outcome.INTERRUPTED)
 
@@ -51,28 +61,22 @@ class Span(msgspec.Struct, frozen=True, gc=False):
 
 def key_of(row: LedgerRow) -> Key:
     """Return which sums a row is part of."""
-    day = row.began_at.astimezone(UTC).date()
+    moment = row.began_at
+    day = moment.date() if moment.tzinfo is UTC else moment.astimezone(UTC).date()
     return (day, row.currency, row.key_id, row.workspace_id, row.model, row.deployment, row.surface)
 
 
-def sums_of(row: LedgerRow) -> tuple[int, ...]:
-    """Return what a row adds, in the order of SUMS.
+def sums_of(*rows: LedgerRow) -> tuple[int, ...]:
+    """Return what rows add together, in the order of SUMS.
 
     A call that a recipe made adds its tokens and its cost; it is not another call of the caller's.
     """
-    asked = not row.parent_id
-    used = row.usage
+    asked = [row for row in rows if not row.parent_id]
     return (
-        int(asked),
-        int(asked and row.outcome in FAILED),
-        int(asked and row.estimated),
-        used.prompt,
-        used.completion,
-        used.cached,
-        used.reasoning,
-        row.cache_created,
-        row.cost_nanos,
-        row.list_cost_nanos,
+        len(asked),
+        sum([row.outcome in FAILED for row in asked]),
+        sum([row.estimated for row in asked]),
+        *map(sum, zip(*map(_used_by, rows), strict=True)),
     )
 
 
@@ -80,9 +84,11 @@ def changes(added: Iterable[LedgerRow], removed: Iterable[LedgerRow] = ()) -> li
     """Return by how much each sum changes, in one order for all writers: two that change the same never cross."""
     found: dict[Key, tuple[int, ...]] = {}
     for rows, combined in ((added, add), (removed, sub)):
+        alike: dict[Key, list[LedgerRow]] = {}
         for row in rows:
-            key = key_of(row)
-            found[key] = tuple(map(combined, found.get(key, _NOTHING), sums_of(row)))
+            alike.setdefault(key_of(row), []).append(row)
+        for key, several in alike.items():
+            found[key] = tuple(map(combined, found.get(key, _NOTHING), sums_of(*several)))
     return [(key, found[key]) for key in sorted(found)]
 
 

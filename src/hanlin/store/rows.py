@@ -65,7 +65,7 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"  # the service died under it
 
 
-class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One call that was admitted. `id` is its request id, which no other row has; `parent_id` that of a recipe's call,
     whose own row leaves out what its inner calls used and cost. Rows with ids that grow with time are stored fastest.
 
@@ -78,6 +78,8 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `cost_nanos` is what the workspace is charged, `list_cost_nanos` what the vendor's list would charge for the name;
     `price_version` names the price list that both were worked out by. `told_prompt` and `told_completion` are what the
     caller of a recipe was told in place of its usage; None where it was told what was used.
+
+    What is as by default is left out where rows wait as text, so that no default may ever change.
     """
 
     id: str

@@ -241,7 +241,7 @@ class Coordinator:
         for look in itertools.count():
             try:
                 self.push(beat=look % _LOOKS_A_BEAT == 0)
-                await self._counter.tidy(all_read=not self._studio.accounting.has_left)
+                self._counter.tidy(all_read=not self._studio.accounting.has_left)
             except Exception:  # a mistake of ours must not make the workers believe that nobody is here
                 log.exception("the workers could not be told what is going on")
             await asyncio.sleep(_PUSH_EVERY_S)
@@ -279,29 +279,29 @@ class Coordinator:
         try:
             while (data := await channel.receive()) is not None:
                 desk.unanswered = 0
-                await self._hear(desk, decode_told(data))
+                self._hear(desk, decode_told(data))
         finally:
             if self._desks.get(hello.worker) is desk:
                 del self._desks[hello.worker]
             desk.close()
-            await self._counter.lost(desk.life)
+            self._counter.lost(desk.life)
             self.changed.set()
 
-    async def _hear(self, desk: Desk, told: Told) -> None:
+    def _hear(self, desk: Desk, told: Told) -> None:
         """Do what nearly all messages are about; decisions in the order in which they are asked for."""
         match told:
             case Take():
-                desk.tell(await self._counter.take(desk.life, told))
+                desk.tell(self._counter.take(desk.life, told))
             case Settle():
-                await self._counter.settle(desk.life, told)
+                self._counter.settle(desk.life, told)
             case Place():
                 desk.place(told, self._capacity(told.surface, told.deployment))
             case Leave():
                 desk.leave(told.number)
             case Begin():
-                await self._counter.begin(told)
+                self._counter.begin(told)
             case Charge():
-                await self._counter.charge(told)
+                self._counter.charge(told)
             case _:
                 self._note(desk, told)
 

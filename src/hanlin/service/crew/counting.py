@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from hanlin.metering.limits import Admitted, Demand, Refused, Subject, Verdict
 from hanlin.metering.memory import MemoryStore
-from hanlin.metering.reserving import LimitStore, Reservation
+from hanlin.metering.reserving import Reservation
 from hanlin.service.crew.messages import Allowed, Begin, Charge, Denied, Settle, Take, Untold, Who
 from hanlin.store.rows import LedgerRow
 
@@ -20,13 +20,13 @@ _KNOWN_SUBJECTS = 1024
 
 
 class Counter:
-    """Decides for workers on one `LimitStore` whose decisions never wait. A worker that is started anew is another one.
+    """Decides for workers in this process's memory. A worker that is started anew is another one.
 
     `found` is told of every row that a dead process left; `tidy` is to be called now and then.
     """
 
-    def __init__(self, store: LimitStore | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.store: LimitStore = store or MemoryStore()
+    def __init__(self, store: MemoryStore | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.store = store or MemoryStore()
         self._clock = clock
         self._held: dict[int, dict[int, Reservation]] = {}
         self._orphans: dict[str, tuple[Reservation, float]] = {}
@@ -44,13 +44,13 @@ class Counter:
         """How many calls of dead workers still hold money."""
         return len(self._orphans)
 
-    async def take(self, worker: int, asked: Take) -> Allowed | Denied | Untold:
+    def take(self, worker: int, asked: Take) -> Allowed | Denied | Untold:
         """Decide about a demand of a worker's call."""
         held = self._held.setdefault(worker, {})
         reservation = held.get(asked.reservation)
         if reservation is None:
             reservation = Reservation(list(map(self._subject, asked.subjects)), asked.spans, asked.call)
-        verdict = await self.store.take(reservation, asked.demand)
+        verdict = self.store.take(reservation, asked.demand)
         if isinstance(verdict, Admitted):
             reservation.holds(verdict, asked.demand)
             held[asked.reservation] = reservation
@@ -58,52 +58,52 @@ class Counter:
                 self._calls.add(asked.call)
         return _answer(asked.number, verdict)
 
-    async def settle(self, worker: int, said: Settle) -> None:
+    def settle(self, worker: int, said: Settle) -> None:
         """Replace what a worker's call holds by what it used; nothing, where it holds nothing."""
         reservation = self._held.get(worker, {}).pop(said.reservation, None)
         if reservation is not None:
             self._calls.discard(reservation.call)
-            await self.store.settle(reservation, Demand(reservation.held.calls, said.used.tokens, said.used.nanos))
+            self.store.settle(reservation, Demand(reservation.held.calls, said.used.tokens, said.used.nanos))
 
-    async def begin(self, said: Begin) -> None:
-        await self.store.begin(self._subject(said.subject), said.span, said.nanos)
+    def begin(self, said: Begin) -> None:
+        self.store.begin(self._subject(said.subject), said.span, said.nanos)
 
-    async def charge(self, said: Charge) -> None:
-        await self.store.charge(said.id, self._subject(said.subject), said.span, said.nanos)
+    def charge(self, said: Charge) -> None:
+        self.store.charge(said.id, self._subject(said.subject), said.span, said.nanos)
 
-    async def lost(self, worker: int) -> None:
+    def lost(self, worker: int) -> None:
         """Take back what a dead worker's calls held: all but the money, which their rows will tell."""
         for reservation in self._held.pop(worker, {}).values():
             held = reservation.held
             reservation.held = Demand(held.calls, held.tokens, 0)
-            await self.store.settle(reservation, Demand(held.calls))
+            self.store.settle(reservation, Demand(held.calls))
             reservation.held = Demand(0, 0, held.nanos)
             if reservation.call and held.nanos:
                 self._orphans[reservation.call] = reservation, self._clock()
             else:
                 self._calls.discard(reservation.call)
-                await self.store.settle(reservation, reservation.held)
+                self.store.settle(reservation, reservation.held)
 
     def found(self, row: LedgerRow) -> None:
         """Note the row of a dead worker's call, if that holds something still."""
         if row.id in self._calls:
             self._rows[row.id] = row
 
-    async def tidy(self, *, all_read: bool) -> None:
+    def tidy(self, *, all_read: bool) -> None:
         """Settle dead workers' calls whose rows were found; let go of others once everything of theirs is read."""
         for call in [call for call in self._orphans if call in self._rows]:
             row = self._rows[call]
-            await self._ends(call, Demand(0, row.usage.total, _nanos(row, self._orphans[call][0])))
+            self._ends(call, Demand(0, row.usage.total, _nanos(row, self._orphans[call][0])))
         if all_read and self._orphans:
             old = self._clock() - _ROWLESS_S
             for call in [call for call, (_, since) in self._orphans.items() if since <= old]:
-                await self._ends(call, Demand(0))
+                self._ends(call, Demand(0))
 
-    async def _ends(self, call: str, used: Demand) -> None:
+    def _ends(self, call: str, used: Demand) -> None:
         reservation, _ = self._orphans.pop(call)
         self._calls.discard(call)
         self._rows.pop(call, None)
-        await self.store.settle(reservation, used)
+        self.store.settle(reservation, used)
 
     def _subject(self, who: Who) -> Subject:
         """Return a subject; the same one for many calls."""

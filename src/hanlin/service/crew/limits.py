@@ -5,12 +5,12 @@ beyond a limit; calls without limits never ask.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hanlin.errors import LimitsUnavailable
 from hanlin.metering.limits import BY_MINUTE, Admitted, Demand, Pace, Refused, Subject, Unknown, Verdict
 from hanlin.metering.periods import Span
-from hanlin.metering.reserving import NOTHING, Reservation, Standing
+from hanlin.metering.reserving import NOTHING, Reservation, Standing, nothing_forgotten
 from hanlin.service.crew.line import Away, Line
 from hanlin.service.crew.messages import Allowed, Begin, Charge, Denied, Settle, Take, Untold, Who
 from hanlin.words import say
@@ -32,6 +32,7 @@ class CoordinatedStore:
         self._limit_s = limit_s
         self._ids = itertools.count(1)
         self._held = 0
+        self.on_forgotten: Callable[[Subject, Span], None] = nothing_forgotten
 
     async def take(self, reservation: Reservation, demand: Demand) -> Verdict:
         if self._line.is_away:
@@ -53,14 +54,14 @@ class CoordinatedStore:
             self._held += 1
         return verdict
 
-    async def settle(self, reservation: Reservation, used: Demand) -> None:
+    def settle(self, reservation: Reservation, used: Demand) -> None:
         self._held -= 1
         self._line.tell(Settle(int(reservation.id), used))
 
-    async def begin(self, subject: Subject, span: Span, nanos: int) -> None:
+    def begin(self, subject: Subject, span: Span, nanos: int) -> None:
         self._line.tell(Begin(_who(subject), span, nanos))
 
-    async def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:
+    def charge(self, id: str, subject: Subject, span: Span, nanos: int) -> None:
         self._line.tell(Charge(id, _who(subject), span, nanos))
 
     def standing(self) -> Standing:
