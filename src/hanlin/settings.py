@@ -246,6 +246,11 @@ class Settings:
         "调用方的网址可以访问的内部网络，如 10.1.0.0/16；公网地址始终可以访问。",
     )
     readers: Processes = setting(1, "Documents that each process reads at the same time.", "每个进程同时解析的文档数。")
+    document_vectors: bool = setting(
+        True,
+        "Search documents by meaning too: vectors are made in the background, by the embedded model.",
+        "同时按语义检索文档：由内置模型在后台生成向量。",
+    )
     load_wait_s: Seconds = setting(
         30.0, "How long a call waits for an engine that is loading.", "引擎加载时，调用最多等待的秒数。"
     )

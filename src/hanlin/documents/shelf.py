@@ -85,6 +85,10 @@ class Shelf:
         """Return the digests of all documents of files."""
         return [name for name in _names(self.folder) if name not in (_HELD, _WORK)]
 
+    def newest(self) -> list[str]:
+        """Return the digests of all documents of files, those first that came last."""
+        return sorted(self.digests(), key=lambda digest: _time_of(self.folder / digest), reverse=True)
+
     def used(self, path: Path) -> None:
         """Note that a held document is used: those that are not go first."""
         with contextlib.suppress(OSError):

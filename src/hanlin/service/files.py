@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from hanlin.documents import parsing
 from hanlin.documents.indexing import index
+from hanlin.documents.limits import Limits
 from hanlin.documents.plain import PlainReader
 from hanlin.documents.reading import Indexer, Reader
 from hanlin.documents.shelf import Shelf, meta_of
@@ -288,7 +290,9 @@ def open_files(home: Home, settings: Settings, store: Store) -> Files:
     shared = Path(settings.files_folder).expanduser() if settings.files_folder else None
     files, documents = (home.files, home.documents) if shared is None else (shared / "files", shared / "documents")
     blobs = Blobs(files, settings.disk_reserve_bytes)
-    return Files(store, blobs, Shelf(documents, blobs.name), limits_of(settings), readers=settings.readers)
+    reader = parsing.Reader(Limits(file_bytes=settings.max_document_bytes, image_bytes=settings.max_image_bytes))
+    shelf = Shelf(documents, blobs.name)
+    return Files(store, blobs, shelf, limits_of(settings), readers=settings.readers, reader=reader)
 
 
 def new_id(purpose: str) -> str:

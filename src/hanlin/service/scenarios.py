@@ -21,6 +21,7 @@ from hanlin.service.accounting import Accounting, Bill
 from hanlin.service.attempts import Call, Router
 from hanlin.service.charging import Most, most_of, most_of_text
 from hanlin.service.embedding import EmbeddingCall
+from hanlin.service.passage_vectors import wanted
 from hanlin.service.planning import NO_THINKING, Asked, Plan
 from hanlin.store.rows import KeyRow, Outcome
 from hanlin.types import ChatRequest, ChatResult, EmbeddingRequest, Events, Surface, Vector, fold
@@ -29,9 +30,6 @@ _ROOM_TOKENS = 4096
 """What a deployment is taken to have room for that does not say."""
 
 _SHOWN_ATTEMPTS = 16
-
-_VECTORS = "text-embedding-v4"
-"""The name that a recipe asks for vectors by; whatever answers embeddings here answers it."""
 
 _LIMIT_S = 60.0
 
@@ -165,10 +163,10 @@ class ScenarioCall(Call[Plan, ChatResult]):
         """Return a call of the base model. It plans anew: what has been learnt of deployments meanwhile counts."""
         asked = self._wanted
         thought = request.thinking if request.thinking.on else NO_THINKING
-        wanted = msgspec.structs.replace(
+        plain = msgspec.structs.replace(
             asked, request=_plain(request), thinking=thought, recipe=None, takes=frozenset()
         )
-        return Call(wanted, self.router, who=self.who)
+        return Call(plain, self.router, who=self.who)
 
     def followed(self, inner: Call[Any, Any]) -> None:
         """Take over what an inner call has shown: who answers, and what was tried."""
@@ -188,7 +186,7 @@ class ScenarioCall(Call[Plan, ChatResult]):
 
     async def vectors(self, texts: Sequence[str], purpose: str) -> Sequence[Vector] | None:
         """Return vectors of texts, or None where nothing here makes any."""
-        request = EmbeddingRequest(_VECTORS, tuple(texts), purpose="query" if purpose == "query" else "document")
+        request = wanted(texts, "query" if purpose == "query" else "document")
         try:
             call = self._vectors(request)
         except HanlinError:  # nothing makes vectors here, or not yet

@@ -1,5 +1,6 @@
 """The running service as a whole: who may call, what answers which name, whether it is ready."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from hanlin.service.fleet import Fleet
 from hanlin.service.guests import with_guests
 from hanlin.service.keyring import Keyring
 from hanlin.service.library import WorkspaceLibrary
+from hanlin.service.passage_vectors import PassageVectors
 from hanlin.service.planning import Asked, asked, remembered
 from hanlin.service.retention import Retention
 from hanlin.service.scenarios import NO_DOCUMENTS, ScenarioCall
@@ -276,8 +278,18 @@ class Studio:
 
     async def run_files(self, *, reads: bool = True, tidies: bool = True) -> None:
         """Read uploaded documents, and delete what nobody has any more, until cancelled."""
-        if self.files is not None:
-            await self.files.run(reads=reads, tidies=tidies)
+        if self.files is None:
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.files.run(reads=reads, tidies=tidies))
+            if reads and self.settings.document_vectors:
+                group.create_task(PassageVectors(self.files.shelf, self.embedding, self._is_busy).run())
+
+    def _is_busy(self) -> bool:
+        """Whether somebody waits for what is made here."""
+        return any(one.embedded and one.capacity.running for one in self.deployments) or any(
+            one.embedded and one.capacity.running for one in self.embedding_deployments
+        )
 
     async def close(self) -> None:
         await self.keyring.close()
