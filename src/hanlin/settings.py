@@ -296,7 +296,7 @@ class Settings:
         (),
         "Serve an upstream's names: dashscope, deepseek, moonshot, zhipu, openai …, or a URL; the embedded model steps "
         "in when it fails.",
-        "转接上游服务的模型：dashscope、deepseek、moonshot、zhipu、openai……或网址；上游失败时由内置模型代答。",
+        "转接上游服务的模型：dashscope、deepseek、moonshot、zhipu、openai 等，或网址；上游失败时由内置模型代答。",
     )
     deployment: tuple[DeploymentRow, ...] = setting(
         (),

@@ -48,6 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, state: str) -> None:
         row = {"id": "file-fe-1", "object": "file", "filename": "a.txt", "status": state, "status_details": "blank"}
+        row |= {"bytes": 5, "created_at": 1764499365, "purpose": "file-extract"}
         self._say(json.dumps(row).encode())
 
     def do_POST(self) -> None:

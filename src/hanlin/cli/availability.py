@@ -52,8 +52,11 @@ class Availability:
 
     def served_at(self, model: Model, tokens: int) -> Served:
         """Say what answers a task of this length: nothing, where what answers otherwise has too little room."""
-        here = self.of(model.name)
-        return Served.UNAVAILABLE if 0 < here.context_tokens < tokens else here.served
+        return Served.UNAVAILABLE if self.lacks_room(model, tokens) else self.of(model.name).served
+
+    def lacks_room(self, model: Model, tokens: int) -> bool:
+        """Whether what answers a name has no room for so many tokens. Names that read files look things up in them."""
+        return "file_id" not in model.features and 0 < self.of(model.name).context_tokens < tokens
 
 
 def availability(home: Home, config: Path | None, key_variable: str | None, catalogue: Catalogue) -> Availability:

@@ -219,7 +219,8 @@ def recommendations(found: Sequence[Recommendation], here: Availability, tokens:
         )
         blocks.append(Padding(Prose(one.model.description, "dim"), (0, 0, 0, 3)))
         reasons = [*one.reasons]
-        if 0 < (room := here.of(one.model.name).context_tokens) < tokens:
+        if here.lacks_room(one.model, tokens):
+            room = here.of(one.model.name).context_tokens
             reasons.append(say(f"what answers here takes {room:,} tokens only", f"此处的应答者仅支持 {room:,} token"))
         blocks += [Padding(Prose(f"· {reason}"), (0, 0, 0, 3)) for reason in reasons]
     answers = next((one for one in found if one.served is not Served.UNAVAILABLE), None)
