@@ -77,7 +77,8 @@ class House:
     def __init__(self, store: Store, folder: Path) -> None:
         self.store = store
         self.folder = folder
-        self._running: list[tuple[Files, asyncio.Task[None]]] = []
+        self._opened: list[Files] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     def files(self, reader: ScriptedReader | None = None, *, limits: FileLimits = LIMITS, **more: Any) -> Files:
         """Return the files as a process has them that reads nothing."""
@@ -91,23 +92,21 @@ class House:
             reader=reader or ScriptedReader(),
             **options,
         )
-        self._running.append((files, asyncio.create_task(asyncio.sleep(0))))
+        self._opened.append(files)
         return files
 
     def running(self, reader: ScriptedReader | None = None, **more: Any) -> Files:
         """Return the files as a process has them that reads what waits."""
         files = self.files(reader, **more)
-        self._running.append((files, asyncio.create_task(files.run(tidies=False))))
+        self._tasks.append(asyncio.create_task(files.run(tidies=False)))
         return files
 
     async def stop(self) -> None:
         """End every process as a service ends."""
-        for _, task in self._running:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in self._running), return_exceptions=True)
-        for files, _ in self._running:
-            files.close()
-        self._running.clear()
+        for files in self._opened:
+            await files.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._opened.clear()
 
 
 @pytest.fixture(scope="module")

@@ -148,14 +148,13 @@ async def _check(home: Home) -> None:
         async with asyncio.timeout(60):
             while not await _all_read(store, len(page[0])):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
         assert set(files.shelf.digests()) == digests
         for row in page[0]:
             await files.delete("default", row.id)
         assert list(files.blobs.digests()) == []
         assert files.shelf.digests() == []
-        files.close()
+        await files.close()
+        assert reading.cancelled()
 
 
 async def _all_read(store: Store, count: int) -> bool:

@@ -144,18 +144,24 @@ class Files:
         self.index = index
         self._store = store
         self._coming = 0
+        self._running: asyncio.Task[None] | None = None
         self.blobs = blobs
         self.readings = Readings(store.files, blobs, shelf, reader or PlainReader(), index, at_once=readers, pace=pace)
 
     async def run(self, *, reads: bool = True, tidies: bool = True) -> None:
-        """Read documents, and delete what nobody has any more, until cancelled."""
+        """Read documents, and delete what nobody has any more, until cancelled, or closed."""
+        self._running = asyncio.current_task()
         async with asyncio.TaskGroup() as group:
             if reads:
                 group.create_task(self.readings.run())
             if tidies:
                 group.create_task(self._keep_tidy())
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Give back what is being read, and be gone as far as other processes are concerned."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
         self.blobs.close()
 
     @asynccontextmanager
