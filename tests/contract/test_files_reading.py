@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from hanlin.documents.plain import PlainRead
+from hanlin.documents.parse_child import Read
 from hanlin.documents.reading import Progress
 from hanlin.documents.shelf import Shelf, write_pages
 from hanlin.documents.unreadable import REASONS, DocumentUnreadable
@@ -55,7 +55,7 @@ class ScriptedReader:
         self.cancelled = 0
         self._raises = list(raises)
 
-    async def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> PlainRead:
+    async def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> Read:
         self.read_files.append(filename)
         progress(3, 7)
         self.began.set()
@@ -68,7 +68,7 @@ class ScriptedReader:
             raise problem
         text = await asyncio.to_thread(path.read_text)
         write_pages(out_folder, [Page(1, text)])
-        return PlainRead("txt", 1, len(text), tokens=5)
+        return Read("txt", 1, len(text), tokens=5)
 
 
 class House:
