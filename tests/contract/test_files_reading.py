@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from hanlin.documents.plain import PlainRead
+from hanlin.documents.parse_child import Read
 from hanlin.documents.reading import Progress
 from hanlin.documents.shelf import Shelf, write_pages
 from hanlin.documents.unreadable import REASONS, DocumentUnreadable
@@ -55,7 +55,7 @@ class ScriptedReader:
         self.cancelled = 0
         self._raises = list(raises)
 
-    async def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> PlainRead:
+    async def read(self, path: Path, filename: str, out_folder: Path, progress: Progress) -> Read:
         self.read_files.append(filename)
         progress(3, 7)
         self.began.set()
@@ -68,7 +68,7 @@ class ScriptedReader:
             raise problem
         text = await asyncio.to_thread(path.read_text)
         write_pages(out_folder, [Page(1, text)])
-        return PlainRead("txt", 1, len(text), tokens=5)
+        return Read("txt", 1, len(text), tokens=5)
 
 
 class House:
@@ -77,7 +77,8 @@ class House:
     def __init__(self, store: Store, folder: Path) -> None:
         self.store = store
         self.folder = folder
-        self._running: list[tuple[Files, asyncio.Task[None]]] = []
+        self._opened: list[Files] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     def files(self, reader: ScriptedReader | None = None, *, limits: FileLimits = LIMITS, **more: Any) -> Files:
         """Return the files as a process has them that reads nothing."""
@@ -91,23 +92,21 @@ class House:
             reader=reader or ScriptedReader(),
             **options,
         )
-        self._running.append((files, asyncio.create_task(asyncio.sleep(0))))
+        self._opened.append(files)
         return files
 
     def running(self, reader: ScriptedReader | None = None, **more: Any) -> Files:
         """Return the files as a process has them that reads what waits."""
         files = self.files(reader, **more)
-        self._running.append((files, asyncio.create_task(files.run(tidies=False))))
+        self._tasks.append(asyncio.create_task(files.run(tidies=False)))
         return files
 
     async def stop(self) -> None:
         """End every process as a service ends."""
-        for _, task in self._running:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in self._running), return_exceptions=True)
-        for files, _ in self._running:
-            files.close()
-        self._running.clear()
+        for files in self._opened:
+            await files.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._opened.clear()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A form with a file in it, read as it comes (RFC 7578): small fields are kept, the file's bytes are handed on."""
 
-from email.message import Message
 from urllib.parse import unquote
 
 from python_multipart.exceptions import FormParserError
@@ -21,9 +20,9 @@ class Form:
 
     def __init__(self, content_type: str | None) -> None:
         """Raises MalformedBody for what is no form."""
-        said = _header("content-type", content_type or "")
-        boundary = said.get_param("boundary")
-        if said.get_content_type() != "multipart/form-data" or not isinstance(boundary, str) or not boundary:
+        kind = (content_type or "").partition(";")[0].strip().lower()
+        boundary = dict(_parameters(content_type or "")).get("boundary", "")
+        if kind != "multipart/form-data" or not boundary:
             raise MalformedBody("multipart/form-data with a boundary is wanted")
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
@@ -168,12 +167,6 @@ def _parameters(said: str) -> list[tuple[str, str]]:
             value = value.replace(code, character)
         found.append((key.strip().lower(), value))
     return found
-
-
-def _header(name: str, value: str) -> Message:
-    message = Message()
-    message[name] = value.replace("\r", " ").replace("\n", " ")
-    return message
 
 
 def _text(data: bytes | bytearray) -> str:

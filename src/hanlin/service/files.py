@@ -15,7 +15,6 @@ from pathlib import Path
 from hanlin.documents import parsing
 from hanlin.documents.indexing import index
 from hanlin.documents.limits import Limits
-from hanlin.documents.plain import PlainReader
 from hanlin.documents.reading import Indexer, Reader
 from hanlin.documents.shelf import Shelf, meta_of
 from hanlin.errors import AccessDenied, FileTooLarge, HanlinError, Overloaded, UnknownFile
@@ -133,9 +132,9 @@ class Files:
         blobs: Blobs,
         shelf: Shelf,
         limits: FileLimits,
+        reader: Reader,
         *,
         readers: int = 1,
-        reader: Reader | None = None,
         index: Indexer = index,
         pace: Pace | None = None,
     ) -> None:
@@ -144,18 +143,24 @@ class Files:
         self.index = index
         self._store = store
         self._coming = 0
+        self._running: asyncio.Task[None] | None = None
         self.blobs = blobs
-        self.readings = Readings(store.files, blobs, shelf, reader or PlainReader(), index, at_once=readers, pace=pace)
+        self.readings = Readings(store.files, blobs, shelf, reader, index, at_once=readers, pace=pace)
 
     async def run(self, *, reads: bool = True, tidies: bool = True) -> None:
-        """Read documents, and delete what nobody has any more, until cancelled."""
+        """Read documents, and delete what nobody has any more, until cancelled, or closed."""
+        self._running = asyncio.current_task()
         async with asyncio.TaskGroup() as group:
             if reads:
                 group.create_task(self.readings.run())
             if tidies:
                 group.create_task(self._keep_tidy())
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Give back what is being read, and be gone as far as other processes are concerned."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
         self.blobs.close()
 
     @asynccontextmanager
@@ -292,7 +297,7 @@ def open_files(home: Home, settings: Settings, store: Store) -> Files:
     blobs = Blobs(files, settings.disk_reserve_bytes)
     reader = parsing.Reader(Limits(file_bytes=settings.max_document_bytes, image_bytes=settings.max_image_bytes))
     shelf = Shelf(documents, blobs.name)
-    return Files(store, blobs, shelf, limits_of(settings), readers=settings.readers, reader=reader)
+    return Files(store, blobs, shelf, limits_of(settings), reader, readers=settings.readers)
 
 
 def new_id(purpose: str) -> str:

@@ -292,12 +292,12 @@ class Studio:
         )
 
     async def close(self) -> None:
+        if self.files is not None:
+            await self.files.close()
         await self.keyring.close()
         await self.accounting.close()
         for deployment in self.deployments:
             await deployment.engine.close()
         for vectors in self.embedding_deployments:
             await vectors.engine.close()
-        if self.files is not None:
-            self.files.close()
         await self.store.close()
