@@ -1,8 +1,8 @@
 """How fast files become text, and in how much memory. Each is read in a process of its own, as uploads are.
 
 Prints seconds and those of CPU time, pages a second of CPU time (sections of about 3,000 characters where a kind has no
-pages), characters likewise, and the most memory that the process has taken. Fails when a long document takes more than 300 MiB; pictures are not counted, because
-text recognition takes 500 MiB before it sees the first.
+pages), characters likewise, and the most memory that the process has taken. Fails when a long document takes more than
+300 MiB; pictures are not counted, because text recognition takes 500 MiB before it sees the first.
 
     python -m bench.documents                 all kinds
     python -m bench.documents --pages 200     shorter documents, for a quick look

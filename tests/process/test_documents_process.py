@@ -81,6 +81,12 @@ async def test_a_process_that_makes_no_progress_is_ended(long: Path, out: Path) 
     assert os.listdir(out) == []
 
 
+async def test_a_process_that_computes_without_progress_is_ended(long: Path, out: Path) -> None:
+    """By CPU time: on a busy machine a healthy file may well be silent for long."""
+    assert await reason(long, out, Limits(stall_cpu_s=0.02)) == "timeout"
+    assert os.listdir(out) == []
+
+
 async def test_a_process_that_takes_too_long_altogether_is_ended(tmp_path: Path, out: Path) -> None:
     """Progress that never arrives anywhere is none."""
     path = tmp_path / "a.pdf"
