@@ -157,6 +157,14 @@ def test_records_become_a_table(tmp_path: Path, name: str) -> None:
     assert [page.text for page in structured.pages(Work(path))] == [TABLE]
 
 
+def test_records_that_an_object_wraps_become_a_table_too(tmp_path: Path) -> None:
+    """Most programs answer with a list within an object that says how many there are."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"total": 3, "data": RECORDS}, ensure_ascii=False), encoding="utf-8")
+
+    assert [page.text for page in structured.pages(Work(path))] == [f"total: 3\n\n# data\n\n{TABLE}"]
+
+
 def test_other_json_is_shown_as_it_is(tmp_path: Path) -> None:
     """What is nested is no table."""
     path = tmp_path / "a.json"

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import os
 import re
+import signal
 import stat
 import sys
 import traceback
@@ -71,14 +72,21 @@ def main() -> None:
     die_with_the_parent(orders.parent_pid)
 
     def progress(done: int, total: int) -> None:
+        _set_alarm(limits.stall_cpu_s)
         control.write(b"[%d,%d]\n" % (done, total))
 
+    _set_alarm(limits.stall_cpu_s)
     result = _parsed(orders, progress)
     if isinstance(result, Read):
         control.write(msgspec.json.encode({"read": result}) + b"\n")
     else:
         control.write(msgspec.json.encode({"unreadable": (result.reason, result.detail)}) + b"\n")
     os._exit(0)  # taking a large document apart again would take a while, and nobody needs it
+
+
+def _set_alarm(cpu_s: float) -> None:
+    """Have the kernel end this process when it has computed for so long from now on, in whatever library that is."""
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)
 
 
 def _parsed(orders: Orders, progress: Progress) -> Read | DocumentUnreadable:

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,13 @@ DEFAULT = Limits()
 
 _LINE_BYTES = 64 * 1024
 _LAST_WORDS_BYTES = 4096
+
+
+_ENDS: Mapping[int, Reason] = {  # what a signal says that ended the child; all others say that the file is broken
+    -signal.SIGPROF: "timeout",
+    -signal.SIGXCPU: "timeout",
+    -signal.SIGKILL: "memory",  # nobody but the kernel sends it, when the whole machine has none left
+}
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ async def _parse(orders: Orders, progress: Progress) -> Read:
         said = await words
     if result is None:
         log.info("the parser of %s died with %s: %s", orders.filename, process.returncode, said)
-        raise DocumentUnreadable("memory" if process.returncode == -signal.SIGKILL else "broken")
+        raise DocumentUnreadable(_ENDS.get(process.returncode or 0, "broken"))
     if result.read is None:
         log.debug("the parser of %s said: %s", orders.filename, said)
         raise DocumentUnreadable(*result.unreadable)

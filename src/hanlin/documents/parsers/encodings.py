@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _SAMPLE_BYTES = 128 * 1024
-_CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 256 * 1024
+"""How much of a file a piece of its text is made of."""
+
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -87,7 +89,7 @@ def text_of(path: Path, codec: str) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder(codec)("replace")
     held = ""  # a carriage return whose line feed may come
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
+        while chunk := file.read(CHUNK_BYTES):
             text = held + decoder.decode(chunk)
             held = "\r" if text.endswith("\r") else ""
             yield _plain(text[: len(text) - len(held)])
@@ -109,7 +111,7 @@ def _flaws(path: Path) -> int:
     lenient = codecs.getincrementaldecoder("utf-8")("replace")
     flaws = 0
     with path.open("rb") as file:
-        while flaws < _MOST_FLAWS and (chunk := file.read(_CHUNK_BYTES)):
+        while flaws < _MOST_FLAWS and (chunk := file.read(CHUNK_BYTES)):
             if not flaws:
                 kept = decoder.getstate()
                 try:
@@ -175,4 +177,4 @@ def _by_library(sample: bytes) -> str | None:
     return found.encoding
 
 
-__all__ = ["encoding_of", "text_of"]
+__all__ = ["CHUNK_BYTES", "encoding_of", "text_of"]

@@ -22,6 +22,7 @@ _DOTS_PER_POINT = 200 / 72
 _PICTURE_PIXELS = 16_000_000
 _UNREAD_SHARE = 0.5
 _UNREADABLE = re.compile("[\ue000-\uf8ff\ufffd\x00-\x1f]")  # what comes of fonts that do not say what they show
+_HEADING = re.compile("^#+ (.+)", re.MULTILINE)
 _REOPEN_PAGES = 1_000  # PDFium keeps what it has parsed for as long as a document is open
 
 
@@ -42,6 +43,8 @@ def pages(work: Work) -> Iterator[Page]:
             document = _opened(work)
         text = _page(document, index, sizes, eyes, work)
         label = document.get_page_label(index) if index < len(document) else ""
+        if not work.title and (found := _HEADING.search(text)):
+            work.title = found[1]
         yield Page(index + 1, text, "" if label == str(index + 1) else label)
         work.tick(index + 1, count)
     if work.unread > _UNREAD_SHARE * count:

@@ -16,6 +16,7 @@ _SAMPLE = 5
 _FEW = 3
 _FULL = 0.75
 _SIDE_CHARACTERS = 8
+_WOVEN = 0.7  # of the lines that reach over the middle of the page have their gap there
 
 Gutter = tuple[float, float]
 
@@ -26,6 +27,9 @@ def unwoven(textpage: Any, lines: Sequence[Line]) -> Sequence[Line]:
     if gutter is None:
         return lines
     middle = sum(gutter) / 2
+    across = [line for line in lines if line.left < middle < line.right]
+    if sum(len(_parts(textpage, line, middle)) == 2 for line in across) < _WOVEN * len(across):
+        return lines
     ordered: list[Line] = []
     left: list[Line] = []
     right: list[Line] = []

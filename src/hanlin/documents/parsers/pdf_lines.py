@@ -4,6 +4,7 @@ A PDF says where each character stands and how large it is, no more. What belong
 """
 
 import ctypes
+import math
 import re
 from bisect import bisect_right
 from collections import Counter
@@ -29,6 +30,8 @@ _NUMBERED = re.compile(
 _BULLETS = "•●○■□◆◇▪▫‣⁃·"
 _BLANKS = re.compile(r"\s+")
 _WIDE_GAP = 0.9  # times its size: no space between two words is so wide
+_LINE_END = re.compile("[\ufffe\x02](?:\r\n)?|\r\n")  # the first two say that a word goes on in the next line
+_LEADERS = re.compile(r"(?:\.\s?){4,}\s*[\divxlc]+$|[…·]{2,}\s*[\divxlc]+$")  # a line of a table of contents
 _SENTENCE_END = re.compile(r"[。！？.!?：:；;”\"）)]$")
 
 
@@ -36,7 +39,7 @@ _SENTENCE_END = re.compile(r"[。！？.!?：:；;”\"）)]$")
 class Line:
     """A line of text and the box that it stands in: points, from the lower left corner of the page.
 
-    `first` is where its text begins in the text of the page.
+    `size` is that of its letters; `first` is where its text begins in the text of the page.
     """
 
     text: str
@@ -44,12 +47,8 @@ class Line:
     bottom: float
     right: float
     top: float
+    size: float = 0.0
     first: int = -1
-
-    @property
-    def size(self) -> float:
-        """Its height: not the size of the font, and yet the same for the same font and size."""
-        return self.top - self.bottom
 
     @property
     def middle(self) -> tuple[float, float]:
@@ -58,7 +57,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How high the lines of a document are: those of its text, and those above it, the largest first."""
+    """How large the letters of a document are: those of its text, and those above it, the largest first."""
 
     text: float
     larger: tuple[float, ...] = ()
@@ -81,22 +80,36 @@ def text_of(textpage: Any) -> str:
 
 
 def lines_of(textpage: Any, text: str) -> list[Line]:
-    """Return the lines of a page that have any text."""
+    """Return the lines of a page that have any text. One that ends within a word ends with the mark of that."""
     lines, at = [], 0
     box, start = pdfium.FS_RECTF(), pdfium.FS_RECTF()
-    for raw in text.split("\r\n"):
+    for end in (*_LINE_END.finditer(text), None):
+        raw = text[at : end.start() if end is not None else None]
         stripped = raw.strip()
         if stripped:
             first = at + len(raw) - len(raw.lstrip())
             last = first + len(stripped) - 1
+            divided = "\ufffe" if end is not None and end[0][0] in "\ufffe\x02" else ""
             if _box(textpage, first, start) and _box(textpage, last, box):
                 bottom, top = min(start.bottom, box.bottom), max(start.top, box.top)
                 left, right = min(start.left, box.left), max(start.right, box.right)
-                lines.append(Line(stripped, left, bottom, right, top, first))
+                size = _size(textpage, text, (first + last) // 2, first)
+                lines.append(Line(stripped + divided, left, bottom, right, top, size, first))
             else:
-                lines.append(Line(stripped, 0, 0, 0, 0))
-        at += len(raw) + 2
+                lines.append(Line(stripped + divided, 0, 0, 0, 0))
+        at = end.end() if end is not None else at
     return lines
+
+
+def _size(textpage: Any, text: str, index: int, first: int) -> float:
+    """Return the size of the letter at or before a place in the text."""
+    while index > first and text[index].isspace():
+        index -= 1
+    at = pdfium.FPDFText_GetCharIndexFromTextIndex(textpage, index)
+    matrix = pdfium.FS_MATRIX()
+    if at < 0 or not pdfium.FPDFText_GetMatrix(textpage, at, matrix):
+        return 0.0
+    return round(float(pdfium.FPDFText_GetFontSize(textpage, at)) * math.hypot(matrix.c, matrix.d), 2)
 
 
 def _box(textpage: Any, index: int, box: Any) -> bool:
@@ -117,7 +130,7 @@ def gaps(textpage: Any, line: Line) -> list[tuple[int, float, float]]:
 
 
 def sizes_of(lines: Sequence[Line]) -> Sizes:
-    """Return how high lines are that come from all over a document."""
+    """Return how large letters are, of lines that come from all over a document."""
     counts = Counter[float]()
     for line in lines:
         counts[round(line.size * 2) / 2] += len(line.text)
@@ -179,7 +192,7 @@ def _goes_on(held: Sequence[Line], line: Line, sizes: Sizes, margins: _Margins) 
     """Say whether a line belongs to the paragraph before it."""
     last = held[-1]
     level = sizes.level(last)
-    if level != sizes.level(line) or _BULLET.match(line.text):
+    if level != sizes.level(line) or _BULLET.match(line.text) or _LEADERS.search(last.text):
         return False
     if _NUMBERED.match(line.text) and (_SENTENCE_END.search(last.text) or _ended_early(last, line, margins)):
         return False

@@ -208,13 +208,16 @@ def _table(
         return None
     owner = _owners(xs, ys, across, down)
     rows = [[""] * width for _ in range(height)]
-    told = 0
+    told = characters = 0
     for (row, column), (last_row, last_column) in _extents(owner).items():
         text = text_in(xs[column], ys[last_row + 1], xs[last_column + 1], ys[row])
         rows[row][column] = flow.joined(text.split("\n"))
         told += bool(rows[row][column])
+        characters += len("".join(text.split()))
     if told < max(3, _FILLED * len(set(owner.values()))):
         return None
+    if characters > 1.05 * len("".join(text_in(xs[0], ys[-1], xs[-1], ys[0]).split())) + 1:
+        return None  # characters that stand in two cells: the rules go through them, as a plot's do
     rows = [row for row in rows if any(row)]
     kept = [column for column in range(width) if any(row[column] for row in rows)]
     return Ruled(flow.table([[row[column] for column in kept] for row in rows]), xs[0], ys[-1], xs[-1], ys[0])

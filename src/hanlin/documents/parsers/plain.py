@@ -17,10 +17,9 @@ def text(work: Work) -> Iterator[str]:
     codec = encodings.encoding_of(work.path)
     if codec is None:
         raise DocumentUnreadable("format")
-    size, done = work.path.stat().st_size, 0
-    for piece in encodings.text_of(work.path, codec):
-        done += len(piece.encode("utf-8", "replace")) if not piece.isascii() else len(piece)
-        work.tick(min(done, size), size)
+    size = work.path.stat().st_size
+    for number, piece in enumerate(encodings.text_of(work.path, codec), start=1):
+        work.tick(min(number * encodings.CHUNK_BYTES, size), size)
         yield piece
 
 

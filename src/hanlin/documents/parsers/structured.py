@@ -19,7 +19,9 @@ _SAMPLE = 50
 _INDENTED_BYTES = 32 * MIB
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-_LIST, _LINES = msgspec.json.Decoder(list[msgspec.Raw]), msgspec.json.Decoder(msgspec.Raw)
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_LINES = msgspec.json.Decoder(msgspec.Raw)
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 Scalar = str | int | float | bool | None
 
@@ -40,12 +42,43 @@ def _blocks(work: Work) -> Iterator[str] | None:
         records = []
     if len(records) > 1 or (records and one_list):
         return _of_records(records, work)
+    if (fields := _fields(data)) is not None:
+        return _of_fields(fields, work)
     if len(data) > _INDENTED_BYTES:
         return None
     try:
         return flow.pieces(msgspec.json.format(data, indent=2).decode("utf-8", "replace"), flow.SECTION_CHARACTERS)
     except _NOT_JSON:
         return None
+
+
+def _fields(data: bytes) -> dict[str, msgspec.Raw] | None:
+    """Return the fields of an object that wraps lists of records, None for all others."""
+    try:
+        fields = _OBJECT.decode(data)
+    except (*_NOT_JSON, MemoryError):
+        return None
+    return fields if any(_wrapped(raw) is not None for raw in fields.values()) else None
+
+
+def _wrapped(raw: msgspec.Raw) -> Sequence[msgspec.Raw] | None:
+    """Return the records of a list of at least two flat ones."""
+    try:
+        records = _LIST.decode(raw) if bytes(memoryview(raw)[:1]) == b"[" else []
+    except (*_NOT_JSON, MemoryError):
+        return None
+    return records if len(records) > 1 and _columns(records) is not None else None
+
+
+def _of_fields(fields: dict[str, msgspec.Raw], work: Work) -> Iterator[str]:
+    """Yield each field under its name: lists of records as tables."""
+    for name, raw in fields.items():
+        if (records := _wrapped(raw)) is not None:
+            yield flow.heading(name, 1)
+            yield from _of_records(records, work)
+        else:
+            (text,) = _each([raw], work)
+            yield f"{name}: {text}"
 
 
 def _utf_8(work: Work) -> bytes:
