@@ -154,11 +154,24 @@ class IndexedDocument:
 _REPAIRS = threading.Lock()
 
 
-async def covered(document: IndexedDocument, question: str, passages: Sequence[Passage]) -> Coverage:
-    """Return what passages that were found in a document have of the question that they were found for."""
+async def covered(documents: Sequence[Document], question: str, passages: Sequence[Passage]) -> Coverage:
+    """Return what passages, the best first, have of the question that they were found for in these documents."""
     sought = [term.text for term in words.terms(question) if not term.is_prefix]
-    frequencies, count = await document.frequencies(sought), await document.count()
+    frequencies, count = Counter[str](), 0
+    for document in documents:
+        there, many = await _frequencies(document, sought)
+        frequencies.update(there)
+        count += many
     return await asyncio.to_thread(coverage, question, passages, frequencies, count)
+
+
+async def _frequencies(document: Document, sought: Sequence[str]) -> tuple[dict[str, int], int]:
+    """Return in how many passages of a document words occur, and how many it has; without an index by reading them."""
+    if isinstance(document, IndexedDocument):
+        return await document.frequencies(sought), await document.count()
+    passages, wanted = await document.passages(), set(sought)
+    found = Counter([word for passage in passages for word in wanted.intersection(words.cut(passage.text).split())])
+    return dict(found), len(passages)
 
 
 async def search_all(
