@@ -14,10 +14,11 @@ import pytest
 
 from hanlin.documents.coverage import Coverage
 from hanlin.documents.indexing import index
+from hanlin.documents.parsing import read
 from hanlin.documents.retrieval import IndexedDocument, covered
 from hanlin.documents.shelf import write_pages
 from hanlin.documents.values import Page
-from tests.big_documents import Language, pages_of
+from tests.big_documents import Language, pages_of, write_docx, write_pdf
 from tests.needles import DOCUMENTS, Needle, needles_of, sentences_of, unanswerable
 
 ALL = os.environ.get("TEST_DRILLS") == "all"
@@ -33,6 +34,18 @@ Maker = Callable[[Path, Language, int, int, dict[int, str]], Awaitable[None]]
 async def as_text(folder: Path, language: Language, number: int, pages: int, sentences: dict[int, str]) -> None:
     texts = pages_of(pages=pages, language=language, needles=sentences, seed=number)
     write_pages(folder, [Page(number, text) for number, text in enumerate(texts, 1)])
+
+
+async def as_pdf(folder: Path, language: Language, number: int, pages: int, sentences: dict[int, str]) -> None:
+    path = folder / "long.pdf"
+    write_pdf(path, pages=pages, language=language, needles=sentences, seed=number)
+    await read(path, path.name, folder)
+
+
+async def as_docx(folder: Path, language: Language, number: int, pages: int, sentences: dict[int, str]) -> None:
+    path = folder / "long.docx"
+    write_docx(path, pages=pages, language=language, needles=sentences, seed=number)
+    await read(path, path.name, folder)
 
 
 async def found_in(document: IndexedDocument, question: str) -> tuple[list[str], Coverage]:
@@ -105,7 +118,7 @@ async def test_facts_are_found_at_every_depth_and_absent_ones_are_known_to_be(
 
 
 @pytest.mark.skipif(not ALL, reason="TEST_DRILLS=all runs it")
-@pytest.mark.parametrize("make", [as_text])
+@pytest.mark.parametrize("make", [as_text, as_pdf, as_docx])
 @pytest.mark.parametrize("pages", [200, 2000])
 @pytest.mark.parametrize("language", ["zh", "en"])
 async def test_all_facts_are_found_in_documents_of_every_length(

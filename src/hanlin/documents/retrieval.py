@@ -32,6 +32,9 @@ _COMMON, _FEW = 0.4, 20
 _MOST_SOUGHT = 64
 """Words of one question that are looked for, the rarest ones: a long one is looked for by what is special in it."""
 
+_BLOCK = 4096
+"""Vectors that are read at a time."""
+
 Answer = TypeVar("Answer")
 
 INDEXES = Indexes()
@@ -124,12 +127,17 @@ class IndexedDocument:
             return [], 0.0
         import numpy as np  # 30 MB and a tenth of a second, which a service without vectors need not spend
 
-        shape = (found.rows, found.head.dimensions)
-        rows = np.memmap(found.path, np.float32, "r", found.offset, shape)
-        nearness = rows @ np.asarray(vector, np.float32)
-        best = np.argpartition(-nearness, limit - 1)[:limit] if limit < found.rows else np.arange(found.rows)
-        ordered = best[np.lexsort((best, -nearness[best]))]
-        return [int(number) for number in ordered], found.rows / count
+        wanted = np.asarray(vector, np.float32)
+        parts = []
+        # Read, not mapped: a file that is begun anew meanwhile ends early, and would end the process if it were mapped.
+        with open(found.path, "rb") as file:
+            file.seek(found.offset)
+            for first in range(0, found.rows, _BLOCK):
+                rows = np.fromfile(file, np.float32, min(_BLOCK, found.rows - first) * wanted.size)
+                parts.append(rows[: rows.size // wanted.size * wanted.size].reshape(-1, wanted.size) @ wanted)
+        nearness = np.concatenate(parts)
+        best = np.argsort(-nearness, kind="stable")[:limit]
+        return [int(number) for number in best], nearness.size / count
 
     async def ask(self, ask: Callable[[Path], Answer]) -> Answer:
         """Return what an index, given its path, says; what is asked runs in a thread, and again after a repair."""
