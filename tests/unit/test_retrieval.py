@@ -131,6 +131,14 @@ def test_reciprocal_ranks_are_added() -> None:
     assert list(fused([["a"], ["b"]], [1.0, 0.5])) == ["a", "b"]
 
 
+def test_what_leads_one_order_is_not_lost_among_what_both_have() -> None:
+    """A fact in a passage about other things is found by its words, and by nothing else."""
+    words, vectors = [0, *range(1, 50)], list(range(1, 51))
+
+    assert list(fused([words, vectors])).index(0) == 49
+    assert list(fused([words, vectors], leading=[3, 2])).index(0) < 4
+
+
 @given(st.lists(st.lists(st.integers(0, 20), unique=True), min_size=1, max_size=4))
 def test_fusing_keeps_what_was_ranked_and_agrees_with_unanimity(ranks: list[list[int]]) -> None:
     """What every order has before another stays before it."""

@@ -26,6 +26,10 @@ from hanlin.types import Vector
 _CANDIDATES = 50
 """Passages that each order names before they are put together."""
 
+_LEADING_WORDS, _LEADING_VECTORS = 3, 2
+"""Passages that each order is sure to bring into a prompt. One fact in a passage about other things is nothing that its
+vector shows; it is found by its words alone."""
+
 _COMMON, _FEW = 0.4, 20
 """A word of more than this share of a document's passages says nothing there, if there are more than a few of them."""
 
@@ -108,7 +112,8 @@ class IndexedDocument:
         lexical = self._indexes.search(path, words.match(sought), many) if sought else []
         dense, share = ([], 0.0) if vector is None else self._nearest(vector, many, count)
         # Only what has a vector can be near: until all have, the order by nearness counts for as much as it has seen.
-        scores = fused([[number for number, _weight in lexical], dense], [1.0, share])
+        leading = [_LEADING_WORDS, _LEADING_VECTORS if share == 1 else 0] if dense else [0, 0]
+        scores = fused([[number for number, _weight in lexical], dense], [1.0, share], leading)
         best = list(scores)[:limit]
         return [Found(Passage(*row), scores[row.number]) for row in self._indexes.rows(path, best)]
 
