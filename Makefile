@@ -51,6 +51,7 @@ proof: .venv/.dev .venv/.clients .home/.weights .home/.vectors tests/e2e/node_mo
 	TEST_FILE_KILLS=100 $(BIN)/pytest tests/process/test_files_kill.py -k whole
 	PARITY=5000 $(BIN)/pytest tests/contract/test_parity.py
 	TEST_DRILLS=all $(BIN)/pytest tests/process/test_shared_services.py
+	TEST_DRILLS=all $(BIN)/pytest tests/contract/test_needles.py
 	TEST_CASES=all $(BIN)/pytest tests/e2e/test_embedded_cases.py
 	TEST_DRILLS=all TEST_WEIGHTS=qwen2.5-coder-1.5b-instruct $(BIN)/pytest tests -m embedded
 
@@ -60,6 +61,7 @@ bench: .venv/.dev .home/.weights .home/.vectors      ## the service beside a dir
 	$(BIN)/python -m bench.embeddings
 	$(BIN)/python -m bench.parser
 	$(BIN)/python -m bench.documents
+	$(BIN)/python -m bench.retrieval
 
 bench-gateway: .venv/.dev        ## what a gateway costs, beside nginx, vllm-router and LiteLLM; ARGS="--seconds 2 --rounds 1" are passed on
 	$(BIN)/python -m bench.gateway $(ARGS)

@@ -5,18 +5,20 @@ when one of the passages that go into a prompt holds it. Of the documents of 200
 TEST_DRILLS=all runs all; otherwise it is a document of 200 pages for each language.
 """
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from hanlin.documents.coverage import Coverage
 from hanlin.documents.indexing import index
+from hanlin.documents.parsing import read
 from hanlin.documents.retrieval import IndexedDocument, covered
 from hanlin.documents.shelf import write_pages
 from hanlin.documents.values import Page
-from tests.big_documents import Language, pages_of
+from tests.big_documents import Language, pages_of, write_docx, write_pdf
 from tests.needles import DOCUMENTS, Needle, needles_of, sentences_of, unanswerable
 
 ALL = os.environ.get("TEST_DRILLS") == "all"
@@ -26,18 +28,30 @@ IN_PROMPT = 8
 
 LEAST = 0.95
 
-Maker = Callable[[Path, Language, int, int, dict[int, str]], None]
+Maker = Callable[[Path, Language, int, int, dict[int, str]], Awaitable[None]]
 
 
-def as_text(folder: Path, language: Language, number: int, pages: int, sentences: dict[int, str]) -> None:
+async def as_text(folder: Path, language: Language, number: int, pages: int, sentences: dict[int, str]) -> None:
     texts = pages_of(pages=pages, language=language, needles=sentences, seed=number)
     write_pages(folder, [Page(number, text) for number, text in enumerate(texts, 1)])
+
+
+async def as_pdf(folder: Path, language: Language, number: int, pages: int, sentences: dict[int, str]) -> None:
+    path = folder / "long.pdf"
+    write_pdf(path, pages=pages, language=language, needles=sentences, seed=number)
+    await read(path, path.name, folder)
+
+
+async def as_docx(folder: Path, language: Language, number: int, pages: int, sentences: dict[int, str]) -> None:
+    path = folder / "long.docx"
+    write_docx(path, pages=pages, language=language, needles=sentences, seed=number)
+    await read(path, path.name, folder)
 
 
 async def found_in(document: IndexedDocument, question: str) -> tuple[list[str], Coverage]:
     """Return the passages that a prompt would have, and what the question's words say of them."""
     passages = [found.passage for found in await document.search(question, IN_PROMPT)]
-    judged = await covered(document, question, passages)
+    judged = await covered([document], question, passages)
     return [passage.text for passage in passages], judged
 
 
@@ -72,8 +86,8 @@ async def drill(
         folder = tmp_path / str(number)
         folder.mkdir()
         needles: dict[int, Needle] = needles_of(language, number, pages)
-        make(folder, language, number, pages, sentences_of(language, number, pages, needles))
-        index(folder)
+        await make(folder, language, number, pages, sentences_of(language, number, pages, needles))
+        await asyncio.to_thread(index, folder)
         document = IndexedDocument(folder, id="", name="", digest="", pages=pages, tokens=0)
         for page, needle in needles.items():
             texts, judged = await found_in(document, needle.question)
@@ -104,10 +118,13 @@ async def test_facts_are_found_at_every_depth_and_absent_ones_are_known_to_be(
 
 
 @pytest.mark.skipif(not ALL, reason="TEST_DRILLS=all runs it")
+@pytest.mark.parametrize("make", [as_text, as_pdf, as_docx])
 @pytest.mark.parametrize("pages", [200, 2000])
 @pytest.mark.parametrize("language", ["zh", "en"])
-async def test_all_facts_are_found_in_documents_of_every_length(tmp_path: Path, language: Language, pages: int) -> None:
-    """The same for all facts of the table, and for documents of 2,000 pages."""
-    *held, _near = await drill(tmp_path, language, range(DOCUMENTS), pages, as_text)
+async def test_all_facts_are_found_in_documents_of_every_length(
+    tmp_path: Path, language: Language, pages: int, make: Maker
+) -> None:
+    """The same for all facts of the table, for documents of 2,000 pages, and for what parsers make of files."""
+    *held, _near = await drill(tmp_path, language, range(DOCUMENTS), pages, make)
 
     hold(tuple(held))

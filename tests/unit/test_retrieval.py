@@ -131,6 +131,14 @@ def test_reciprocal_ranks_are_added() -> None:
     assert list(fused([["a"], ["b"]], [1.0, 0.5])) == ["a", "b"]
 
 
+def test_what_leads_one_order_is_not_lost_among_what_both_have() -> None:
+    """A fact in a passage about other things is found by its words, and by nothing else."""
+    words, vectors = [0, *range(1, 50)], list(range(1, 51))
+
+    assert list(fused([words, vectors])).index(0) == 49
+    assert list(fused([words, vectors], leading=[3, 2])).index(0) < 4
+
+
 @given(st.lists(st.lists(st.integers(0, 20), unique=True), min_size=1, max_size=4))
 def test_fusing_keeps_what_was_ranked_and_agrees_with_unanimity(ranks: list[list[int]]) -> None:
     """What every order has before another stays before it."""
@@ -271,12 +279,33 @@ async def test_what_a_document_does_not_speak_of_is_said_to_be_absent(tmp_path: 
 
     async def judged(question: str) -> str:
         passages = [found.passage for found in await texts.search(question, 5)]
-        return (await covered(texts, question, passages)).judgement
+        return (await covered([texts], question, passages)).judgement
 
     assert await judged("电池保修多久？") != "absent"
     assert await judged("What discount do gold members enjoy?") != "absent"
     assert await judged("董事长毕业于哪所大学？") == "absent"
     assert await judged("Which university did the chairman attend?") == "absent"
+
+
+async def test_several_documents_are_judged_together(tmp_path: Path) -> None:
+    """A word that one of them has is not unknown; and a document without an index is read for it."""
+
+    class Held:
+        """A document of another make."""
+
+        def __init__(self, inner: IndexedDocument) -> None:
+            self.id, self.name, self.digest, self.pages, self.tokens = "", "", "", inner.pages, inner.tokens
+            self.read, self.passages, self.search = inner.read, inner.passages, inner.search
+
+    one, other = document(tmp_path / "a", apart(ZH)), document(tmp_path / "b", apart(EN))
+    question = "电池保修多久？ Is water damage covered?"
+    found = [found.passage for _document, found in await search_all([one, other], question, 5)]
+
+    by_index = await covered([one, other], question, found)
+    by_reading = await covered([Held(one), Held(other)], question, found)
+
+    assert by_index.judgement != "absent"
+    assert by_reading.judgement == by_index.judgement
 
 
 def test_what_is_missing_is_named() -> None:

@@ -26,6 +26,9 @@ paraphrase shares more English words than pairs of characters. Calibrated with `
 _NAMED = 0.25
 """The share of a question's weight that words must have which are rare in the document, to name its subject."""
 
+_LEAST_PASSAGES = 100
+"""A document of fewer is weighed as one of so many: in three passages every word is either common or unheard of."""
+
 _STRETCH = 40
 """Words, or characters, that stand together: what is further apart is said of different things."""
 
@@ -89,7 +92,7 @@ def weighed(
     for place, said, pairs in parts:
         frequency = _frequency(pairs, frequencies, count)
         is_asked = any(first <= place < end for first, end in asked)
-        weight = rarity(frequency, count) * (_ASKED if is_asked else 1.0)
+        weight = rarity(frequency, max(count, _LEAST_PASSAGES)) * (_ASKED if is_asked else 1.0)
         names = not is_asked and 0 < frequency <= max(_RARE * count, 1)
         made.append(Weighed(said, place, weight, pairs, names))
     return made

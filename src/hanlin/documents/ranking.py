@@ -16,13 +16,23 @@ def reciprocal(rank: int) -> float:
     return 1 / (_RRF + rank)
 
 
-def fused(ranks: Sequence[Sequence[Key]], weights: Sequence[float] | None = None) -> dict[Key, float]:
-    """Return each thing with its reciprocal ranks added up, best first; of equals, the one named first comes first."""
+def fused(
+    ranks: Sequence[Sequence[Key]], weights: Sequence[float] | None = None, leading: Sequence[int] | None = None
+) -> dict[Key, float]:
+    """Return each thing with its reciprocal ranks added up, best first; of equals, the one named first comes first.
+
+    So many of each order as `leading` says come before all others: what one order has first, and another does not have
+    at all, would otherwise stand behind everything that both have somewhere.
+    """
     scores: dict[Key, float] = {}
     for place, rank in enumerate(ranks):
         weight = weights[place] if weights else 1.0
         for number, key in enumerate(rank, 1):
             scores[key] = scores.get(key, 0.0) + weight * reciprocal(number)
+    for rank, many in zip(ranks, leading or [0] * len(ranks), strict=True):
+        for key in rank[:many]:
+            if scores[key] < 1:
+                scores[key] += 1.0
     return dict(sorted(scores.items(), key=lambda item: -item[1]))
 
 

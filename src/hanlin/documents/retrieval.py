@@ -26,11 +26,18 @@ from hanlin.types import Vector
 _CANDIDATES = 50
 """Passages that each order names before they are put together."""
 
+_LEADING_WORDS, _LEADING_VECTORS = 3, 2
+"""Passages that each order is sure to bring into a prompt. One fact in a passage about other things is nothing that its
+vector shows; it is found by its words alone."""
+
 _COMMON, _FEW = 0.4, 20
 """A word of more than this share of a document's passages says nothing there, if there are more than a few of them."""
 
 _MOST_SOUGHT = 64
 """Words of one question that are looked for, the rarest ones: a long one is looked for by what is special in it."""
+
+_BLOCK = 4096
+"""Vectors that are read at a time."""
 
 Answer = TypeVar("Answer")
 
@@ -105,7 +112,8 @@ class IndexedDocument:
         lexical = self._indexes.search(path, words.match(sought), many) if sought else []
         dense, share = ([], 0.0) if vector is None else self._nearest(vector, many, count)
         # Only what has a vector can be near: until all have, the order by nearness counts for as much as it has seen.
-        scores = fused([[number for number, _weight in lexical], dense], [1.0, share])
+        leading = [_LEADING_WORDS, _LEADING_VECTORS if share == 1 else 0] if dense else [0, 0]
+        scores = fused([[number for number, _weight in lexical], dense], [1.0, share], leading)
         best = list(scores)[:limit]
         return [Found(Passage(*row), scores[row.number]) for row in self._indexes.rows(path, best)]
 
@@ -124,12 +132,17 @@ class IndexedDocument:
             return [], 0.0
         import numpy as np  # 30 MB and a tenth of a second, which a service without vectors need not spend
 
-        shape = (found.rows, found.head.dimensions)
-        rows = np.memmap(found.path, np.float32, "r", found.offset, shape)
-        nearness = rows @ np.asarray(vector, np.float32)
-        best = np.argpartition(-nearness, limit - 1)[:limit] if limit < found.rows else np.arange(found.rows)
-        ordered = best[np.lexsort((best, -nearness[best]))]
-        return [int(number) for number in ordered], found.rows / count
+        wanted = np.asarray(vector, np.float32)
+        parts = []
+        # Read, not mapped: a file that is begun anew meanwhile ends early, and would end the process if it were mapped.
+        with open(found.path, "rb") as file:
+            file.seek(found.offset)
+            for first in range(0, found.rows, _BLOCK):
+                rows = np.fromfile(file, np.float32, min(_BLOCK, found.rows - first) * wanted.size)
+                parts.append(rows[: rows.size // wanted.size * wanted.size].reshape(-1, wanted.size) @ wanted)
+        nearness = np.concatenate(parts)
+        best = np.argsort(-nearness, kind="stable")[:limit]
+        return [int(number) for number in best], nearness.size / count
 
     async def ask(self, ask: Callable[[Path], Answer]) -> Answer:
         """Return what an index, given its path, says; what is asked runs in a thread, and again after a repair."""
@@ -154,11 +167,24 @@ class IndexedDocument:
 _REPAIRS = threading.Lock()
 
 
-async def covered(document: IndexedDocument, question: str, passages: Sequence[Passage]) -> Coverage:
-    """Return what passages that were found in a document have of the question that they were found for."""
+async def covered(documents: Sequence[Document], question: str, passages: Sequence[Passage]) -> Coverage:
+    """Return what passages, the best first, have of the question that they were found for in these documents."""
     sought = [term.text for term in words.terms(question) if not term.is_prefix]
-    frequencies, count = await document.frequencies(sought), await document.count()
+    frequencies, count = Counter[str](), 0
+    for document in documents:
+        there, many = await _frequencies(document, sought)
+        frequencies.update(there)
+        count += many
     return await asyncio.to_thread(coverage, question, passages, frequencies, count)
+
+
+async def _frequencies(document: Document, sought: Sequence[str]) -> tuple[dict[str, int], int]:
+    """Return in how many passages of a document words occur, and how many it has; without an index by reading them."""
+    if isinstance(document, IndexedDocument):
+        return await document.frequencies(sought), await document.count()
+    passages, wanted = await document.passages(), set(sought)
+    found = Counter([word for passage in passages for word in wanted.intersection(words.cut(passage.text).split())])
+    return dict(found), len(passages)
 
 
 async def search_all(
