@@ -83,6 +83,24 @@ def test_weights_are_shown_a_gap_in_the_tags_that_they_learned() -> None:
     assert (plain.prompt, plain.stop) == ("a", ())
 
 
+@pytest.mark.parametrize(
+    ("before", "behind", "end"),
+    [
+        ("    ", "\n\nprint(mean([1]))\n", "\nprint(mean([1]))"),
+        ("x = f(", ")\nreturn x + 1000", "\nreturn x + 1000"),
+        ("x = f(", "one, two, three)\n", None),
+        ("x = 1\n", "return x + 1000\n", "\nreturn x + 1000"),
+        ("    ", "\n}\n", None),
+        ("    ", "", None),
+    ],
+)
+def test_a_text_ends_where_it_would_say_what_stands_behind_its_gap(before: str, behind: str, end: str | None) -> None:
+    """Small weights go on with the rest of the file; a line that comes twice by chance ends nothing."""
+    found = gap_pass(CompletionRequest("m", before, behind, fills_gap=True), CODER, ())
+
+    assert [stop for stop in found.stop if stop.startswith("\n")] == ([end] if end else [])
+
+
 def test_servers_are_sent_the_contracts_own_tags() -> None:
     """They may be the vendor."""
     manner = Manner(profiles().engine["modelstudio"], "theirs")

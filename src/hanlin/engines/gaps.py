@@ -11,6 +11,7 @@ from hanlin.engines.manner import Manner, sampled
 from hanlin.types import CompletionRequest, Event, Events
 
 _PREFIX, _SUFFIX, _MIDDLE = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
+_TELLING = 10  # characters of a line that does not come twice by chance
 _TAG = "<|fim_"
 """What every tag of a gap begins with: no answer shows one, whoever wrote it."""
 
@@ -25,13 +26,22 @@ def gap_pass(request: CompletionRequest, manner: Manner, stop: Sequence[str]) ->
     ends: tuple[str, ...] = ()
     if request.fills_gap and tags is not None:
         prompt = f"{tags.prefix}{request.prompt}{tags.suffix}{request.suffix or ''}{tags.middle}"
-        ends = tags.ends
+        ends = (*tags.ends, *_end_of_gap(request))
     return Pass(
         prompt=prompt,
         stop=(*stop, *ends),
         limit=request.sampling.max_tokens,
         sampled=sampled(request.sampling, manner.profile),
     )
+
+
+def _end_of_gap(request: CompletionRequest) -> tuple[str, ...]:
+    """Return what a text that has gone beyond its gap says next: the first line behind it, if it is a telling one."""
+    lines = (request.suffix or "").split("\n")
+    if lines[0].strip() and not request.prompt.endswith("\n"):
+        lines = lines[1:]  # the rest of the gap's own line
+    line = next((one.rstrip() for one in lines if one.strip()), "")
+    return (f"\n{line}",) if len(line.strip()) >= _TELLING else ()
 
 
 def encode_gap(request: CompletionRequest, manner: Manner, stop: Sequence[str]) -> bytes:

@@ -102,7 +102,7 @@ async def _choice(
     alike = sorted((line for line in lines if likeness(asked, line)), key=lambda line: -likeness(asked, line))
     hint = "\n\nLook at these first:\n" + "\n".join(alike[:_HINTS]) if alike else ""
     dialogue = [_as_said(message) for message in request.messages if message.role in ("user", "assistant")]
-    last = Message("user", dialogue[-1].text + hint)
+    last = Message("user", (dialogue[-1].text if dialogue else "") + hint)
     schema: Schema = {
         "type": "object",
         "properties": {
@@ -320,7 +320,7 @@ async def _question(tool: OfferedTool, missing: Sequence[str], request: ChatRequ
         f"{tool.description or tool.name}. Missing: {'; '.join(described)}."
     )
     dialogue = [Message("user", message.text) for message in request.messages if message.role == "user"]
-    result = await base.answer(_inner(request, [Message("system", system), dialogue[-1]], _QUESTION_TOKENS))
+    result = await base.answer(_inner(request, [Message("system", system), *dialogue[-1:]], _QUESTION_TOKENS))
     question = plain_text(result.choices[0].text)
     if _is_question(question) and language_of(question) == language:
         return question

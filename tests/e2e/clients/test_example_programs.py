@@ -1,20 +1,17 @@
 """The programs of `examples/` that think, call functions and want an object: the files themselves, base URL changed."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hanlin.testing import FakeEngine, Rule
-from tests.service import KEY, Service
+from tests.programs import run_program
+from tests.service import Service
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
-BASE_URL = re.compile(r"\"https?://[^\"]*/compatible-mode/v1\"")
 HAN = re.compile("[\u4e00-\u9fff]")
 
 Run = Callable[[str, Service], str]
@@ -24,24 +21,7 @@ Run = Callable[[str, Service], str]
 def run(tmp_path: Path) -> Run:
     """Run a program against a service and return what it printed."""
 
-    def run(name: str, service: Service) -> str:
-        text, changed = BASE_URL.subn(f'"{service.base_url}"', (EXAMPLES / name).read_text(encoding="utf-8"))
-        assert changed == 1, f"{name} names its base URL {changed} times"
-        program = tmp_path / name
-        program.write_text(text, encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, str(program)],
-            env={**os.environ, "DASHSCOPE_API_KEY": KEY, "PYTHONUTF8": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=600,
-            encoding="utf-8",
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        return done.stdout
-
-    return run
+    return partial(run_program, folder=tmp_path)
 
 
 def test_the_thinking_program_prints_thoughts_then_the_answer(run: Run, service: Service, engine: FakeEngine) -> None:

@@ -151,7 +151,10 @@ def test_a_gap_in_code_is_filled(client: OpenAI, engine: FakeEngine, stream: boo
 
 
 @pytest.mark.parametrize("manner", ["prompted"], indirect=True)
-def test_a_gap_is_not_filled_by_weights_that_never_learned_it(client: OpenAI) -> None:
-    """They would write prose into somebody's code."""
-    with pytest.raises(openai.BadRequestError, match="never learned to fill gaps"):
-        client.completions.create(model="qwen2.5-coder-7b-instruct", prompt=GAP)
+def test_a_gap_is_filled_by_chat_where_no_weights_learned_it(client: OpenAI, engine: FakeEngine) -> None:
+    """Nothing of how they chat gets into somebody's code."""
+    engine.rules([Rule(text="Here it is:\n```python\nreturn a + b\n```")])
+
+    completion = client.completions.create(model="qwen2.5-coder-7b-instruct", prompt=GAP)
+
+    assert completion.choices[0].text == "return a + b"
