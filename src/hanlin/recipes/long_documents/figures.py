@@ -19,6 +19,7 @@ LEAST_SHARE = 0.6
 """What part of a document must be tables for it to count as one."""
 
 _MOST_PAGES = 3000
+_FIRST_PAGES = 3
 _SAMPLE_ROWS = 3
 _FEW_VALUES = 12
 _OPERATIONS = ("count", "sum", "average", "max", "min", "list", "none")
@@ -40,6 +41,9 @@ class Figures:
 async def table_of(document: Document) -> Table | None:
     """Return the largest table of a document that is little else; None for any other document."""
     if document.pages > _MOST_PAGES:
+        return None
+    first = await document.read(1, min(_FIRST_PAGES, document.pages))
+    if tables(first)[1] < LEAST_SHARE:
         return None
     pages: list[Page] = [page async for page in pages_of(document)]
     found, share = tables(pages)
