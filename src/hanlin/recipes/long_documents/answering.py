@@ -324,7 +324,9 @@ class _Task:
         rules = rules_for(self.documents, self.words, may_fail=False)
         material = self.words.figures.format(facts="；".join(facts) if self.chinese else "; ".join(facts))
         supplied = self._supplied(material, pages, derives=False)
-        return Prepared(with_material(self.asked, turns, material, rules), supplied, report, tuple(pages))
+        counts = [figure.count for figure in made if figure.count is not None]
+        messages = with_material(self.asked, turns, material, rules)
+        return Prepared(messages, supplied, report, tuple(pages), count=counts[0] if len(counts) == 1 else None)
 
     # --- what they need
 
