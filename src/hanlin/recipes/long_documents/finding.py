@@ -60,9 +60,7 @@ async def judged(question: str, hits: Sequence[Hit]) -> Judgement:
     for document in {hit.document.id: hit.document for hit in hits}.values():
         frequencies.update(await document.frequencies(wanted))
         count += await document.count()
-    return coverage(
-        question, [f"{hit.passage.heading}\n{hit.passage.text}" for hit in hits], frequencies, count
-    ).judgement
+    return coverage(question, [hit.passage for hit in hits], frequencies, count).judgement
 
 
 class _Chosen:
