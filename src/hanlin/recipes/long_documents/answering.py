@@ -13,6 +13,7 @@ import msgspec
 
 from hanlin.documents.coverage import Judgement
 from hanlin.documents.values import Document
+from hanlin.errors import EngineError
 from hanlin.metering.estimate import prompt_tokens, text_tokens
 from hanlin.recipes import attachments
 from hanlin.recipes.attachments import Asked, Attachment, Opened, has_pages
@@ -110,9 +111,9 @@ class Answerer:
         prepared = await task.prepared()
         report = prepared.report
         if prepared.text:
-            finish = "stop"
-            yield [Event(text=prepared.text)]
-            usage = Usage(prompt_tokens, text_tokens(prepared.text), estimated=True)
+            text, finish = _within(prepared.text, request.sampling.max_tokens)
+            yield [Event(text=text)]
+            usage = Usage(prompt_tokens, text_tokens(text), estimated=True)
         else:
             telling = Telling(
                 base,
@@ -212,7 +213,8 @@ class _Task:
             more = await self._keywords()
             hits, _, _ = await self._search(f"{looked_for}\n{more}")
             judgement = await finding.judged(more, hits)
-        if judgement == "absent" and not (hits and by_meaning) and asks(self.question):
+        is_absent = judgement == "absent" and not (hits and by_meaning) and asks(self.question)
+        if is_absent and self.request.shape is None:
             about = self.words.about.format(question=self.question.strip()[:_ABOUT_CHARS])
             return Prepared((), Supplied(""), Report("nothing"), text=self.words.absent.format(about=about))
         turns, room = self._turns()
@@ -332,7 +334,10 @@ class _Task:
 
     async def _search(self, looked_for: str) -> tuple[list[finding.Hit], Judgement, bool]:
         """Return what was found, whether it can hold the answer, and whether it was looked for by meaning as well."""
-        vectors = await self.base.vectors([looked_for], "query")
+        try:
+            vectors = await self.base.vectors([looked_for], "query")
+        except EngineError:  # words alone find most of it
+            vectors = None
         hits = await finding.search(self.documents, looked_for, vector=vectors[0] if vectors else None)
         judgement = await finding.judged(self.question, hits)
         if judgement == "absent" and looked_for != self.question:
@@ -433,6 +438,14 @@ class _Task:
         return self.request.changed(
             messages=messages, sampling=msgspec.structs.replace(sampling, max_tokens=limit), n=1, sent=None
         )
+
+
+def _within(text: str, limit_tokens: int | None) -> tuple[str, str]:
+    """Return a text as far as a caller wants it, and the reason that it ends for."""
+    size = text_tokens(text)
+    if limit_tokens is None or size <= limit_tokens:
+        return text, "stop"
+    return text[: max(len(text) * limit_tokens // size, 1)], "length"
 
 
 def any_items(pairs: Sequence[tuple[Part, Note]]) -> bool:
