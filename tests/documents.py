@@ -232,11 +232,22 @@ def question_of(request: ChatRequest) -> str:
     return text.rsplit("\n\n", 1)[-1]
 
 
+_AROUND = ("\n\n下面是", "\n\nBelow is", "\n\n其中与", "\n\nThe sentences", "\n\n请只根据", "\n\nAnswer from")
+"""Where documents end and a recipe's own words begin."""
+
+
 def sentences(request: ChatRequest) -> Iterator[tuple[str, str, int]]:
     """Yield the sentences of the documents in a prompt: file, sentence, page."""
     for message in request.messages:
         material = message.text
-        for word in ("\n\n下面是", "\n\nBelow is", "\n\n请只根据", "\n\nAnswer from"):
+        for word in (
+            "\n\n下面是",
+            "\n\nBelow is",
+            "\n\n其中与",
+            "\n\nThe sentences",
+            "\n\n请只根据",
+            "\n\nAnswer from",
+        ):
             material = material.split(word)[0]
         for block in blocks(material):
             for sentence in _SENTENCE.findall(block.text):

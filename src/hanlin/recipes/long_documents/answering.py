@@ -17,7 +17,7 @@ from hanlin.errors import EngineError
 from hanlin.metering.estimate import prompt_tokens, text_tokens
 from hanlin.recipes import attachments
 from hanlin.recipes.attachments import Asked, Attachment, Opened, has_pages
-from hanlin.recipes.long_documents import finding, reading
+from hanlin.recipes.long_documents import finding, highlights, reading
 from hanlin.recipes.long_documents.asking import Kind, asks, derives, kind_of, looked_for, of_tables
 from hanlin.recipes.long_documents.budget import Room, room
 from hanlin.recipes.long_documents.claims import Supplied
@@ -200,7 +200,7 @@ class _Task:
             weak = (await self._search(self._looked_for()))[1] == "absent"
         may_fail = self.kind == "lookup" and asks(self.question)
         rules = rules_for(self.documents, self.words, weak=weak, may_fail=may_fail)
-        messages = with_documents(self.asked, [marked(group) for group in groups], rules)
+        messages = with_documents(self.asked, [marked(group) for group in groups], self._led(pieces, rules))
         if await self.base.count(self.request.changed(messages=messages)) + self.room.answer > self.room.window:
             return None
         return Prepared(messages, self._supplied(text, pieces), Report("all", pages=pages_named(pieces)), tuple(pieces))
@@ -224,7 +224,7 @@ class _Task:
             pieces = await (finding.chosen(hits, budget, self.documents) if hits else self._beginnings(budget))
             text = marked(pieces)
             material = f"{self.words.documents}\n\n{text}"
-            messages = with_material(self.asked, turns, material, rules)
+            messages = with_material(self.asked, turns, material, self._led(pieces, rules))
             counted = await self.base.count(self.request.changed(messages=messages))
             over = counted + room.answer - room.window
             if over <= 0:
@@ -343,6 +343,13 @@ class _Task:
         if judgement == "absent" and looked_for != self.question:
             judgement = await finding.judged(looked_for, hits)
         return hits, judgement, bool(vectors)
+
+    def _led(self, pieces: Sequence[Piece], rules: str) -> str:
+        """Return the rules with the sentences ahead of them that a small model would overlook."""
+        if self.kind != "lookup" or self.room.window > highlights.LARGEST_WINDOW:
+            return rules
+        sentences = highlights.told(self._looked_for(), pieces, self.words)
+        return f"{sentences}\n\n{rules}" if sentences else rules
 
     async def _beginnings(self, budget_tokens: int) -> list[Piece]:
         """Return how documents begin: something to go by where nothing was looked for."""
