@@ -63,6 +63,7 @@ bench: .venv/.dev .home/.weights .home/.vectors      ## the service beside a dir
 	$(BIN)/python -m bench.parser
 	$(BIN)/python -m bench.documents
 	$(BIN)/python -m bench.retrieval
+	$(BIN)/python -m bench.long_documents
 
 bench-gateway: .venv/.dev        ## what a gateway costs, beside nginx, vllm-router and LiteLLM; ARGS="--seconds 2 --rounds 1" are passed on
 	$(BIN)/python -m bench.gateway $(ARGS)

@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from hanlin.catalogue.models import Model
+from hanlin.documents import words
 from hanlin.documents.values import Document, Found, Page, Passage
 from hanlin.errors import ContextLengthExceeded, InvalidRequest
 from hanlin.metering.estimate import prompt_tokens, text_tokens
@@ -25,8 +26,8 @@ _LINE_MARK = re.compile(r"（第(\d+)页）|\(p\. (\d+)\)")
 
 
 @lru_cache(4096)
-def _terms(text: str) -> frozenset[str]:
-    return terms(text)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(words.cut(text).split())
 
 
 @dataclass
@@ -59,11 +60,22 @@ class MemoryDocument:
             for number, page in enumerate(page for page in self.all_pages if page.text.strip())
         ]
 
+    async def around(self, passage: Passage, before: int = 1, after: int = 1) -> Sequence[Passage]:
+        return (await self.passages())[max(passage.number - before, 0) : passage.number + after + 1]
+
+    async def count(self) -> int:
+        return len(await self.passages())
+
+    async def frequencies(self, terms: Sequence[str]) -> Mapping[str, int]:
+        texts = [_words(passage.text) for passage in await self.passages()]
+        return {term: sum(term in text for text in texts) for term in terms}
+
     async def search(self, question: str, limit: int, vector: Vector | None = None) -> Sequence[Found]:
         self.looked_at += 1
-        wanted = terms(question)
+        wanted = [term.text for term in words.terms(question)]
+        often = await self.frequencies(wanted)
         scored = [
-            Found(passage, sum(1.0 if word.isascii() else 0.6 for word in wanted & _terms(passage.text)))
+            Found(passage, sum(1 / (1 + often[term]) for term in wanted if term in _words(passage.text)))
             for passage in await self.passages()
         ]
         best = sorted((found for found in scored if found.score > 0), key=lambda found: -found.score)
@@ -220,11 +232,22 @@ def question_of(request: ChatRequest) -> str:
     return text.rsplit("\n\n", 1)[-1]
 
 
+_AROUND = ("\n\n下面是", "\n\nBelow is", "\n\n其中与", "\n\nThe sentences", "\n\n请只根据", "\n\nAnswer from")
+"""Where documents end and a recipe's own words begin."""
+
+
 def sentences(request: ChatRequest) -> Iterator[tuple[str, str, int]]:
     """Yield the sentences of the documents in a prompt: file, sentence, page."""
     for message in request.messages:
         material = message.text
-        for word in ("\n\n下面是", "\n\nBelow is", "\n\n请只根据", "\n\nAnswer from"):
+        for word in (
+            "\n\n下面是",
+            "\n\nBelow is",
+            "\n\n其中与",
+            "\n\nThe sentences",
+            "\n\n请只根据",
+            "\n\nAnswer from",
+        ):
             material = material.split(word)[0]
         for block in blocks(material):
             for sentence in _SENTENCE.findall(block.text):

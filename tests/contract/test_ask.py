@@ -1,5 +1,7 @@
 """`hanlin ask` and `qwen-long` over the wire: a real service, its Files API, and a fake engine behind the recipe."""
 
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from hanlin.testing import FakeEngine, Rule
 from tests.cli import hanlin
+from tests.documents import filler, needles
 from tests.service import Service, in_front_of
 
 DOCUMENT: Any = "file-extract"
@@ -73,6 +76,35 @@ def test_a_file_is_asked_about_through_the_sdk(service: Service, engine: FakeEng
     assert whole.usage is not None
     assert chunks[-1].usage is not None
     assert whole.usage.prompt_tokens == chunks[-1].usage.prompt_tokens > 30
+
+
+def test_of_a_long_file_the_engine_reads_the_passages_that_matter(service: Service, engine: FakeEngine) -> None:
+    """Two hundred pages do not fit what the engine takes; the index finds the one that does."""
+    engine.rules([Rule(contains="启动口令是什么", text="口令是蓝鲸7431。"), Rule(text="火星 氧气")])
+    text = "\n".join(needles(filler(200, sentences_a_page=40), (120, FACT)))
+    with service.client() as client:
+        stored = client.files.create(file=("book.txt", text.encode()), purpose=DOCUMENT)
+        while client.files.retrieve(stored.id).status != "processed":
+            time.sleep(0.05)  # the other side is a process
+        engine.forget_requests()
+
+        found = client.chat.completions.create(
+            model="qwen-long", messages=messages(stored.id, "云杉项目的启动口令是什么？")
+        )
+        [request] = engine.requests()
+        nothing = client.chat.completions.create(
+            model="qwen-long", messages=messages(stored.id, "火星基地的氧气储量是多少？")
+        )
+        client.files.delete(stored.id)
+
+    assert FACT in str(request.body)
+    assert len(str(request.body)) < len(text) / 10
+    assert re.fullmatch(r"口令是蓝鲸7431。（第\d+页）", found.choices[0].message.content or "")
+    assert found.model_extra is not None
+    assert found.model_extra["hanlin"]["strategy"] == "passages"
+    assert found.usage is not None
+    assert found.usage.prompt_tokens > 50_000
+    assert "没有提到" in (nothing.choices[0].message.content or "")
 
 
 def test_a_file_of_nobody_is_refused_in_the_vendors_words(service: Service) -> None:

@@ -47,9 +47,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _file(self, state: str) -> None:
-        row = {"id": "file-fe-1", "object": "file", "filename": "a.txt", "status": state, "status_details": "blank"}
-        row |= {"bytes": 5, "created_at": 1764499365, "purpose": "file-extract"}
-        self._say(json.dumps(row).encode())
+        row = {"id": "file-fe-1", "object": "file", "filename": "a.txt", "bytes": 9, "created_at": 1764499365}
+        more = {"purpose": "file-extract", "status": state, "status_details": "blank"}
+        self._say(json.dumps(row | more).encode())
 
     def do_POST(self) -> None:
         self._take()

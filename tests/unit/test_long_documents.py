@@ -200,6 +200,19 @@ async def test_neighbours_of_a_hit_come_along_in_the_documents_order() -> None:
     assert {99, 100, 101} <= set(pages)
 
 
+@pytest.mark.parametrize("window", [4096, 32_768, 65_536])
+async def test_a_small_model_is_shown_the_nearest_sentences_once_more(window: int) -> None:
+    """One sentence among a hundred that look alike is overlooked by half a billion parameters."""
+    file = document(*needles(PAGES, (100, FACT)))
+    base = Scholar(context_tokens=window)
+
+    await told(about("云杉项目的启动口令是什么？", file), base, file)
+
+    question = base.requests[-1].messages[-1].text
+    assert question.count(FACT) == (2 if window <= 32_768 else 1)
+    assert (f"- {FACT}（第100页）\n\n请只根据" in question) == (window <= 32_768)
+
+
 # --- nothing to answer from
 
 

@@ -1,6 +1,6 @@
 """What a document is once it has been read: pages, passages, and what may be asked of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -58,6 +58,15 @@ class Document(Protocol):
 
     async def passages(self) -> Sequence[Passage]:
         """Return all passages in their order."""
+
+    async def around(self, passage: Passage, before: int = 1, after: int = 1) -> Sequence[Passage]:
+        """Return a passage with those before and after it, in their order."""
+
+    async def count(self) -> int:
+        """Return how many passages there are."""
+
+    async def frequencies(self, terms: Sequence[str]) -> Mapping[str, int]:
+        """Return in how many passages each of these words (`hanlin.documents.words`) occurs, 0 included."""
 
     async def search(self, question: str, limit: int, vector: Vector | None = None) -> Sequence[Found]:
         """Return passages that share words with a question, or are near its `vector` where there are vectors."""

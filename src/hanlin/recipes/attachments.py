@@ -5,7 +5,7 @@ Pure but for `opened`. The first system message is the role; later ones are docu
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hanlin.documents.values import Document, Found, Library, Page, Passage
@@ -142,6 +142,15 @@ class HeldText:
 
     async def passages(self) -> Sequence[Passage]:
         return await self._document.passages()
+
+    async def around(self, passage: Passage, before: int = 1, after: int = 1) -> Sequence[Passage]:
+        return await self._document.around(passage, before, after)
+
+    async def count(self) -> int:
+        return await self._document.count()
+
+    async def frequencies(self, terms: Sequence[str]) -> Mapping[str, int]:
+        return await self._document.frequencies(terms)
 
     async def search(self, question: str, limit: int, vector: Vector | None = None) -> Sequence[Found]:
         return await self._document.search(question, limit, vector)

@@ -111,7 +111,7 @@ class Miner:
 
     async def _answered(self, task: "_Task", tokens: int) -> Events:
         """Answer in words, or with labels where the instruction lists some."""
-        if (labels := await task.labels()) and task.documents:
+        if task.documents and (labels := await task.labels()):
             lines = []
             for document in task.documents:
                 chosen = await labelling.labelled(

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 
 import msgspec
 
+from hanlin.documents.coverage import Judgement
 from hanlin.documents.values import Document
+from hanlin.errors import EngineError
 from hanlin.metering.estimate import prompt_tokens, text_tokens
 from hanlin.recipes import attachments
 from hanlin.recipes.attachments import Asked, Attachment, Opened, has_pages
-from hanlin.recipes.long_documents import finding, reading
-from hanlin.recipes.long_documents.asking import Kind, asks, derives, kind_of, looked_for
+from hanlin.recipes.long_documents import finding, highlights, reading
+from hanlin.recipes.long_documents.asking import Kind, asks, derives, kind_of, looked_for, of_tables
 from hanlin.recipes.long_documents.budget import Room, room
 from hanlin.recipes.long_documents.claims import Supplied
 from hanlin.recipes.long_documents.figures import Figures, figures
-from hanlin.recipes.long_documents.parts import Part, evenly, pages_of, parts_of
+from hanlin.recipes.long_documents.parts import Part, cut, evenly, pages_of, parts_of
 from hanlin.recipes.long_documents.prompts import (
     Piece,
     Words,
@@ -37,22 +39,18 @@ from hanlin.recipes.long_documents.report import pages_of as pages_named
 from hanlin.recipes.long_documents.sources import line
 from hanlin.recipes.long_documents.telling import Telling
 from hanlin.recipes.recipe import Desk
-from hanlin.recipes.texts import folded, is_chinese, shared, terms
+from hanlin.recipes.texts import folded, is_chinese
 from hanlin.types import ChatRequest, Event, Events, Message, Sampling, Usage
 
 _TEMPERATURE = 0.3
 """Of an answer whose caller sets none: what documents say leaves little to invention."""
 
-_WEAK = 0.34  # of a question's words in what was found: below it the answer is probably not there
+_SAMPLE_CHARS = 2000
 _LEAST_TURNS = 2
 _ROUNDS = 3
 _QUOTED = re.compile(r"[“\"「『《']([^”\"」』》']{1,60})[”\"」』》']")
 _OCCURS = re.compile(r"出现|提到|提及|\btimes\b|\bmention|\bappear|\boccur", re.IGNORECASE)
 _HOW_OFTEN = re.compile(r"[几多]少?次|\bhow (?:many times|often)\b", re.IGNORECASE)
-_EXTREME = re.compile(
-    r"最[大小高低多少长短早晚]|\b(?:highest|lowest|largest|smallest|most|least|maximum|minimum)\b", re.IGNORECASE
-)
-_COMMENT_ON_TABLES = re.compile(r"合计|总[额和数]|平均|\btotal\b|\bsum\b|\baverage\b|\bmean\b", re.IGNORECASE)
 _KEYWORDS = {
     True: "给出查找答案时可用的{language}关键词（同义词也可），用空格分开，只写关键词。\n\n问题：{question}",
     False: "Give {language} key words (synonyms too) to search documents for the answer, parted by blanks; only key "
@@ -113,9 +111,9 @@ class Answerer:
         prepared = await task.prepared()
         report = prepared.report
         if prepared.text:
-            finish = "stop"
-            yield [Event(text=prepared.text)]
-            usage = Usage(prompt_tokens, text_tokens(prepared.text), estimated=True)
+            text, finish = _within(prepared.text, request.sampling.max_tokens)
+            yield [Event(text=text)]
+            usage = Usage(prompt_tokens, text_tokens(text), estimated=True)
         else:
             telling = Telling(
                 base,
@@ -197,13 +195,12 @@ class _Task:
                         groups[-1].append(Piece(document, page.number, page.number, page.text, page.label))
         pieces = [piece for group in groups for piece in group]
         text = "\n\n".join(map(marked, groups))
-        covered = 1.0
-        if self.kind == "lookup" and asks(self.question) and self.chinese == is_chinese(text[:2000]):
-            covered = shared(terms(self._looked_for()), terms(text))
-        rules = rules_for(
-            self.documents, self.words, weak=covered < _WEAK, may_fail=self.kind == "lookup" and asks(self.question)
-        )
-        messages = with_documents(self.asked, [marked(group) for group in groups], rules)
+        weak = False
+        if self.kind == "lookup" and asks(self.question) and self.chinese == is_chinese(text[:_SAMPLE_CHARS]):
+            weak = (await self._search(self._looked_for()))[1] == "absent"
+        may_fail = self.kind == "lookup" and asks(self.question)
+        rules = rules_for(self.documents, self.words, weak=weak, may_fail=may_fail)
+        messages = with_documents(self.asked, [marked(group) for group in groups], self._led(pieces, rules))
         if await self.base.count(self.request.changed(messages=messages)) + self.room.answer > self.room.window:
             return None
         return Prepared(messages, self._supplied(text, pieces), Report("all", pages=pages_named(pieces)), tuple(pieces))
@@ -211,22 +208,23 @@ class _Task:
     async def _found(self) -> Prepared:
         """Look for the passages that may hold the answer."""
         looked_for = self._looked_for()
-        hits, covered, others = await self._search(looked_for)
-        if (not hits or covered == 0) and asks(self.question):
+        hits, judgement, by_meaning = await self._search(looked_for)
+        if judgement == "absent" and asks(self.question):
             more = await self._keywords()
             hits, _, _ = await self._search(f"{looked_for}\n{more}")
-            covered = finding.coverage(more, hits) if hits and terms(more) else 0.0
-        if (not hits or (covered == 0 and not others)) and asks(self.question):
+            judgement = await finding.judged(more, hits)
+        is_absent = judgement == "absent" and not (hits and by_meaning) and asks(self.question)
+        if is_absent and self.request.shape is None:
             about = self.words.about.format(question=self.question.strip()[:_ABOUT_CHARS])
             return Prepared((), Supplied(""), Report("nothing"), text=self.words.absent.format(about=about))
         turns, room = self._turns()
         budget = room.lookup
-        rules = rules_for(self.documents, self.words, weak=covered < _WEAK and not others)
+        rules = rules_for(self.documents, self.words, weak=judgement == "absent")
         for _ in range(_ROUNDS):
-            pieces = await finding.chosen(hits, budget, self.documents)
+            pieces = await (finding.chosen(hits, budget, self.documents) if hits else self._beginnings(budget))
             text = marked(pieces)
             material = f"{self.words.documents}\n\n{text}"
-            messages = with_material(self.asked, turns, material, rules)
+            messages = with_material(self.asked, turns, material, self._led(pieces, rules))
             counted = await self.base.count(self.request.changed(messages=messages))
             over = counted + room.answer - room.window
             if over <= 0:
@@ -311,9 +309,7 @@ class _Task:
                 fact, where = await self._occurrences(word)
                 facts.append(fact)
                 pages += where
-        elif self.kind in ("count", "list") or any(
-            pattern.search(self.question) for pattern in (_EXTREME, _COMMENT_ON_TABLES)
-        ):
+        elif self.kind in ("count", "list") or of_tables(self.question):
             made = await figures(
                 self.base, self.desk.model.name, self._with_before(), self.documents, chinese=self.chinese
             )
@@ -330,20 +326,45 @@ class _Task:
         rules = rules_for(self.documents, self.words, may_fail=False)
         material = self.words.figures.format(facts="；".join(facts) if self.chinese else "; ".join(facts))
         supplied = self._supplied(material, pages, derives=False)
-        return Prepared(with_material(self.asked, turns, material, rules), supplied, report, tuple(pages))
+        counts = [figure.count for figure in made if figure.count is not None]
+        messages = with_material(self.asked, turns, material, rules)
+        return Prepared(messages, supplied, report, tuple(pages), count=counts[0] if len(counts) == 1 else None)
 
     # --- what they need
 
-    async def _search(self, looked_for: str) -> tuple[list[finding.Hit], float, bool]:
-        """Return what was found, how much of the question it covers, and whether vectors had a say in it."""
-        vectors = await self.base.vectors([looked_for], "query")
+    async def _search(self, looked_for: str) -> tuple[list[finding.Hit], Judgement, bool]:
+        """Return what was found, whether it can hold the answer, and whether it was looked for by meaning as well."""
+        try:
+            vectors = await self.base.vectors([looked_for], "query")
+        except EngineError:  # words alone find most of it
+            vectors = None
         hits = await finding.search(self.documents, looked_for, vector=vectors[0] if vectors else None)
-        return hits, finding.coverage(self.question, hits), bool(vectors)
+        judgement = await finding.judged(self.question, hits)
+        if judgement == "absent" and looked_for != self.question:
+            judgement = await finding.judged(looked_for, hits)
+        return hits, judgement, bool(vectors)
+
+    def _led(self, pieces: Sequence[Piece], rules: str) -> str:
+        """Return the rules with the sentences ahead of them that a small model would overlook."""
+        if self.kind != "lookup" or self.room.window > highlights.LARGEST_WINDOW:
+            return rules
+        sentences = highlights.told(self._looked_for(), pieces, self.words)
+        return f"{sentences}\n\n{rules}" if sentences else rules
+
+    async def _beginnings(self, budget_tokens: int) -> list[Piece]:
+        """Return how documents begin: something to go by where nothing was looked for."""
+        share = max(budget_tokens // len(self.documents), 64)
+        pieces: list[Piece] = []
+        for document in self.documents:
+            for page in await document.read(1, 1):
+                text = next(cut(page.text, share), "")
+                pieces.append(Piece(document, page.number, page.number, text, page.label))
+        return pieces
 
     async def _keywords(self) -> str:
         """Ask for other words for what is looked for, in the documents' language."""
         sample = await self.documents[0].read(1, 1)
-        language = "Chinese" if is_chinese("".join(page.text for page in sample)[:2000]) else "English"
+        language = "Chinese" if is_chinese("".join(page.text for page in sample)[:_SAMPLE_CHARS]) else "English"
         if self.chinese:
             language = {"Chinese": "中文", "English": "英文"}[language]
         text = _KEYWORDS[self.chinese].format(language=language, question=self.question)
@@ -424,6 +445,14 @@ class _Task:
         return self.request.changed(
             messages=messages, sampling=msgspec.structs.replace(sampling, max_tokens=limit), n=1, sent=None
         )
+
+
+def _within(text: str, limit_tokens: int | None) -> tuple[str, str]:
+    """Return a text as far as a caller wants it, and the reason that it ends for."""
+    size = text_tokens(text)
+    if limit_tokens is None or size <= limit_tokens:
+        return text, "stop"
+    return text[: max(len(text) * limit_tokens // size, 1)], "length"
 
 
 def any_items(pairs: Sequence[tuple[Part, Note]]) -> bool:

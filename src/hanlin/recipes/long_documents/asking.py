@@ -4,41 +4,22 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from hanlin.documents import questions
 from hanlin.recipes.texts import terms
 
 Kind = Literal["lookup", "list", "count", "summary"]
 
-_SUMMARY = re.compile(
-    r"总结|概括|概述|摘要|归纳|综述|梳理|要点|主要(?:内容|讲|说|观点)|(?:讲|说|写|介绍)了(?:些)?什么|大意|大纲|全文翻译"
-    r"|\bsummar|\boverview\b|\boutline\b|\bmain (?:point|idea|topic|finding|theme)|\btl;?dr\b|\bgist\b"
-    r"|\bwhat (?:is|are|does) (?:this|these|the) (?:document|file|report|paper|book|text|contract)s? (?:about|say)",
-    re.IGNORECASE,
-)
-_COMPARE = re.compile(
-    r"对比|比较|异同|(?:有什么|有何|的)(?:区别|不同|差异)|\bcompar|\bdifferences?\b|\bcontrast\b|\bversus\b|\bvs\b",
-    re.IGNORECASE,
-)
-_HOW_MANY = re.compile(
-    r"(?:多少|几)[个次条种项人家份行处件名笔]|\bhow (?:many|often)\b|\bnumber of\b|\bcount\b",
-    re.IGNORECASE,
-)
-_WIDELY = re.compile(
-    r"出现|提到|提及|全文|文中|表[中里格]|(?:文件|文档|报告|合同|名单)[中里]|一共|总共|共有|共计|合计|总数|统计"
-    r"|\btimes\b|\bmention|\bappear|\bin total\b|\baltogether\b|\boverall\b"
-    r"|\bin (?:the|this|these|all) (?:document|file|report|table|text|book|list)s?\b|\bare (?:there|listed)\b"
-    r"|\bcount\b",
-    re.IGNORECASE,
-)
-_LIST = re.compile(
-    r"列出|罗列|列举|所有的?|全部的?|逐[条个项一]|每一?[个项条次家位]|清单"
-    r"|\blist\b|\benumerate\b|\ball (?:the|of|mentions)\b|\bevery\b",
-    re.IGNORECASE,
-)
 _DERIVES = re.compile(
     r"(?:多少|几)[个次条种项人家份行处件名笔]|合计|总[共和计数额]|一共|共计|平均|相差|差[多了额]|增[长加]|减少|下降"
     r"|比例|占比|百分|倍|换算|计算|折合|年龄|多[久长大高远]|几[年天岁月]"
     r"|\bhow (?:many|often|long|old|far|much (?:more|less))\b|\bsum\b|\btotal\b|\baverage\b|\bmean\b|\bdifference"
     r"|\bratio\b|\bpercent|\bincrease|\bdecrease|\bgrow|\btimes\b|\bcalculate|\bconvert",
+    re.IGNORECASE,
+)
+_OF_TABLES = re.compile(
+    r"(?:多少|几)[个次条种项人家份行处件名笔位]|合计|总[额和数]|平均|最[大小高低多少长短早晚]"
+    r"|\bhow many\b|\bnumber of\b|\btotal\b|\bsum\b|\baverage\b|\bmean\b|\bmaximum\b|\bminimum\b"
+    r"|\b(?:high|low|larg|small|long|short|earli|lat)est\b|\b(?:most|least)\b",
     re.IGNORECASE,
 )
 _ASKS = re.compile(
@@ -59,14 +40,17 @@ _QUOTED_CHARS = 400
 def kind_of(question: str, documents: int) -> Kind:
     """Return what must be read for a question: a place or two (`lookup`), or everything.
 
-    A comparison is of whole documents where there are several. When in doubt, a place or two: reading everything is
-    what takes long.
+    A comparison is of whole documents where there are several, and of places in one.
     """
-    if _SUMMARY.search(question) or (documents > 1 and _COMPARE.search(question)):
-        return "summary"
-    if _HOW_MANY.search(question) and _WIDELY.search(question):
-        return "count"
-    return "list" if _LIST.search(question) else "lookup"
+    kind = questions.kind_of(question)
+    if kind == "compare":
+        return "summary" if documents > 1 else "lookup"
+    return kind
+
+
+def of_tables(question: str) -> bool:
+    """Whether the rows of a table could be counted, added up or compared to answer a question."""
+    return bool(_OF_TABLES.search(question))
 
 
 def derives(question: str) -> bool:
@@ -79,20 +63,20 @@ def asks(text: str) -> bool:
     return bool(_ASKS.search(text))
 
 
-def looked_for(questions: Sequence[str], answers: Sequence[str] = ()) -> str:
+def looked_for(asked: Sequence[str], answers: Sequence[str] = ()) -> str:
     """Return what to search for: the last question, with the turns before it where it goes on from them.
 
     A question of few words of its own, or one that points back, takes those of the question and answer before it.
     """
-    question = questions[-1]
-    if len(questions) < 2 or not (_REFERS.search(question) or len(terms(question)) < _FEW_TERMS):
+    question = asked[-1]
+    if len(asked) < 2 or not (_REFERS.search(question) or len(terms(question)) < _FEW_TERMS):
         return question
-    before = [questions[-2]]
-    if len(terms(questions[-2])) < _FEW_TERMS and len(questions) > 2:
-        before.insert(0, questions[-3])
+    before = [asked[-2]]
+    if len(terms(asked[-2])) < _FEW_TERMS and len(asked) > 2:
+        before.insert(0, asked[-3])
     if answers:
         before.append(answers[-1][:_QUOTED_CHARS])
     return "\n".join([question, *before])
 
 
-__all__ = ["Kind", "asks", "derives", "kind_of", "looked_for"]
+__all__ = ["Kind", "asks", "derives", "kind_of", "looked_for", "of_tables"]

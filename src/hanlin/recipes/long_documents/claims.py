@@ -38,6 +38,7 @@ _OPEN = re.compile(
     r"|[（(\[【]\s*$|《[^》\n]{0,60}$|(?<![A-Za-z])[A-Z][a-z]*(?:\s[A-Z][a-z]*)*\s?$"
     r"|[A-Za-z0-9][A-Za-z0-9_/.,，-]*$"
 )
+_MEASURE = re.compile(r"(\d+)[A-Za-z]{1,4}")
 _MOST_HELD = 120
 _BULLET = re.compile(r"(?:^|\n)[ \t]*[（(]?$")
 
@@ -88,10 +89,16 @@ class Supplied:
             return self.pages is None or named <= self.pages
         if kind == "number":
             plain = number(claim)
-            return self.derives or len(plain) < 2 or plain in self.numbers
+            return self.derives or len(plain) < 2 or plain in self.numbers or self._has(claim)
+        if kind == "code" and (measure := _MEASURE.fullmatch(claim)):
+            return self.backs("number", measure[1])
         if kind == "name":
             return not (wanted := terms(claim)) or any(word in self.squeezed for word in wanted)
         return squeezed(claim) in self.squeezed
+
+    def _has(self, claim: str) -> bool:
+        """Whether a number stands in the text as it is written, as part of a version or a date, say."""
+        return re.search(rf"(?<!\d){re.escape(folded(claim))}(?!\d)", self._folded) is not None
 
 
 class Gate:

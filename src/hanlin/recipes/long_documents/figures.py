@@ -1,5 +1,6 @@
 """Count and add up what stands in tables: the model says which rows and which column, the rows do the rest."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +20,16 @@ LEAST_SHARE = 0.6
 """What part of a document must be tables for it to count as one."""
 
 _MOST_PAGES = 3000
+_FIRST_PAGES = 3
 _SAMPLE_ROWS = 3
 _FEW_VALUES = 12
+_SAID = {
+    "count": re.compile(r"(?:多少|几)[个次条种项人家份行处件名笔位]|\bhow many\b|\bnumber of\b", re.IGNORECASE),
+    "sum": re.compile(r"合计|总[额和计]|\btotal\b|\bsum\b", re.IGNORECASE),
+    "average": re.compile(r"平均|\baverage\b|\bmean\b", re.IGNORECASE),
+    "max": re.compile(r"最[大高多贵长]|\b(?:highest|largest|most expensive|maximum)\b", re.IGNORECASE),
+    "min": re.compile(r"最[小低少短便]|\b(?:lowest|smallest|cheapest|minimum)\b", re.IGNORECASE),
+}
 _OPERATIONS = ("count", "sum", "average", "max", "min", "list", "none")
 _COMPARISONS = ("=", "!=", ">", ">=", "<", "<=", "contains")
 _MOST_LISTED = 400
@@ -34,12 +43,15 @@ class Figures:
     document: Document
     pages: tuple[int, ...]
     values: tuple[tuple[str, int], ...] = ()
-    count: int = 0
+    count: int | None = None
 
 
 async def table_of(document: Document) -> Table | None:
     """Return the largest table of a document that is little else; None for any other document."""
     if document.pages > _MOST_PAGES:
+        return None
+    first = await document.read(1, min(_FIRST_PAGES, document.pages))
+    if tables(first)[1] < LEAST_SHARE:
         return None
     pages: list[Page] = [page async for page in pages_of(document)]
     found, share = tables(pages)
@@ -65,7 +77,7 @@ async def figures(
             query = await shaped.ask(base, model, [_asked(question, table)], _query(table), max_tokens=400)
         except shaped.Unfit:
             return []
-        made = _worked_out(query, table, document, chinese=chinese)
+        made = _worked_out(_settled(query, question, table), table, document, chinese=chinese)
         if made is None:
             return []
         worked.append(made)
@@ -85,8 +97,41 @@ async def conditions_of(base: Base, model: str, instruction: str, table: Table) 
         f"{_shown(table)}Say as JSON which conditions rows must meet to be what the instruction asks for; none where "
         f"it asks for all rows.\n\nInstruction: {instruction}"
     )
-    found: list[Any] = (await shaped.ask(base, model, [Message("user", prompt)], form, max_tokens=400))["conditions"]
-    return found
+    found = (await shaped.ask(base, model, [Message("user", prompt)], form, max_tokens=400))["conditions"]
+    return _with_values(found, instruction, table)
+
+
+def _settled(query: Any, question: str, table: Table) -> Any:
+    """Return a query with what the question says outright, whatever a small model made of it."""
+    said = [name for name, pattern in _SAID.items() if pattern.search(question)]
+    made = dict(query)
+    if len(said) == 1 and query["operation"] != "none":
+        made["operation"] = said[0]
+    named = [header for header in table.headers if header and folded(header) in folded(question)]
+    conditions = _with_values(query["conditions"], question, table)
+    about = [header for header in named if header not in {condition["column"] for condition in conditions}]
+    if len(about) == 1 and query["operation"] != "none":
+        made["column"] = about[0]
+    made["conditions"] = conditions
+    return made
+
+
+def _with_values(conditions: Sequence[Any], text: str, table: Table) -> list[Any]:
+    """Return conditions with those that a text names by a value: the only one of the few values of a column."""
+    made = list(conditions)
+    plain = folded(text)
+    for header in table.headers:
+        values = {value for value in table.column(header) if value}
+        if not 1 < len(values) <= _FEW_VALUES:
+            continue
+        named = [value for value in values if folded(value) in plain]
+        longest = [value for value in named if not any(value != other and value in other for other in named)]
+        if len(longest) == 1 and not any(
+            condition["column"] == header and condition["is"] == "!=" for condition in made
+        ):
+            made = [condition for condition in made if condition["column"] != header]
+            made.append({"column": header, "is": "=", "value": longest[0]})
+    return made
 
 
 def _shown(table: Table) -> str:
@@ -156,7 +201,7 @@ def _worked_out(query: Any, table: Table, document: Document, *, chinese: bool) 
         if not values or len(values) > _MOST_LISTED:
             return None
         text = f"{where}“{column}”共 {len(values)} 项" if chinese else f"{len(values)} values of {column}{where}"
-        return Figures(text, document, pages, values, len(values))
+        return Figures(text, document, pages, values)
     amounts = [value for row in rows if (value := amount(row.cells[at])) is not None]
     if not amounts or len(amounts) < len([row for row in rows if row.cells[at]]):
         return None

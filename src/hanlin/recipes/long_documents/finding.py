@@ -1,15 +1,19 @@
 """Choose the passages that a prompt gets: the best ones, their neighbours, within a budget, in the documents' order."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hanlin.documents.values import Document, Found, Passage
+from hanlin.documents import words
+from hanlin.documents.coverage import Judgement, coverage
+from hanlin.documents.retrieval import search_all
+from hanlin.documents.values import Document, Passage
 from hanlin.metering.estimate import text_tokens
 from hanlin.recipes.long_documents.prompts import Piece
-from hanlin.recipes.texts import shared, terms
 from hanlin.types import Vector
 
 MOST_FOUND = 50
+_FEW_DOCUMENTS, _AMONG_THE_BEST = 6, 24
 _WITH_NEIGHBOURS = 4  # passages whose neighbours come along: what they say often begins or ends there
 _MARK_TOKENS = 24
 _MOST_SHARED_CHARS = 800
@@ -34,16 +38,29 @@ async def search(
 ) -> list[Hit]:
     """Return the best passages of several documents, best first.
 
-    Every document's best one leads, in the order of their scores: an answer may need two files, and a long one would
-    crowd a short one out.
+    Of a few documents, each one's best passage comes ahead of the others, if it is among the best: an answer may need
+    two files, and a long one would crowd a short one out.
     """
-    found: list[list[Hit]] = []
-    for document in documents:
-        rows: Sequence[Found] = await document.search(question, limit, vector)
-        found.append([Hit(document, row.passage, row.score) for row in rows])
-    first = sorted((hits[0] for hits in found if hits), key=lambda hit: -hit.score)
-    rest = sorted((hit for hits in found for hit in hits[1:]), key=lambda hit: -hit.score)
-    return [*first, *rest][:limit]
+    found = await search_all(documents, question, limit, vector)
+    hits = [Hit(document, row.passage, row.score) for document, row in found]
+    if not 1 < len(documents) <= _FEW_DOCUMENTS:
+        return hits
+    firsts = {hit.document.id: hit for hit in reversed(hits[:_AMONG_THE_BEST])}
+    first = sorted(firsts.values(), key=lambda hit: -hit.score)
+    return [*first, *(hit for hit in hits if firsts.get(hit.document.id) is not hit)]
+
+
+async def judged(question: str, hits: Sequence[Hit]) -> Judgement:
+    """Return whether what was found can hold the answer to a question."""
+    if not hits:
+        return "absent"
+    wanted = [term.text for term in words.terms(question) if not term.is_prefix]
+    frequencies: Counter[str] = Counter()
+    count = 0
+    for document in {hit.document.id: hit.document for hit in hits}.values():
+        frequencies.update(await document.frequencies(wanted))
+        count += await document.count()
+    return coverage(question, [hit.passage for hit in hits], frequencies, count).judgement
 
 
 class _Chosen:
@@ -86,10 +103,8 @@ async def chosen(hits: Sequence[Hit], budget_tokens: int, documents: Sequence[Do
     for hit in hits[:_WITH_NEIGHBOURS]:
         if hit.place not in taken.passages:
             break
-        around = await hit.document.passages()
-        for number in (hit.passage.number + 1, hit.passage.number - 1):
-            if 0 <= number < len(around):
-                taken.take(hit.document, around[number])
+        for beside in reversed(await hit.document.around(hit.passage)):
+            taken.take(hit.document, beside)
     return joined(taken.in_order([document.id for document in documents]))
 
 
@@ -121,11 +136,4 @@ def without_shared(before: str, text: str) -> str:
     return text
 
 
-def coverage(question: str, hits: Sequence[Hit]) -> float:
-    """Return what part of a question's words the best passages have."""
-    wanted = terms(question)
-    within = frozenset[str]().union(*[terms(f"{hit.passage.heading}\n{hit.passage.text}") for hit in hits[:8]])
-    return shared(wanted, within)
-
-
-__all__ = ["MOST_FOUND", "Hit", "chosen", "coverage", "joined", "search", "without_shared"]
+__all__ = ["MOST_FOUND", "Hit", "chosen", "joined", "judged", "search", "without_shared"]

@@ -60,6 +60,7 @@ class Words:
     nothing: str
     weak: str
     documents: str
+    highlights: str
     parts: str
     partly: str
     partly_told: str
@@ -89,6 +90,7 @@ ZH = Words(
     nothing="如果文件中没有答案，就回答“文件中没有提到”，不要猜测。",
     weak="注意：没有找到与问题直接相关的内容，答案很可能不在文件中。",
     documents="以下是文件内容：",
+    highlights="其中与问题最接近的句子：",
     parts="以下是逐段读完文件后写下的笔记：",
     partly="文件太长，只均匀读取了其中 {read}/{total} 个部分；请在回答中说明这一点。",
     partly_told="（文件太长，只均匀读取了其中 {read}/{total} 个部分。）\n",
@@ -122,6 +124,7 @@ EN = Words(
     "Answer in the language of the question.",
     weak="Note: nothing was found that is about the question; the documents probably do not contain the answer.",
     documents="These are the documents:",
+    highlights="The sentences nearest to the question:",
     parts="These notes were taken while reading the documents part by part:",
     partly="The documents are too long to read whole: {read} of {total} parts, evenly spread, were read. Say so.",
     partly_told="(The documents are too long to read whole: {read} of {total} parts, evenly spread, were read.)\n",

@@ -67,12 +67,20 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     text: str = ""
     items: tuple[Item, ...] = ()
 
+    @property
+    def chars(self) -> int:
+        """About how much memory it takes."""
+        return 256 + len(self.text) + sum(64 + len(item.text) for item in self.items)
+
 
 class Notes:
-    """Notes by what they were made of, the oldest forgotten first. They hold nothing but what their maker had sent."""
+    """Notes by what they were made of, those forgotten first that nobody has asked for. Whoever finds one has had the
+    text and the question that it was made of.
+    """
 
-    def __init__(self, most: int = 512) -> None:
-        self._most = most
+    def __init__(self, most_chars: int = 1_000_000) -> None:
+        self._most_chars = most_chars
+        self._chars = 0
         self._notes: OrderedDict[bytes, Note] = OrderedDict()
 
     def __len__(self) -> int:
@@ -85,9 +93,11 @@ class Notes:
         return note
 
     def put(self, key: bytes, note: Note) -> None:
-        self._notes[key] = note
-        while len(self._notes) > self._most:
-            self._notes.popitem(last=False)
+        if key not in self._notes:
+            self._notes[key] = note
+            self._chars += note.chars
+        while self._chars > self._most_chars:
+            self._chars -= self._notes.popitem(last=False)[1].chars
 
 
 @dataclass
