@@ -78,6 +78,12 @@ def letters(script: str) -> re.Pattern[str]:
     return re.compile(f"[{_table().script[script].letters}]")
 
 
+@lru_cache(64)
+def run_of(script: str) -> re.Pattern[str]:
+    """Return what finds letters of a script that stand together."""
+    return re.compile(f"[{_table().script[script].letters}]+")
+
+
 @lru_cache(1)
 def _unspaced() -> re.Pattern[str]:
     classes = "".join(dict.fromkeys(row.letters for row in _table().script.values() if not row.spaced))
@@ -145,6 +151,7 @@ __all__ = [
     "languages",
     "letters",
     "likely",
+    "run_of",
     "shares",
     "written_in",
 ]
