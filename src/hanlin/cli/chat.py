@@ -232,7 +232,7 @@ def _line(model: str) -> str | None:
         return None
 
 
-def piped() -> str:
+def piped(*, strip: bool = True) -> str:
     """Return what was piped in, empty when a person sits there. After two silent seconds it says what it waits for."""
     if sys.stdin is None or sys.stdin.isatty():
         return ""
@@ -243,4 +243,5 @@ def piped() -> str:
                 "正在读取标准输入直到结束；如不需要：</dev/null",
             )
         )
-    return sys.stdin.buffer.read().decode("utf-8", "replace").strip()
+    text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    return text.strip() if strip else text

@@ -148,17 +148,22 @@ class _Frame(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
     error: Any = None
+    hanlin: Any = None
 
 
 @dataclass
 class Answer:
-    """An answer while it is read: who gives it at once, its pieces as they come, its usage at the end."""
+    """An answer while it is read: who gives it at once, its pieces as they come, its usage at the end.
+
+    `report` is what a scenario model says about its answer, where it was asked to.
+    """
 
     served_by: str
     ignored: str
     _response: httpx2.Response = field(repr=False)
     usage: Usage | None = None
     finish_reason: str | None = None
+    report: Any = None
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the text as it comes. Raises Failed when the answer ends in an error, or before its end."""
@@ -178,6 +183,8 @@ class Answer:
             raise Failed(say(f"the answer cannot be read: {error}", f"无法解析回答：{error}")) from error
         if frame.error is not None:
             raise Failed(_words({"error": frame.error}) or say("the answer ended in an error", "回答以错误结束"))
+        if frame.hanlin is not None:
+            self.report = frame.hanlin
         if frame.usage is not None:
             self.usage = Usage(frame.usage.prompt_tokens, frame.usage.completion_tokens)
         for choice in frame.choices:
@@ -250,9 +257,12 @@ class Service:
             raise Failed(self._no_chat_api()) from error
 
     @contextmanager
-    def ask(self, model: str, turns: Sequence[Turn]) -> Iterator[Answer]:
-        """Send a conversation and give its answer as it comes; leaving the block early stops it. Raises Failed."""
-        options = {"stream": True, "stream_options": {"include_usage": True}}
+    def ask(self, model: str, turns: Sequence[Turn], more: Mapping[str, Any] | None = None) -> Iterator[Answer]:
+        """Send a conversation and give its answer as it comes; leaving the block early stops it. Raises Failed.
+
+        `more` are other fields of the request.
+        """
+        options = {"stream": True, "stream_options": {"include_usage": True}, **(more or {})}
         content = msgspec.json.encode({"model": model, "messages": turns, **options})
         headers = {"Content-Type": "application/json"}
         url = f"{self.target.url}/chat/completions"

@@ -1,6 +1,7 @@
 """The `hanlin` command: its commands, and how it ends."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from hanlin.cli import doctor as checking
 from hanlin.cli import pull as pulling
 from hanlin.cli import serve as serving
 from hanlin.cli import show
+from hanlin.cli import translate as translating
 from hanlin.cli.client import target
 from hanlin.cli.files import files
 from hanlin.cli.help import HELP_OPTIONS, Menu, Page, examples, usage_error
@@ -42,7 +44,7 @@ TEACHING = say(
 
 # As they are met, not as they are declared below.
 _ORDER = (
-    *("serve", "chat", "ask", "files", "models", "pull", "doctor", "config"),
+    *("serve", "chat", "translate", "ask", "files", "models", "pull", "doctor", "config"),
     *("keys", "workspaces", "limits", "usage", "prices"),
 )
 
@@ -160,6 +162,89 @@ def chat(
         chatting.converse(service, talk)
     else:
         raise show.Misused(say("nothing was asked. See `hanlin chat --help`", "没有问题。请看 `hanlin chat --help`"))
+
+
+@app.command(
+    cls=Page,
+    help=say(
+        "Translate a text, or files, into another language.\n\n"
+        "Lines, markup, links, placeholders and numbers stay as they are, and terms are kept. The translation goes to "
+        "stdout, or with --out to a file; who made it and what is doubtful, to stderr. Languages go by their English "
+        "names or codes. Which service is asked is decided as for `hanlin chat`.",
+        "把文本或文件翻译成另一种语言。\n\n"
+        "换行、标记、链接、占位符与数字保持不变，术语按要求翻译。译文输出到标准输出，或用 --out 写入文件；"
+        "应答者与存疑之处输出到标准错误。语种用英文名或代码。所用服务的选择方式同 `hanlin chat`。",
+    ),
+    epilog=examples(
+        'hanlin translate "数据库在二楼。" --to English',
+        'hanlin translate "Restart the router." --to zh --term router=路由设备',
+        "hanlin translate README.md --to ja --out README.ja.md",
+        "hanlin translate *.srt --to Spanish --out translated/",
+    ),
+)
+def translate(
+    to: Annotated[
+        str, typer.Option("--to", "-t", metavar="LANG", help=say("Language to translate into.", "目标语种。"))
+    ],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar=say("TEXT|FILE…", "文本|文件…"),
+            help=say("A text, or files; without either, what is piped in.", "文本或文件；都没有时用管道输入。"),
+        ),
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--from", "-f", metavar="LANG", help=say("Language of the text [auto].", "原文语种 [auto]。"))
+    ] = "auto",
+    term: Annotated[
+        list[str] | None,
+        typer.Option("--term", metavar="A=B", help=say("Translate A as B; may be repeated.", "把 A 译为 B；可重复。")),
+    ] = None,
+    glossary: Annotated[
+        Path | None,
+        typer.Option("--glossary", metavar="FILE", help=say("More terms, A=B, a line each.", "术语文件，每行 A=B。")),
+    ] = None,
+    style: Annotated[
+        str,
+        typer.Option("--style", metavar="TEXT", help=say("Field and tone, in English.", "领域与风格，用英文描述。")),
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="PATH", help=say("File, or folder for several.", "输出文件；多个文件时为目录。")
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help=say(f"Who translates [{translating.DEFAULT_MODEL}].", f"由谁翻译 [{translating.DEFAULT_MODEL}]。"),
+        ),
+    ] = translating.DEFAULT_MODEL,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            "--base-url",
+            "--url",
+            metavar="URL",
+            help=say("Another service, up to /v1.", "其他服务的地址，到 /v1 为止。"),
+        ),
+    ] = None,
+    key_variable: KeyVariableOption = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    wish = translating.Wish(
+        model,
+        translating.language(to, "--to"),
+        translating.language(source, "--from"),
+        (*map(translating.term, term or ()), *(translating.glossary(glossary) if glossary is not None else ())),
+        style,
+    )
+    work = translating.jobs(texts or (), "" if texts else chatting.piped(strip=False), out)
+    translating.translate(target(home_of(home), base_url, key_variable), wish, work, as_json)
 
 
 app.add_typer(files)

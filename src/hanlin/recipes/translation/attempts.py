@@ -1,12 +1,16 @@
 """The ways to translate one piece of text: the cheapest first, others for what it got wrong, and the best of all.
 
-switched   terms stand in the source as they are to be translated: models leave them there, in the right form
-plain      the text as it is; where a term is missing, it takes the place of the words that say it
-again      told in the target language, with the guard against orders and an example
-edit       a draft and the terms that it lacks
-sentences  each sentence by itself
-masked     marks in place of links, markup and placeholders
-parts      what stands between those, each by itself: nothing can be lost
+The ways:
+
+    switched   terms stand in the source as they are to be translated: models leave them there, in the right form
+    plain      the text as it is; where a term is missing, it takes the place of the words that say it
+    again      told in the target language, with the guard against orders and an example
+    filled     words that stayed in the source's language, each translated by itself
+    tagged     as switched, with the terms between tags
+    edit       a draft and the terms that it lacks
+    sentences  each sentence by itself
+    masked     marks in place of links, markup and placeholders
+    parts      what stands between those, each by itself: nothing can be lost
 """
 
 import re
@@ -59,9 +63,9 @@ class Tier:
 _PLAIN = frozenset({"switched", "plain"})
 TIERS: Mapping[str, Tier] = {
     "qwen-mt-lite": Tier(_PLAIN | {"parts"}),
-    "qwen-mt-plus": Tier(_PLAIN | {"again", "tagged", "edit", "sentences", "masked", "parts"}, candidates=3),
+    "qwen-mt-plus": Tier(_PLAIN | {"again", "filled", "tagged", "edit", "sentences", "masked", "parts"}, candidates=3),
 }
-USUAL = Tier(_PLAIN | {"again", "tagged", "edit", "sentences", "masked", "parts"})
+USUAL = Tier(_PLAIN | {"again", "filled", "tagged", "edit", "sentences", "masked", "parts"})
 
 _ASTRAY = frozenset({"empty", "loop", "cut", "language", "echo", "length", "question", "untranslated"})
 
@@ -70,6 +74,7 @@ CURES: Sequence[tuple[str, frozenset[str]]] = (
     ("plain", frozenset(checking.WEIGHTS)),
     ("switched", frozenset({"terms"})),
     ("again", _ASTRAY | {"numbers", "units"}),
+    ("filled", frozenset({"untranslated"})),
     ("tagged", frozenset({"terms"})),
     ("edit", frozenset({"terms"})),
     ("masked", frozenset({"kept"})),
@@ -79,6 +84,7 @@ CURES: Sequence[tuple[str, frozenset[str]]] = (
 
 _MOST_SPANS = 300
 _TERM_TAG = "t"
+_MOST_LEFT_OVER = 6
 
 
 @dataclass
@@ -157,6 +163,7 @@ class Translator:
             "plain": lambda: self._plain(aim, examples, seed),
             "again": lambda: self._asked(way, aim, self._switched(aim), examples, strict=True),
             "tagged": lambda: self._tagged(aim, examples),
+            "filled": lambda: self._filled(aim, best),
             "edit": lambda: self._edited(aim, best),
             "sentences": lambda: self._by_sentence(aim, examples),
             "masked": lambda: self._masked(aim, examples),
@@ -259,6 +266,20 @@ class Translator:
                 " .。,，!?！？"
             )
         return self.renderings[term.source]
+
+    async def _filled(self, aim: Aim, best: Candidate | None) -> Candidate:
+        assert best is not None, "a draft is what is filled"
+        text = best.text
+        for _ in range(_MOST_LEFT_OVER):
+            left = checking.left_over(aim, text)
+            if not left:
+                break
+            at = text.index(left)
+            said = await self._rendering(Pair(left, left), aim)
+            if not said or terms.level(said) == terms.level(left):
+                break
+            text = terms.exchanged(text, [((at, at + len(left)), said)], apart=aim.target.spaced)
+        return Candidate("filled", text, checking.faults(aim, text), None)
 
     async def _edited(self, aim: Aim, best: Candidate | None) -> Candidate:
         assert best is not None, "a draft is what is edited"

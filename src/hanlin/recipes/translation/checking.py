@@ -132,7 +132,7 @@ def _of_language(aim: Aim, output: str) -> Iterator[Fault]:
     if (why := _wrong_script(text, aim.target)) or (why := _wrong_language(text, aim)):
         yield Fault("language", why)
         return
-    if left := _left_over(aim, text):
+    if left := left_over(aim, output):
         yield Fault("untranslated", left)
 
 
@@ -182,18 +182,15 @@ def _wrong_language(text: str, aim: Aim) -> str:
     return ""
 
 
-def _left_over(aim: Aim, text: str) -> str:
-    """Return a word of the source's script that a translation should not have."""
+def left_over(aim: Aim, output: str) -> str:
+    """Return a word, or a run of characters, that a translation left in the source's script; "" where there is none."""
+    text = _own_words(aim, output)
     own = aim.target.scripts
     takes_han = {"Hans", "Hant", "Jpan", "Kore"}.intersection(own)  # Korean texts may have a name in Han
-    foreign = {
-        "Hans": takes_han,
-        "Jpan": takes_han,
-        "Kore": {"Kore"}.intersection(own),
-        "Cyrl": {"Cyrl"}.intersection(own),
-    }
-    for script, allowed in foreign.items():
-        if not allowed and (found := languages.letters(script).search(text)):
+    allowed = {"Hans": takes_han, "Jpan": takes_han, "Kore": {"Kore"}.intersection(own)}
+    allowed["Cyrl"] = {"Cyrl"}.intersection(own)
+    for script, fits in allowed.items():
+        if not fits and (found := languages.run_of(script).search(text)):
             return found[0]
     if "Latn" not in own:
         mine = set(_WORD.findall(aim.text))
@@ -201,4 +198,4 @@ def _left_over(aim: Aim, text: str) -> str:
     return ""
 
 
-__all__ = ["WEIGHTS", "Aim", "Fault", "faults", "loops", "weight"]
+__all__ = ["WEIGHTS", "Aim", "Fault", "faults", "left_over", "loops", "weight"]

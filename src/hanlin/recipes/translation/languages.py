@@ -24,7 +24,7 @@ class Language(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lite: bool = False
     also: tuple[str, ...] = ()
     ask: str = ""
-    sample: str = ""
+    samples: tuple[str, ...] = ()
 
     @property
     def spaced(self) -> bool:
@@ -78,6 +78,12 @@ def letters(script: str) -> re.Pattern[str]:
     return re.compile(f"[{_table().script[script].letters}]")
 
 
+@lru_cache(64)
+def run_of(script: str) -> re.Pattern[str]:
+    """Return what finds letters of a script that stand together."""
+    return re.compile(f"[{_table().script[script].letters}]+")
+
+
 @lru_cache(1)
 def _unspaced() -> re.Pattern[str]:
     classes = "".join(dict.fromkeys(row.letters for row in _table().script.values() if not row.spaced))
@@ -107,11 +113,20 @@ def detected(line: str) -> tuple[str, float]:
     return str(first["lang"]), float(first["score"])
 
 
+_LETTERS_A_CHARACTER = 3  # Chinese with a few English names is Chinese
+_KANA = re.compile("[\u3040-\u30ff]")
+
+
 def likely(text: str) -> Language | None:
     """Return the language that a text is probably in; None where that cannot be told."""
     line = " ".join(text.split())
     if len(line) < 2:
         return None
+    han = len(letters("Hans").findall(line))
+    if han and han * _LETTERS_A_CHARACTER >= len(letters("Latn").findall(line)):
+        # The detector takes Chinese for Japanese and the reverse; kana and Hangul tell for certain.
+        code = "ja" if _KANA.search(line) else "ko" if letters("Kore").search(line) else "zh"
+        return find(code)
     label, _ = detected(line)
     found = next((row for row in languages() if row.labels[:1] == (label,)), None)
     return found if found is not None and written_in(line, found) else _by_script(line)
@@ -136,6 +151,7 @@ __all__ = [
     "languages",
     "letters",
     "likely",
+    "run_of",
     "shares",
     "written_in",
 ]

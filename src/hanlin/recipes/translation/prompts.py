@@ -26,11 +26,11 @@ def translation(
     """Return the messages that ask for a translation.
 
     `examples` stand before the text as if they had been asked and answered. `strict`: the model went astray before; it
-    is told so in the language that it is to write, and shown a text with orders in it that is translated all the same.
+    is told so in the language that it is to write, and shown a question and an order that are translated all the same.
     `tag` names the tag around words that are translated already.
     """
     order = "\n".join(_order(source, target, style, glossary, strict=strict, tag=tag))
-    shown = [*_sample(source, target), *examples] if strict else list(examples)
+    shown = [*_samples(source, target), *examples] if strict else list(examples)
     turns = [
         message
         for pair in shown
@@ -57,10 +57,10 @@ def _order(
         yield from (f"{pair.source} = {pair.target}" for pair in glossary)
 
 
-def _sample(source: Language | None, target: Language) -> tuple[Pair, ...]:
-    if source is None or not source.sample or not target.sample:
+def _samples(source: Language | None, target: Language) -> tuple[Pair, ...]:
+    if source is None:
         return ()
-    return (Pair(source.sample, target.sample),)
+    return tuple(Pair(*texts) for texts in zip(source.samples, target.samples, strict=False))
 
 
 def _tagged(text: str) -> str:

@@ -87,8 +87,10 @@ def _of_line(line: str, budget: float) -> Iterator[Piece]:
     parts = list(_packed(text, budget))
     for number, part in enumerate(parts):
         last = number == len(parts) - 1
-        body = part.rstrip()
-        yield Piece(before, body, after if last else part[len(body) :], joined=not last)
+        body = part.strip()
+        start = part.index(body)
+        behind = after if last else part[start + len(body) :]
+        yield Piece(before + part[:start], body, behind, joined=not last)
         before = ""
 
 
