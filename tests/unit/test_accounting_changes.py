@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from hanlin.catalogue.models import PriceTier
-from hanlin.errors import StoreFailed
+from hanlin.errors import RequestsExceeded, StoreFailed
 from hanlin.metering.prices import PriceList
 from hanlin.service import accounting as accounting_module
 from hanlin.service.accounting import Accounting, Bill
@@ -134,6 +135,18 @@ async def test_where_no_model_has_limits_a_call_is_counted_for_nobody(accounting
 
     assert free.rates() == of_another.rates() == ""
     assert accounting.meter.standing().subjects == 0
+
+
+async def test_a_refusal_names_a_workspace_as_people_know_it(accounting: Accounting, store: Store) -> None:
+    """By its name, also once that has changed; its id is for programs."""
+    [workspace] = await store.workspaces.all()
+    for name in ("research", "science"):
+        change = partial(replace, name=name, limits=Limits(rpm=0))
+        await store.workspaces.change(workspace.id, change)
+        await accounting._look()
+
+        with pytest.raises(RequestsExceeded, match=name):
+            await admitted(accounting, store)
 
 
 async def test_without_a_ledger_nothing_is_kept_of_anybody(accounting: Accounting, store: Store) -> None:
