@@ -15,7 +15,7 @@ serve: .venv/.run                ## install what is missing and start the servic
 	@exec $(BIN)/hanlin serve $(ARGS)
 
 test: .venv/.dev                 ## everything that must hold before a change lands; what waits beside what computes
-	@$(MAKE) --no-print-directory -j3 --output-sync=target one several contract e2e unit check
+	@$(MAKE) --no-print-directory -j3 --output-sync=target one several contract e2e unit check .home/.weights .home/.vectors
 	@$(MAKE) --no-print-directory embedded    # alone: beside other work the engine falls to a fraction of its speed
 
 check: .venv/.dev                ## format, lint, types, and documents that are generated

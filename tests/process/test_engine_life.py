@@ -135,7 +135,7 @@ def test_damaged_weights_are_never_used_and_the_message_names_the_remedy(embedde
 
     service.launch()
     assert service.process is not None
-    code = service.process.wait(60)
+    code = service.process.wait(120)
 
     assert code == 1
     assert "damaged" in service.output()

