@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 from openai import OpenAI
 from openai.types import FileObject
@@ -162,6 +163,21 @@ async def _all_read(store: Store, count: int) -> bool:
     assert page is not None
     assert len(page[0]) == count
     return all(row.status == "processed" for row in page[0])
+
+
+def test_what_indexes_a_document_ends_with_its_service(tmp_path: Path) -> None:
+    """Nobody wants its index any more, and the cores are wanted by the next service."""
+    (tmp_path / "pages.jsonl").write_text('{"number":1,"text":"%s"}\n' % ("一段话。" * 2000) * 2000)
+    program = (
+        "import sys; from pathlib import Path; from hanlin.documents.indexing import index; index(Path(sys.argv[1]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) as service:
+        started = psutil.Process(service.pid)
+        (indexing,) = wait_until(started.children, "the process that indexes")
+        service.kill()
+
+    wait_until(lambda: not indexing.is_running() or indexing.status() == psutil.STATUS_ZOMBIE, "its end")
+    assert not (tmp_path / "index.db").exists()
 
 
 def test_whatever_process_is_asked_knows_every_file(engine: FakeEngine, tmp_path: Path) -> None:

@@ -5,11 +5,12 @@
     <folder>/vectors.f32   vectors of as many passages as have any yet (`hanlin.store.vectors`)
 
 A document of many pages is indexed by a process of its own, so that whoever serves calls meanwhile is not held up; run
-as `python -m hanlin.documents.indexing FOLDER`. Nothing here waits on an event loop: callers run it in a thread.
+as `python -m hanlin.documents.indexing FOLDER PARENT`. Nothing here waits on an event loop: callers run it in a thread.
 """
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from hanlin.documents import words
 from hanlin.documents.passages import passages
 from hanlin.documents.shelf import PAGES, read_pages
 from hanlin.documents.values import Page
+from hanlin.engines.keeper import when_the_parent_dies
 from hanlin.store.passages import Row, build
 
 INDEX, VECTORS = "index.db", "vectors.f32"
@@ -55,7 +57,7 @@ def _rows(pages: Iterable[Page]) -> Iterator[tuple[Row, str]]:
 def _index_apart(folder: Path) -> None:
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
     ran = subprocess.run(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "hanlin.documents.indexing", str(folder)],
+        [sys.executable, "-m", "hanlin.documents.indexing", str(folder), str(os.getpid())],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -73,8 +75,14 @@ def _index_apart(folder: Path) -> None:
 
 
 def main() -> None:
-    """Index the folder that is the only argument, at the lowest priority: calls go first."""
-    (folder,) = map(Path, sys.argv[1:])
+    """Index the folder that is the first argument, at a low priority: calls go first.
+
+    The second is the process that wants it: nobody else does, when that has ended.
+    """
+    folder, parent_pid = Path(sys.argv[1]), int(sys.argv[2])
+    when_the_parent_dies(signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        return
     os.nice(5)
     try:
         index_pages(folder, read_pages(folder))
