@@ -115,8 +115,12 @@ class Readings:
         while True:
             self._wanted.clear()
             row = None
-            with contextlib.suppress(HanlinError):  # the store has logged it; the next look is soon
+            try:
                 row = await self._claim()
+            except HanlinError:  # the store has logged it; the next look is soon
+                pass
+            except Exception:  # a mistake of ours must not end all reading without a word
+                log.exception("documents that wait cannot be looked for")
             if row is not None:
                 self._free -= 1
                 try:
