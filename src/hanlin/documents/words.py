@@ -72,7 +72,13 @@ def cut(text: str) -> str:
     text = fold(text)
     if text.isascii():
         return " ".join(map(_joined, _ASCII_PIECE.findall(text)))
-    return " ".join([_pairs(piece) if piece[0] >= "\u0e00" else _joined(piece) for piece in _PIECE.findall(text)])
+    # Most runs are Chinese and of several characters: for them this is written out, half of the work is here.
+    return " ".join(
+        [
+            " ".join(map(add, piece, piece[1:])) or piece if "\u4e00" <= piece[0] <= "\u9fff" else _pairs(piece)
+            for piece in _PIECE.findall(text)
+        ]
+    )
 
 
 def _pairs(piece: str) -> str:
