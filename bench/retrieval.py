@@ -77,8 +77,9 @@ def measure(language: Language, pages: int) -> None:
         size = (folder / INDEX).stat().st_size
         print(
             f"{language} {pages} pages: parsed in {parsed_s:.2f} s, indexed in {indexed_s:.2f} s "
-            f"({pages / indexed_s:.0f} pages/s, {passages / indexed_s:.0f} passages/s), together "
-            f"{1 + indexed_s / parsed_s:.2f} of the parser ({1 + indexed_cpu_s / parsed_cpu_s:.2f} of its CPU time); memory +{grown / 1024:.0f} MiB, "
+            f"({pages / indexed_s:.0f} pages/s, {passages / indexed_s:.0f} passages/s), "
+            f"together {1 + indexed_s / parsed_s:.2f} of the parser ({1 + indexed_cpu_s / parsed_cpu_s:.2f} of its CPU "
+            f"time); memory +{grown / 1024:.0f} MiB, "
             f"index {size / 2**20:.1f} MiB; question {1000 * statistics.median(found_s):.1f} ms, "
             f"scan {1000 * statistics.median(scanned_s):.1f} ms"
         )
