@@ -32,7 +32,7 @@ def said(question: str) -> list[str]:
 )
 def test_text_becomes_words(text: str, words: str) -> None:
     """Pairs of characters where there are no spaces, folded words elsewhere, numbers and codes whole and in parts."""
-    assert cut(text) == words
+    assert cut(text).split() == words.split()
 
 
 def test_the_end_of_a_line_parts_no_chinese_word() -> None:

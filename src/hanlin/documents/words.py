@@ -24,6 +24,12 @@ _UNSPACED = (
 _PIECE = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}]+(?:[.,:/_-][^\W_{_UNSPACED}]+)*")
 _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 
+_ASCII_PIECE = re.compile(r"[a-z0-9]+(?:[.,:/_-][a-z0-9]+)*")
+"""The same, for text without other characters: twice as fast."""
+
+_COMPATIBLE = re.compile("[^\x00-\x7f\u4e00-\u9fff\u3000-\u3020，。；：！？（）、“”‘’…—《》]")
+"""What may have another form. Chinese marks have one too, but part words in either."""
+
 # A line's end inside a Chinese sentence parts no word, nor does the hyphen of an English one.
 _BROKEN = re.compile(rf"(?<=[{_UNSPACED}])\n(?=[{_UNSPACED}])|(?<=[a-z])-\n(?=[a-z])")
 
@@ -54,24 +60,32 @@ class Term(msgspec.Struct, frozen=True, gc=False):
 
 def fold(text: str) -> str:
     """Return a text in the one form in which it is compared: compatible characters are one, and case is none."""
-    if not text.isascii():
+    is_ascii = text.isascii()
+    if not is_ascii and _COMPATIBLE.search(text):
         text = unicodedata.normalize("NFKC", text)
     text = text.lower()
-    return _BROKEN.sub("", text) if "\n" in text else text
+    return _BROKEN.sub("", text) if "-\n" in text or ("\n" in text and not is_ascii) else text
 
 
 def cut(text: str) -> str:
     """Return the words of a text, in their order, with blanks between them: what an index is told of it."""
-    words: list[str] = []
-    for piece in _PIECE.findall(fold(text)):
-        if piece[0] >= "\u0e00" and _IS_UNSPACED.match(piece):
-            if len(piece) == 1:
-                words.append(piece)
-            else:
-                words.extend(map(add, piece, piece[1:]))
-        else:
-            words += _spaced(piece)
-    return " ".join(words)
+    text = fold(text)
+    if text.isascii():
+        return " ".join(map(_joined, _ASCII_PIECE.findall(text)))
+    # Most runs are Chinese and of several characters: for them this is written out, half of the work is here.
+    return " ".join(
+        [
+            " ".join(map(add, piece, piece[1:])) or piece if "\u4e00" <= piece[0] <= "\u9fff" else _pairs(piece)
+            for piece in _PIECE.findall(text)
+        ]
+    )
+
+
+def _pairs(piece: str) -> str:
+    """Return the overlapping pairs of a run of characters with blanks between them; of one alone, that one."""
+    if not _IS_UNSPACED.match(piece):
+        return _joined(piece)
+    return " ".join(map(add, piece, piece[1:])) or piece
 
 
 def terms(question: str) -> tuple[Term, ...]:
@@ -122,6 +136,11 @@ def _unspaced_terms(piece: str, place: int) -> list[Term]:
 
 
 @lru_cache(maxsize=2**16)
+def _joined(piece: str) -> str:
+    return " ".join(_spaced(piece))
+
+
+@lru_cache(maxsize=2**12)
 def _spaced(piece: str) -> tuple[str, ...]:
     """Return the words of what stands between blanks: its parts, and the whole where it is a number or a code."""
     if _DIGIT.search(piece):

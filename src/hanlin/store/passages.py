@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 _APPLICATION = 0x48616E6C
-_FORMAT = 1
+FORMAT = 1
 """Raised whenever the tables change, or how words are cut: an index of another format is made again."""
 
 _TABLES = (
     f"PRAGMA application_id = {_APPLICATION}",
-    f"PRAGMA user_version = {_FORMAT}",
+    f"PRAGMA user_version = {FORMAT}",
     "CREATE TABLE passages (number INTEGER PRIMARY KEY, first_page INTEGER NOT NULL, last_page INTEGER NOT NULL, "
     "heading TEXT NOT NULL, text TEXT NOT NULL)",
     # Words arrive cut, with blanks between them, and their text is kept above: the index need not know it.
@@ -222,7 +222,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         connection.execute(f"PRAGMA cache_size = -{_READ_CACHE_KIB}")
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if (application, version) != (_APPLICATION, _FORMAT):
+        if (application, version) != (_APPLICATION, FORMAT):
             raise sqlite3.DatabaseError("not an index of this format")
         connection.execute("SELECT rowid FROM lexicon LIMIT 0")
     except BaseException:
@@ -236,4 +236,4 @@ def _close(connections: Iterable[sqlite3.Connection]) -> None:
         connection.close()
 
 
-__all__ = ["IndexUnusable", "Indexes", "Row", "build"]
+__all__ = ["FORMAT", "IndexUnusable", "Indexes", "Row", "build"]

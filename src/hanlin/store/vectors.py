@@ -14,18 +14,22 @@ from typing import BinaryIO
 
 import msgspec
 
+from hanlin.store.passages import FORMAT
+
 _HEAD_BYTES = 256
 _FLOAT_BYTES = 4
-_FORMAT = 1
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the rows of a file are: vectors of a `model`, `dimensions` numbers each, of `passages` passages in all."""
+    """What the rows of a file are: vectors of a `model`, `dimensions` numbers each, of `passages` passages in all.
+
+    `format` is the index's: cut in another way, the passages are others.
+    """
 
     model: str
     dimensions: int
     passages: int
-    format: int = _FORMAT
+    format: int = FORMAT
 
 
 class Vectors(msgspec.Struct, frozen=True):
@@ -105,7 +109,7 @@ def _there(path: Path, file: BinaryIO) -> Vectors | None:
         head = msgspec.json.decode(file.read(_HEAD_BYTES), type=Head)
     except msgspec.DecodeError:
         return None
-    if head.format != _FORMAT or head.dimensions < 1:
+    if head.format != FORMAT or head.dimensions < 1:
         return None
     size = file.seek(0, os.SEEK_END) - _HEAD_BYTES
     return Vectors(path, head, min(size // (head.dimensions * _FLOAT_BYTES), head.passages))
