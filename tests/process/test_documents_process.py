@@ -200,6 +200,23 @@ def test_the_process_has_no_network_and_starts_no_programs(deed: str) -> None:
     assert done.stdout == "refused\n"
 
 
+def test_a_service_that_has_less_itself_gives_what_it_has() -> None:
+    """Operators limit services, and a parser that insisted on more would read nothing there."""
+    program = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+        "from hanlin.documents.confine import allow_memory, confine\n"
+        "confine(memory_bytes=2**30, most_memory_bytes=2**32, cpu_s=9, file_bytes=9)\n"
+        "allow_memory(2**32)\n"
+        "print(resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == [str(2**29), "64"]
+
+
 def test_the_process_ends_with_the_one_that_started_it(long: Path, out: Path) -> None:
     """However that one ends: what nobody waits for must not go on."""
     orders = Orders(str(long), "a.pdf", str(out), Limits(), os.getpid())
