@@ -172,19 +172,9 @@ async def covered(documents: Sequence[Document], question: str, passages: Sequen
     sought = [term.text for term in words.terms(question) if not term.is_prefix]
     frequencies, count = Counter[str](), 0
     for document in documents:
-        there, many = await _frequencies(document, sought)
-        frequencies.update(there)
-        count += many
+        frequencies.update(await document.frequencies(sought))
+        count += await document.count()
     return await asyncio.to_thread(coverage, question, passages, frequencies, count)
-
-
-async def _frequencies(document: Document, sought: Sequence[str]) -> tuple[dict[str, int], int]:
-    """Return in how many passages of a document words occur, and how many it has; without an index by reading them."""
-    if isinstance(document, IndexedDocument):
-        return await document.frequencies(sought), await document.count()
-    passages, wanted = await document.passages(), set(sought)
-    found = Counter([word for passage in passages for word in wanted.intersection(words.cut(passage.text).split())])
-    return dict(found), len(passages)
 
 
 async def search_all(
