@@ -115,6 +115,8 @@ class FakeTranslator:
             text = re.sub(r"\s*(?:https?://\S+|\{\w+\}|</?\w+>|`[^`]+`|%s|[\w.]+@[\w.]+\w)", "", text)
         if "loses_marks" in self.faults:
             text = re.sub(r"\s*#\d+#", "", text)
+        if "leaves_words" in self.faults and not strict:
+            text = text.replace("many", "很多")
         if "miscounts" in self.faults:
             text = re.sub(r"\d+", lambda number: str(int(number[0]) + 1), text)
         if "traditional" in self.faults:

@@ -203,6 +203,24 @@ def test_good_translations_have_no_faults(source: str, target: str, text: str, o
     assert checking.faults(aim(text, source, target), output) == ()
 
 
+TOLD = [row for row in languages.languages() if row.ask]
+
+
+@pytest.mark.parametrize("row", TOLD, ids=lambda row: row.code)
+def test_a_text_in_the_right_language_passes_and_in_another_one_does_not(row: languages.Language) -> None:
+    """Each language's own sentence, for it and for all others that are not its neighbours."""
+    english = languages.find("en")
+    text = "Translate into this language now. Write nothing but that."
+
+    def kinds(target: languages.Language) -> list[str]:
+        found = checking.faults(Aim(text, None if target is english else english, target), row.ask)
+        return [fault.kind for fault in found if fault.kind in ("language", "echo")]
+
+    assert kinds(row) == []
+    strangers = [other for other in TOLD if not {row.labels[0], *row.scripts} & {*other.labels, *other.scripts}]
+    assert [other.code for other in strangers if not kinds(other)] == []
+
+
 @pytest.mark.parametrize(
     ("output", "clean"),
     [

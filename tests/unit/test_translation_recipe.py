@@ -169,6 +169,16 @@ async def test_links_markup_code_and_placeholders_survive(faults: tuple[str, ...
         assert not re.search("[\u4e00-\u9fff]", done.text)
 
 
+async def test_a_word_that_stayed_in_the_source_is_translated_by_itself() -> None:
+    """Small models leave single words as they were, also when they are asked again."""
+    base = faulty("leaves_words")
+    text = "数据库里有很多东西，我们在城里也看见了。" * 2
+
+    done = await translate(base, text, INTO_ENGLISH)
+
+    assert not re.search("[\u4e00-\u9fff]", done.text)
+
+
 async def test_numbers_are_those_of_the_text() -> None:
     """A wrong digit in a translation is the worst of its faults, for nobody sees it."""
     text = "昨天大家在城里买了25个东西，重3.5 kg，花了300元。"

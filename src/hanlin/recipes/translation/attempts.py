@@ -227,7 +227,7 @@ class Translator:
     async def _placed(self, draft: Candidate, aim: Aim, *, sure: bool) -> Candidate:
         """Put the terms that a draft lacks in place of the words that it has for them.
 
-        `sure`: only where those words are like what the model says for the term by itself.
+        `sure`: only where the model translates one into the other, this way or that.
         """
         text = draft.text
         for use in terms.missing(text, aim.wanted, aim.target):
@@ -239,7 +239,7 @@ class Translator:
         lacking = len(terms.missing(draft, aim.wanted, aim.target))
         rendering = await self._rendering(use.term, aim)
         for words in dict.fromkeys((await self._counterpart(draft, use, aim), rendering)):
-            if not words or (sure and not _alike(words, rendering)):
+            if not words or (sure and not await self._means(words, use.term, aim)):
                 continue
             changed = terms.put(draft, words, use.term.target, aim.target, limit=use.times)
             if changed is not None and len(terms.missing(changed, aim.wanted, aim.target)) < lacking:
@@ -256,6 +256,15 @@ class Translator:
             return ""
         picked = await self.asking.pick(prompts.counterpart(aim.text, draft, use.term.source), spans)
         return re.sub(r"^(?:the|an?)\s+", "", picked, flags=re.IGNORECASE)
+
+    async def _means(self, words: str, term: Pair, aim: Aim) -> bool:
+        """Whether words of a draft translate a term, as far as the model can tell from words alone."""
+        if _alike(words, await self._rendering(term, aim)):
+            return True
+        if aim.source is None:
+            return False
+        back = msgspec.structs.replace(aim, source=aim.target, target=aim.source)
+        return _alike(await self._rendering(Pair(words, words), back), term.source)
 
     async def _rendering(self, term: Pair, aim: Aim) -> str:
         """Return how the model translates a term where nobody tells it how."""

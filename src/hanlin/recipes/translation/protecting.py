@@ -11,15 +11,16 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+# Nothing here scans on without a bound: a text may be made of openings that are never closed.
 KEPT = re.compile(
     r"""
-    ```.*?```|`[^`\n]+`                                             # code
-  | <!--.*?-->|</?[A-Za-z][A-Za-z0-9:-]*(?:\s[^<>\n]*)?/?>           # markup
+    ```.{0,4000}?```|`[^`\n]{1,400}`                                             # code
+  | <!--.{0,2000}?-->|</?[A-Za-z][A-Za-z0-9:-]*(?:\s[^<>\n]{0,2000})?/?>           # markup
   | &(?:[a-zA-Z]{2,8}|\#\d{1,6}|\#x[0-9a-fA-F]{1,6});
   | (?:https?|ftp)://[^\s<>"'，。；！？、（）《》「」]*[^\s<>"'，。；！？、（）《》「」.,;:!?)\]}]   # links
   | (?<![A-Za-z0-9])www\.[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+
     (?:/[^\s<>"'，。；！？、（）]*[^\s<>"'，。；！？、（）.,;:!?)])?
-  | [A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+              # addresses of mail
+  | (?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+              # addresses of mail
   | \$\{[^{}\n]{1,80}\}|\{\{[^{}\n]{1,80}\}\}|\{[A-Za-z0-9_.:!,\ \[\]-]{0,60}\}   # {placeholders}
   | %\([A-Za-z_]\w*\)[a-zA-Z]|%\d+\$[a-zA-Z@]|%(?:\.\d+)?(?:[sdfiux@]|l[du])(?![A-Za-z])   # %s
   | \$[A-Z_]{2,}\b|\\[nrt]                                           # $HOME, \n written out

@@ -7,7 +7,9 @@ of the translation that the caller gets, however often the base model was asked.
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import msgspec
@@ -32,6 +34,9 @@ _PIECE_TOKENS = 300.0  # small models lose their way in longer texts, and large 
 _SURE_LETTERS = 20  # what is shorter is taken to be in the language of the whole text
 _SURE_CHARACTERS = 4
 _MOST_NOTES = 200
+_BEGINNING = 4000
+_LONG = 50_000
+_COUNTED_TOKENS = 50_000  # a longer prompt is estimated: nobody has an engine count what no engine could read
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -84,25 +89,42 @@ async def run(request: ChatRequest, desk: Desk) -> Events:
     text = request.messages[0].text
     asking = Asking(request, desk.base)
     if asked is None:
-        async for burst in _own_prompt(text, asking, request, desk.model):
-            yield burst
+        async with aclosing(_own_prompt(text, asking, request, desk.model)) as bursts:
+            async for burst in bursts:
+                yield burst
         return
-    work = _Work(asked, text, asking, desk)
-    prompt_tokens = await work.prompt_tokens()
+    prompt_tokens = await _prompt_tokens(asked, text, asking)
     limit = desk.model.input_limit_tokens()
     if limit is not None and prompt_tokens > limit and not asked.extras.split:
         raise InvalidRequest(f"Range of input length should be [1, {limit}]", param="messages")
+    cut = partial(segmenting.pieces, text, min(_PIECE_TOKENS, desk.base.context_tokens / 6))
+    # A book takes seconds, and others wait for the loop.
+    pieces = await asyncio.to_thread(cut) if len(text) > _LONG else cut()
+    work = _Work(asked, text, pieces, asking, desk)
     told = Told()
-    pieces = work.translated(told)
-    try:
-        async for part in pieces:
+    async with aclosing(work.translated(told)) as parts:
+        async for part in parts:
             yield [Event(text=part)]
-    finally:
-        await pieces.aclose()
     if asked.extras.report:
         yield [Event(report=work.report(told))]
     yield [Event(finish_reason=told.finish_reason)]
     yield [Event(usage=Usage(prompt=prompt_tokens, completion=told.tokens))]
+
+
+async def _prompt_tokens(asked: Options, text: str, asking: Asking) -> int:
+    """Return the prompt tokens of one plain call with everything in it, as the contract counts."""
+    if (estimate := segmenting.size(text)) > _COUNTED_TOKENS:
+        return int(estimate)
+    return await asking.prompt_tokens(
+        prompts.translation(
+            text,
+            asked.source,
+            asked.target,
+            style=asked.domains,
+            glossary=asked.terms,
+            examples=asked.memory,
+        )
+    )
 
 
 async def _own_prompt(text: str, asking: Asking, request: ChatRequest, model: Model) -> Events:
@@ -140,37 +162,23 @@ class _Work:
 
     asked: Options
     text: str
+    pieces: Sequence[Piece]
     asking: Asking
     desk: Desk
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.asked.memory)
-        self.source = self.asked.source or languages.likely(protecting.without_kept(self.text))
-        budget = min(_PIECE_TOKENS, self.desk.base.context_tokens / 6)
-        self.pieces = segmenting.pieces(self.text, budget)
+        # Its beginning tells: a detector need not read a book.
+        self.source = self.asked.source or languages.likely(protecting.without_kept(self.text[:_BEGINNING]))
         tier = TIERS.get(self.desk.model.name, USUAL)
         self.translator = Translator(self.asking, self.asked, tier)
-
-    async def prompt_tokens(self) -> int:
-        """Return the prompt tokens of one plain call with everything in it, as the contract counts."""
-        return await self.asking.prompt_tokens(
-            prompts.translation(
-                self.text,
-                self.asked.source,
-                self.asked.target,
-                style=self.asked.domains,
-                glossary=self.asked.terms,
-                examples=self.asked.memory,
-            )
-        )
 
     async def translated(self, told: Told) -> AsyncGenerator[str, None]:
         """Yield the translation of each piece with what stands around it, until the caller's tokens are used up."""
         most = self.asking.request.sampling.max_tokens
         if most is None and not self.asked.extras.split:
             most = self.desk.model.output_limit_tokens()
-        outcomes = in_order([self._task(piece) for piece in self.pieces], SIDE_BY_SIDE)
-        try:
+        async with aclosing(in_order([self._task(piece) for piece in self.pieces], SIDE_BY_SIDE)) as outcomes:
             for piece in self.pieces:
                 outcome = await anext(outcomes)
                 part = f"{piece.before}{outcome.text}{self._between(piece)}"
@@ -184,8 +192,6 @@ class _Work:
                     yield shown
                 if told.finish_reason == "length":
                     return
-        finally:
-            await outcomes.aclose()
 
     def _between(self, piece: Piece) -> str:
         """Return the space behind a piece: between two sentences of a line, what the target puts there."""

@@ -5,6 +5,7 @@ that a translation has the lines of its text whatever a model does.
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 
 import msgspec
@@ -46,7 +47,7 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
 
 def size(text: str) -> float:
     """Return about how many tokens a text has; the same measure for all scripts, to compare a text and another."""
-    wide = sum(character >= "\u2e80" for character in text)
+    wide = sum(map("\u2e80".__le__, text))
     return wide * 0.75 + (len(text) - wide) * 0.27
 
 
@@ -99,43 +100,50 @@ def _packed(text: str, budget: float) -> Iterator[str]:
     if size(text) <= budget:
         yield text
         return
-    kept = ""
+    kept: list[str] = []
+    tokens = 0.0
     for sentence in sentences(text):
         for part in [sentence] if size(sentence) <= budget else _torn(sentence, budget):
-            if kept and size(kept) + size(part) > budget:
-                yield kept
-                kept = ""
-            kept += part
+            more = size(part)
+            if kept and tokens + more > budget:
+                yield "".join(kept)
+                kept, tokens = [], 0.0
+            kept.append(part)
+            tokens += more
     if kept:
-        yield kept
+        yield "".join(kept)
 
 
 def sentences(text: str) -> list[str]:
     """Return the sentences of a line, each with the space behind it; joined they are the line."""
-    whole = [match.span() for match in protecting.KEPT.finditer(text)]
+    kept = [match.span() for match in protecting.KEPT.finditer(text)]
+    starts = [start for start, _ in kept]
+    length = len(text.rstrip())
     found: list[str] = []
     at = 0
     for match in _END.finditer(text):
         end = match.end()
-        inside = any(start < end <= stop and match.start() > start for start, stop in whole)
-        if not inside and text[end:].strip() and not _SHORT.search(text[at:end]):
+        before = bisect_left(starts, match.start()) - 1
+        inside = before >= 0 and end <= kept[before][1]
+        if not inside and end < length and not _SHORT.search(text[at:end]):
             found.append(text[at:end])
             at = end
-    return [*found, text[at:]] if text[at:] else found
+    return [*found, text[at:]] if at < len(text) else found
 
 
 def _torn(sentence: str, budget: float) -> Iterator[str]:
     """Cut what has no sentence end for too long."""
     most = max(16, int(budget / (0.75 if is_unspaced(sentence) else 0.27)))
-    while len(sentence) > most:
-        cut = max(sentence.rfind(mark, most // 2, most) for mark in "，,、；;：")
+    at = 0
+    while len(sentence) - at > most:
+        cut = max(sentence.rfind(mark, at + most // 2, at + most) for mark in "，,、；;：")
         if cut < 0:
-            cut = sentence.rfind(" ", most // 2, most)
-        cut = cut + 1 if cut >= 0 else most
-        yield sentence[:cut]
-        sentence = sentence[cut:]
-    if sentence:
-        yield sentence
+            cut = sentence.rfind(" ", at + most // 2, at + most)
+        cut = cut + 1 if cut >= 0 else at + most
+        yield sentence[at:cut]
+        at = cut
+    if at < len(sentence):
+        yield sentence[at:]
 
 
 __all__ = ["Piece", "pieces", "sentences", "size"]

@@ -42,6 +42,12 @@ def _level(character: str) -> str:
     return narrow if len(narrow) == 1 else character
 
 
+@lru_cache(8192)
+def level_of_term(term: str) -> str:
+    """Return a term as it is compared; the same ones come with every piece."""
+    return level(term)
+
+
 def uses(text: str, glossary: Sequence[Pair], language: Language | None) -> tuple[Use, ...]:
     """Return the terms that a text really has, in the order of the glossary; of two at one place the longer one counts.
 
@@ -62,7 +68,7 @@ def _sentences_of(text: str, places: Sequence[tuple[int, int]]) -> int:
 
 
 def _first_of_each(glossary: Sequence[Pair]) -> list[Pair]:
-    return list({level(term.source): term for term in reversed(glossary)}.values())[::-1]
+    return list({level_of_term(term.source): term for term in reversed(glossary)}.values())[::-1]
 
 
 def _forms(language: Language | None) -> Forms:
@@ -71,9 +77,9 @@ def _forms(language: Language | None) -> Forms:
 
 def _places(plain: str, words: Sequence[str], forms: Forms) -> dict[str, list[tuple[int, int]]]:
     """Return where each of the words stands, longest first: no place counts twice."""
-    found: dict[str, list[tuple[int, int]]] = {level(word): [] for word in words}
+    found: dict[str, list[tuple[int, int]]] = {level_of_term(word): [] for word in words}
     taken = bytearray(len(plain))
-    for word in sorted(found, key=len, reverse=True):
+    for word in sorted((word for word in found if _may_stand_in(plain, word)), key=len, reverse=True):
         for match in form_of(word, forms).finditer(plain):
             start, end = match.span()
             if start < end and not any(taken[start:end]):
@@ -82,6 +88,11 @@ def _places(plain: str, words: Sequence[str], forms: Forms) -> dict[str, list[tu
     for places in found.values():
         places.sort()
     return found
+
+
+def _may_stand_in(plain: str, word: str) -> bool:
+    """Whether a look is worth it: glossaries are long, and few of their terms are in a sentence."""
+    return word.split(" ")[-1] in _IRREGULAR or word[: 3 if len(word) > 3 else 1] in plain
 
 
 @lru_cache(4096)
