@@ -22,6 +22,7 @@ _TRUTHS = dict.fromkeys(("是", "有", "true", "yes", "y", "1", "√"), True) | 
     ("否", "无", "false", "no", "n", "0", "×"), False
 )
 
+_NUMERALS = "零一二三四五六七八九"
 _ONLY_DIGITS = re.compile(r"[\d\W_]+")
 
 Path = tuple[str | int, ...]
