@@ -1,12 +1,16 @@
 """`hanlin ask` and `qwen-long` over the wire: a real service, its Files API, and a fake engine behind the recipe."""
 
+import csv
+import json
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docx
 import openai
+import openpyxl
 import pytest
 
 from hanlin.testing import FakeEngine, Rule
@@ -105,6 +109,51 @@ def test_of_a_long_file_the_engine_reads_the_passages_that_matter(service: Servi
     assert found.usage is not None
     assert found.usage.prompt_tokens > 50_000
     assert "没有提到" in (nothing.choices[0].message.content or "")
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "csv", "docx"])
+def test_a_table_of_an_uploaded_file_comes_back_whole(
+    service: Service, engine: FakeEngine, tmp_path: Path, kind: str
+) -> None:
+    """Whatever the format: the rows are copied, and the engine is not asked at all."""
+    rows = [
+        (f"A-{at:04d}", f"商品{at}", f"¥{at}.50", "已付" if at % 2 else "未付")
+        for at in range(60 if kind == "docx" else 170)
+    ]
+    path = spreadsheet(tmp_path / f"orders.{kind}", [("编号", "品名", "单价", "状态"), *rows])
+    asked = '提取所有记录，输出JSON数组：[{"编号":"","品名":"","单价":"","状态":""}]'
+    with service.client() as client:
+        stored = client.files.create(file=path, purpose=DOCUMENT)
+        while client.files.retrieve(stored.id).status != "processed":
+            time.sleep(0.05)  # the other side is a process
+        engine.forget_requests()
+
+        answer = client.chat.completions.create(model="qwen-doc-turbo", messages=messages(stored.id, asked))
+        client.files.delete(stored.id)
+
+    text = answer.choices[0].message.content or ""
+    assert [tuple(record.values()) for record in json.loads(text.strip("`").removeprefix("json"))] == rows
+    assert engine.requests() == []
+
+
+def spreadsheet(path: Path, rows: list[tuple[str, ...]]) -> Path:
+    """Write rows as a file of the kind that its name says."""
+    if path.suffix == ".xlsx":
+        book = openpyxl.Workbook()
+        for row in rows:
+            book.active.append(row)
+        book.save(path)
+    elif path.suffix == ".docx":
+        text = docx.Document()
+        table = text.add_table(rows=0, cols=len(rows[0]))
+        for row in rows:
+            for cell, value in zip(table.add_row().cells, row, strict=True):
+                cell.text = value
+        text.save(str(path))
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
+    return path
 
 
 def test_a_file_of_nobody_is_refused_in_the_vendors_words(service: Service) -> None:

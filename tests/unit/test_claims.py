@@ -71,6 +71,12 @@ def test_sums_are_no_claims_where_the_question_asks_for_them() -> None:
     assert passed("共99元", Supplied(TEXT, derives=True)) == ("共99元", None)
 
 
+def test_names_are_no_claims_in_another_language() -> None:
+    """A Chinese name is spelt in Latin letters in an English answer, and stands nowhere."""
+    assert passed("Lu Mingyuan keeps it", Supplied(TEXT, translated=True)) == ("Lu Mingyuan keeps it", None)
+    assert passed("Lu Mingyuan keeps it")[1] is not None
+
+
 def test_an_unbacked_page_can_be_left_out_and_the_rest_goes_on() -> None:
     """The second time the answer is better without it than without an end."""
     gate = Gate(Supplied(TEXT, frozenset({3})))

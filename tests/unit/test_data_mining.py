@@ -109,6 +109,18 @@ async def test_fields_under_other_names_are_mapped_to_columns_by_one_call() -> N
     assert report.calls == 1
 
 
+async def test_of_several_sheets_those_with_such_columns_are_read() -> None:
+    """A workbook has a sheet of notes and two of orders."""
+    notes = Page(3, written(["备注", "日期"], [("年终盘点", "2024-12-31")]), "Notes")
+    more = written(["编号", "品名", "单价", "状态", "仓库"], [(*row, "东") for row in rows(51, 30)])
+    file = document(*sheet(1, 50), Page(2, more, "Sheet2"), notes, name="a.xlsx")
+
+    text, report = await told(of(file, f"提取所有记录，输出JSON数组：{EXAMPLE}"), Scholar(), file)
+
+    assert [tuple(record.values()) for record in data(text)] == rows(1, 80)
+    assert report.rows == 80
+
+
 async def test_only_rows_that_meet_the_condition_are_records() -> None:
     """The condition is worked out for every row, not guessed."""
     file = document(*sheet(1, 200), name="a.xlsx")

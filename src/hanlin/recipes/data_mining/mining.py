@@ -27,7 +27,7 @@ from hanlin.recipes.long_documents.parts import pages_of
 from hanlin.recipes.long_documents.report import Metered
 from hanlin.recipes.parallel import each
 from hanlin.recipes.recipe import Desk
-from hanlin.recipes.tables import Table, tables
+from hanlin.recipes.tables import Row, Table, tables
 from hanlin.types import ChatRequest, Event, Events, Message, Schema, Usage
 
 MOST_FILES = 1
@@ -244,16 +244,20 @@ class _Task:
             return None
         found: list[Table] = []
         for document in documents:
-            table = await _records_table(document)
-            if table is None:
+            some = await _record_tables(document)
+            if not some:
                 return None
-            found.append(table)
+            found += some
         key, record = place
         rows = [Rows(self.base, self.model, self.instruction, record, table) for table in found]
+        about = [one for one in rows if await one.find()]
+        rows = about or (rows if len(rows) == 1 else [])  # of several tables, those that have such columns
+        if not rows:
+            return None
         records = [made for one in rows for made in await one.records()]
         report = Mined(
             "rows",
-            rows=sum(len(table.rows) for table in found),
+            rows=sum(len(one.table.rows) for one in rows),
             missed=sum(one.missed for one in rows),
             dropped=sum(one.dropped for one in rows),
         )
@@ -285,16 +289,16 @@ def _is_flat(schema: Schema) -> bool:
     return schema.get("type") not in ("object", "array")
 
 
-async def _records_table(document: Document) -> Table | None:
-    """Return the one table that a document is; None where there are several, or much else."""
+async def _record_tables(document: Document) -> list[Table]:
+    """Return the tables of a document that is little else; none of any other. Those with the same head are one."""
     pages = [page async for page in pages_of(document)]
     found, share = tables(pages)
-    if share < LEAST_SHARE or not found:
-        return None
-    first = found[0]
-    if any(table.headers != first.headers for table in found) or len(set(first.headers)) < len(first.headers):
-        return None
-    return Table(first.headers, tuple(row for table in found for row in table.rows))
+    if share < LEAST_SHARE or any(len(set(table.headers)) < len(table.headers) for table in found):
+        return []
+    rows: dict[tuple[str, ...], list[Row]] = {}
+    for table in found:
+        rows.setdefault(table.headers, []).extend(table.rows)
+    return [Table(headers, tuple(some)) for headers, some in rows.items()]
 
 
 __all__ = ["MOST_FILES", "Mined", "Miner", "Takes"]

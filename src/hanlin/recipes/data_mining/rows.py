@@ -57,35 +57,36 @@ class Rows:
     dropped: int = 0
     copied: bool = False
     _fields: Mapping[str, Schema] = field(init=False)
+    _columns: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._fields = self.record["properties"]
 
+    async def find(self) -> bool:
+        """Find the columns that fields are, and say whether there are any."""
+        headers = {squeezed(header): at for at, header in enumerate(self.table.headers)}
+        self._columns = {name: headers[squeezed(name)] for name in self._fields if squeezed(name) in headers}
+        unknown = [name for name in self._fields if name not in self._columns]
+        if unknown:
+            self._columns |= await self._named(unknown)
+        return bool(self._columns)
+
     async def records(self) -> list[dict[str, Any]]:
-        """Return a record of every row that the instruction is about, in the table's order."""
-        columns = await self._columns()
-        if columns is not None:
-            rows = await self._wanted()
-            if rows is not None:
-                self.copied = True
-                return [made for row in rows if not is_empty(made := self._copied(row, columns))]
+        """Return a record of every row that the instruction is about, in the table's order; after `find`."""
+        if self._can_copy() and (rows := await self._wanted()) is not None:
+            self.copied = True
+            return [made for row in rows if not is_empty(made := self._copied(row))]
         return await self._read()
 
     # --- every field is a column
 
-    async def _columns(self) -> dict[str, int] | None:
-        """Return the column of each field; None where a field is no column, or more than copied is asked for."""
-        if _TRANSFORMS.search(self.instruction):
-            return None
-        headers = {squeezed(header): at for at, header in enumerate(self.table.headers)}
-        columns = {name: headers[squeezed(name)] for name in self._fields if squeezed(name) in headers}
-        unknown = [name for name in self._fields if name not in columns]
-        if unknown:
-            columns |= await self._named(unknown)
-        if len(columns) < len(self._fields):
-            return None
-        fits = all(self._fits(self._fields[name], at) for name, at in columns.items())
-        return columns if fits else None
+    def _can_copy(self) -> bool:
+        """Whether every field is a column, and no more than copied is asked for."""
+        return (
+            len(self._columns) == len(self._fields)
+            and not _TRANSFORMS.search(self.instruction)
+            and all(self._fits(self._fields[name], at) for name, at in self._columns.items())
+        )
 
     async def _named(self, unknown: Sequence[str]) -> dict[str, int]:
         """Ask which columns some fields are."""
@@ -128,11 +129,11 @@ class Rows:
         kept = [row for row in rows if all(meets(row, self.table, condition) for condition in conditions)]
         return kept or None
 
-    def _copied(self, row: Row, columns: Mapping[str, int]) -> dict[str, Any]:
+    def _copied(self, row: Row) -> dict[str, Any]:
         bare = bool(_BARE_AMOUNTS.search(self.instruction))
         made: dict[str, Any] = {}
         for name, schema in self._fields.items():
-            cell = row.cells[columns[name]]
+            cell = row.cells[self._columns[name]]
             value = typed(cell, schema) if cell else None
             made[name] = _bare(value) if bare and isinstance(value, str) else value
         return made

@@ -22,6 +22,7 @@ _TRUTHS = dict.fromkeys(("是", "有", "true", "yes", "y", "1", "√"), True) | 
     ("否", "无", "false", "no", "n", "0", "×"), False
 )
 
+_NUMERALS = "零一二三四五六七八九"
 _ONLY_DIGITS = re.compile(r"[\d\W_]+")
 
 Path = tuple[str | int, ...]
@@ -68,7 +69,9 @@ class Source:
         return (len(text) > _LONG_CHARS or len(words) > 2) and shared(frozenset(words), self.terms) >= _LEAST_SHARED
 
     def _has_numbers(self, text: str) -> bool:
-        return all(found in self.numbers or (len(found) < 2 and found in self.text) for found in numbers(text))
+        return all(
+            found in self.numbers or (len(found) == 1 and _NUMERALS[int(found)] in self.text) for found in numbers(text)
+        )
 
 
 def unbacked(value: Any, schema: Schema, source: Source) -> Iterator[tuple[Path, Any]]:

@@ -409,7 +409,12 @@ class _Task:
         """Return what the answer may rest on: what was read, and what was said before."""
         said = "\n".join([text, self.asked.role, *(turn.text for turn in self.asked.turns), *map(mark, pieces)])
         paged = frozenset(page for piece in pieces if has_pages(piece.document) for page in piece.pages)
-        return Supplied(said, paged or None, derives=self.derives if derives is None else derives)
+        return Supplied(
+            said,
+            paged or None,
+            derives=self.derives if derives is None else derives,
+            translated=is_chinese(text[:_SAMPLE_CHARS]) != self.chinese,
+        )
 
     def _looked_for(self) -> str:
         answers = [turn.text for turn in self.asked.turns if turn.role == "assistant"]

@@ -61,12 +61,21 @@ class Supplied:
     """What an answer may rest on: all the text that the model was given, the pages of it.
 
     `pages` None: there are none to name. `derives`: the question asks for numbers that stand nowhere, such as sums.
+    `translated`: the answer is in another language than the text, so that names are spelt otherwise.
     """
 
-    def __init__(self, text: str, pages: frozenset[int] | None = None, *, derives: bool = False) -> None:
+    def __init__(
+        self,
+        text: str,
+        pages: frozenset[int] | None = None,
+        *,
+        derives: bool = False,
+        translated: bool = False,
+    ) -> None:
         self.text = text
         self.pages = pages
         self.derives = derives
+        self.translated = translated
 
     @cached_property
     def numbers(self) -> frozenset[str]:
@@ -92,6 +101,8 @@ class Supplied:
             return self.derives or len(plain) < 2 or plain in self.numbers or self._has(claim)
         if kind == "code" and (measure := _MEASURE.fullmatch(claim)):
             return self.backs("number", measure[1])
+        if kind in ("name", "title") and self.translated:
+            return True
         if kind == "name":
             return not (wanted := terms(claim)) or any(word in self.squeezed for word in wanted)
         return squeezed(claim) in self.squeezed

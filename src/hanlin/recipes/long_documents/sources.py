@@ -13,6 +13,7 @@ from hanlin.recipes.texts import numbers, terms
 _MOST_PLACES = 3
 _LEAST_NEW = 2  # words that a further place must add
 _NUMBER_WEIGHT = 3
+_MOST_WEIGHED = 32
 _SAYS_NOTHING = re.compile(
     r"(?:没有|未|无)(?:提[到及]|说明|找到|包含|相关|涉及|记载|给出|明确)|不(?:包含|涉及)|无法(?:回答|得知|确定|找到)"
     r"|\b(?:do|does|did|is|are) ?n[o']t (?:mention|say|contain|provide|include|specif|state|given|available|found)"
@@ -59,6 +60,9 @@ def line(item: Item, words: Words) -> str:
 def best(answer: str, pieces: Sequence[Piece]) -> list[Piece]:
     """Return the few pieces that an answer has its words from."""
     wanted = dict.fromkeys(terms(answer), 1) | dict.fromkeys(numbers(answer), _NUMBER_WEIGHT)
+    if len(pieces) > _MOST_WEIGHED:  # taking a book apart into words would hold everybody up
+        near = [sum(weight for word, weight in wanted.items() if word in piece.text.lower()) for piece in pieces]
+        pieces = [pieces[at] for at in sorted(range(len(pieces)), key=lambda at: -near[at])[:_MOST_WEIGHED]]
     holding = [(piece, (terms(piece.text) | numbers(piece.text)) & wanted.keys()) for piece in pieces]
     found: list[Piece] = []
     left = set(wanted)
