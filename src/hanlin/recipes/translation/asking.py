@@ -83,7 +83,13 @@ class Asking:
         drawn = seed is not None
         if own.top_k in (None, 1) and not drawn:
             return Sampling(
-                temperature=0.0, top_k=1, repetition_penalty=own.repetition_penalty, seed=own.seed, max_tokens=most
+                temperature=0.0,
+                top_k=1,
+                presence_penalty=own.presence_penalty,
+                frequency_penalty=own.frequency_penalty,
+                repetition_penalty=own.repetition_penalty,
+                seed=own.seed,
+                max_tokens=most,
             )
         return Sampling(
             temperature=own.temperature if own.temperature is not None else _TEMPERATURE,

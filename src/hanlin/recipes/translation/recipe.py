@@ -136,13 +136,19 @@ async def _own_prompt(text: str, asking: Asking, request: ChatRequest, model: Mo
         raise InvalidRequest(f"Range of input length should be [1, {limit}]", param="messages")
     said = await asking.say(messages, text, None)
     told = Told()
-    output = await _cut(mending.without_wrapping(said.text), said.tokens, request.sampling.max_tokens, told)
+    output = await _cut(mending.without_wrapping(said.text), said.tokens, _most_tokens(request), told)
     if said.cut:
         told.finish_reason = "length"
     if output:
         yield [Event(text=output)]
     yield [Event(finish_reason=told.finish_reason)]
     yield [Event(usage=Usage(prompt=prompt_tokens, completion=told.tokens))]
+
+
+def _most_tokens(request: ChatRequest) -> int | None:
+    """Return the caller's own limit: a translation has no reasoning, so both of them cap the same."""
+    limits = (request.sampling.max_tokens, request.sampling.max_completion_tokens)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 async def _cut(text: str, tokens: int, most: int | None, told: Told) -> str:
@@ -175,7 +181,7 @@ class _Work:
 
     async def translated(self, told: Told) -> AsyncGenerator[str, None]:
         """Yield the translation of each piece with what stands around it, until the caller's tokens are used up."""
-        most = self.asking.request.sampling.max_tokens
+        most = _most_tokens(self.asking.request)
         if most is None and not self.asked.extras.split:
             most = self.desk.model.output_limit_tokens()
         async with aclosing(in_order([self._task(piece) for piece in self.pieces], SIDE_BY_SIDE)) as outcomes:
