@@ -66,6 +66,8 @@ class FakeTranslator:
         if order is None or text is None:
             return "Here is the translation:\nIt is raining today."
         strict = "nothing else" in prompt
+        if "copies_examples" in self.faults and len(request.messages) > 1 and not strict:
+            return request.messages[-2].text
         return self._spoilt(self._translated(text[2], order[2]), text[2], strict=strict, tagged="<t>" in text[2])
 
     def _pick(self, prompt: str, request: ChatRequest) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 
 from hanlin.testing import FakeEngine, Rule
 from tests.service import Service, in_front_of
@@ -77,3 +77,22 @@ def test_what_was_corrected_is_reported_to_those_who_ask(client: OpenAI) -> None
     assert (report["source_lang"], report["segments"], report["calls"]) == ("Chinese", 3, 3)
     assert (last.model_extra or {})["hanlin"]["translation"] == report
     assert "hanlin" not in (client.chat.completions.create(**asked("qwen-mt-flash")).model_extra or {})
+
+
+def test_a_long_text_is_taken_where_it_may_be_split(client: OpenAI) -> None:
+    """Neither the seam nor its limits may refuse what the recipe cuts into pieces."""
+    rows = "\n".join(f"{number} 0123456789 9876543210 5555555555" for number in range(800))
+    text = f"今天下雨。\n{rows}\n明天不下雨。"
+
+    def call(**hanlin: bool) -> str | None:
+        options = {"source_lang": "Chinese", "target_lang": "English", "hanlin": hanlin}
+        answer = client.chat.completions.create(
+            model="qwen-mt-flash",
+            messages=[{"role": "user", "content": text}],
+            extra_body={"translation_options": options},
+        )
+        return answer.choices[0].message.content
+
+    assert call(split=True) == f"{SAID['今天']}\n{rows}\n{SAID['明天']}"
+    with pytest.raises(BadRequestError, match=r"Range of input length should be \[1, 8192\]"):
+        call()

@@ -111,6 +111,15 @@ async def test_what_models_put_around_a_translation_is_taken_away(fault: str) ->
     assert done.text == "The database and the valve are both on the second floor."
 
 
+async def test_an_example_is_not_taken_for_the_translation() -> None:
+    """Small models say again what they said last; the paragraph before must not stand there twice."""
+    text = "\n".join(f"第{number}个人在城里看见了很多东西。" for number in range(9))
+
+    done = await translate(faulty("copies_examples"), text, INTO_ENGLISH)
+
+    assert [int(found) for found in re.findall(r"\d+", done.text)] == list(range(9))
+
+
 async def test_quotes_that_the_text_has_itself_stay() -> None:
     """Only what the model added goes."""
     done = await translate(faulty(), "“数据库在二楼”", INTO_ENGLISH)

@@ -23,7 +23,7 @@ from hanlin.recipes.translation import checking, mending, prompts, protecting, t
 from hanlin.recipes.translation.asking import Asking, Said
 from hanlin.recipes.translation.checking import Aim, Fault
 from hanlin.recipes.translation.languages import is_unspaced
-from hanlin.recipes.translation.memory import chrf
+from hanlin.recipes.translation.memory import chrf, same
 from hanlin.recipes.translation.options import Options, Pair
 from hanlin.recipes.translation.segmenting import sentences
 from hanlin.recipes.translation.terms import Use
@@ -161,7 +161,7 @@ class Translator:
         ways: Mapping[str, Callable[[], Awaitable[Candidate]]] = {
             "switched": lambda: self._asked(way, aim, self._switched(aim), examples),
             "plain": lambda: self._plain(aim, examples, seed),
-            "again": lambda: self._asked(way, aim, self._switched(aim), examples, strict=True),
+            "again": lambda: self._asked(way, aim, self._switched(aim), (), strict=True),
             "tagged": lambda: self._tagged(aim, examples),
             "filled": lambda: self._filled(aim, best),
             "edit": lambda: self._edited(aim, best),
@@ -187,7 +187,10 @@ class Translator:
             examples=examples,
             strict=strict,
         )
-        return self._judged(way, aim, await self.asking.say(messages, aim.text, seed))
+        candidate = self._judged(way, aim, await self.asking.say(messages, aim.text, seed))
+        if self.options.extras.check and _repeats(candidate.text, aim.text, examples):
+            return msgspec.structs.replace(candidate, faults=(*candidate.faults, Fault("echo", "an example")))
+        return candidate
 
     def _judged(self, way: str, aim: Aim, said: Said) -> Candidate:
         text = self._mended(aim, said.text)
@@ -386,6 +389,11 @@ def _best(tried: Sequence[Candidate]) -> Candidate:
     if len(equal) < 3:
         return equal[0]
     return max(equal, key=lambda one: sum(chrf(one.text, other.text) for other in equal if other is not one))
+
+
+def _repeats(output: str, text: str, examples: Sequence[Pair]) -> bool:
+    """Whether a translation is that of an example, which is another text."""
+    return any(same(output) == same(pair.target) and same(text) != same(pair.source) for pair in examples)
 
 
 _ALIKE = 25.0
