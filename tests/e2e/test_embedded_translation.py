@@ -7,7 +7,7 @@ without a glossary.
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from statistics import mean
 from typing import Any
 
@@ -61,9 +61,7 @@ def aim_of(case: Case) -> checking.Aim:
     return checking.Aim(case.source, source, target, uses)
 
 
-async def test_every_term_holds_and_the_sentences_stay_as_good_as_without(
-    client: AsyncOpenAI, record_property: Callable[[str, object], None]
-) -> None:
+async def test_every_term_holds_and_the_sentences_stay_as_good_as_without(client: AsyncOpenAI) -> None:
     """Terms that the model never says by itself, in the number that the sentence needs; in the right language.
 
     "As good": chrF with the reference that has the terms, beside chrF of the same model's translation without glossary
@@ -94,7 +92,7 @@ async def test_every_term_holds_and_the_sentences_stay_as_good_as_without(
             )
             for language in ("English", "Chinese")
         }
-        record_property("chrF without and with terms", str(means))
+        print(f"\n{2 * len(work)} uses of terms hold; chrF without and with them: {means}")  # noqa: T201 (a proof's figures)
         assert all(kept >= plain - 1.0 for plain, kept in means.values()), means
 
 
