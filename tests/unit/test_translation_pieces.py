@@ -128,6 +128,7 @@ def test_ordinary_text_is_not_taken_for_markup(text: str) -> None:
         ("2024年5月3日", "May 3, 2024"),
         ("There are 3 of them", "有三个"),
         ("三个苹果", "3 apples"),
+        ("在2楼", "on the second floor"),
         ("1,234.5", "1234.5"),
         ("１２３号", "No. 123"),
     ],

@@ -41,6 +41,10 @@ _WORDS = (
     ("zero", "零"), ("one", "一"), ("two", "二|两|兩"), ("three", "三"), ("four", "四"), ("five", "五"), ("six", "六"),
     ("seven", "七"), ("eight", "八"), ("nine", "九"), ("ten", "十"), ("eleven", "十一"), ("twelve", "十二"),
 )  # fmt: skip
+_ORDINALS = (
+    *("zeroth", "first", "second", "third", "fourth", "fifth", "sixth"),
+    *("seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth"),
+)
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
@@ -195,7 +199,7 @@ def _said(value: str, text: str) -> bool:
 
 def _word(number: int) -> re.Pattern[str]:
     english, chinese = _WORDS[number]
-    return re.compile(rf"\b{english}\b|{chinese}", re.IGNORECASE)
+    return re.compile(rf"\b(?:{english}|{_ORDINALS[number]})\b|{chinese}", re.IGNORECASE)
 
 
 def spelled_in_digits(source: str, output: str) -> str:
