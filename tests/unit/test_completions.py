@@ -8,7 +8,7 @@ import pytest
 
 from hanlin.catalogue.models import Model
 from hanlin.dialects import openai_completions
-from hanlin.engines.gaps import encode_gap, gap_pass, without_tags
+from hanlin.engines.gaps import encode_gap, gap_pass, within_gap, without_tags
 from hanlin.engines.manner import Manner
 from hanlin.engines.profiles import EngineProfile, profiles
 from hanlin.errors import EngineFailed, HanlinError, ModelNotFound, ModelNotSupported
@@ -195,6 +195,32 @@ async def test_what_never_learned_to_fill_gaps_is_left_out_where_another_has() -
     alone = text_call(never)
     assert (await alone.answer()).choices[0].text == "b = 1"
     assert not alone.plan.answering.ignored
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5, 100])
+@pytest.mark.parametrize(
+    ("before", "behind", "said", "shown"),
+    [
+        ("def f():\n    ", "\n    return x\n", "x = 1\n\ndef g():\n    pass", "x = 1"),
+        ("def f():\n    ", "\n    return x\n", "x = 1\n    y = 2\n\n    z = 3\n", "x = 1\n    y = 2\n\n    z = 3\n"),
+        ("if a:\n        ", "\n    return x\n", "x = 1\n    y = 2\nz = 3", "x = 1\n    y = 2"),
+        ("for a in b:\n    ", "\n        go()\n", "c = a\n    if c:", "c = a\n    if c:"),
+        ("x = ", "\ny = 2\n", "1\nz = 3", "1\nz = 3"),
+        ("def f():\n    ", None, "x = 1\n\ndef g():", "x = 1\n\ndef g():"),
+    ],
+)
+async def test_a_line_further_out_has_left_the_gap(
+    before: str, behind: str | None, said: str, shown: str, pieces: int
+) -> None:
+    """Its block is over, though what follows the gap still belongs to it."""
+    parts = [said[at : at + pieces] for at in range(0, len(said), pieces)]
+    engine = ScriptedEngine(says(*parts, finish_reason="length"))
+    request = CompletionRequest("m", before, behind, fills_gap=True)
+
+    result = fold([e async for burst in within_gap(engine.generate(ChatRequest("m", ())), request) for e in burst])
+
+    assert result.choices[0].text == shown
+    assert result.choices[0].finish_reason == ("stop" if shown != said else "length")
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 5, 100])

@@ -176,6 +176,28 @@ async def test_a_correction_is_taken() -> None:
     assert json.loads(reply)["姓名"] == "王芳"
 
 
+async def test_a_correction_does_not_lose_what_was_right() -> None:
+    """Small models that are told of one mistake take everything back, or make the others' mistakes."""
+    first = {"姓名": "王芳", "电话": "13912345678", "订单号": "20261123", "紧急程度": "高", "原文依据": "未提及"}
+    second = {
+        "姓名": "张三",
+        "电话": "未提及",
+        "订单号": "未提及",
+        "紧急程度": "低",
+        "原文依据": "上周买的洗衣机不转了",
+    }
+
+    reply = json.loads(await reply_of(ANALYSIS, prompt(FIELDS), says(first, second)))
+
+    assert reply == {
+        "姓名": "王芳",
+        "电话": "未提及",
+        "订单号": "20261123",
+        "紧急程度": "低",
+        "原文依据": "上周买的洗衣机不转了",
+    }
+
+
 async def test_judgements_need_not_be_in_the_dialogue() -> None:
     """`愤怒` is what the user is, not what he says."""
     task = f'提取情绪和诉求类型，输出 {{"情绪": "…", "诉求类型": "…"}}\n{DIALOGUE}'

@@ -13,7 +13,7 @@ import msgspec
 
 from hanlin.engines.completions import Pass, Step, Steps
 from hanlin.engines.frames import ChatFrames
-from hanlin.engines.gaps import encode_gap, gap_pass, without_tags
+from hanlin.engines.gaps import encode_gap, gap_pass, within_gap, without_tags
 from hanlin.engines.manner import Manner, has_markup, lead, message_rows, offered, tool_rows
 from hanlin.engines.native import REASONS, NativeAnswer, around, encode
 from hanlin.engines.plain import PlainReading, is_plain, read_whole
@@ -288,7 +288,7 @@ class ChatEngine:
         """
         stop = (*request.sampling.stop, *await self._stop_texts(request.sampling.stop_tokens))
         if self.manner.profile.prompts:
-            filled = self._filled(gap_pass(request, self.manner, stop), request.model)
+            filled = within_gap(self._filled(gap_pass(request, self.manner, stop), request.model), request)
         else:
             body = encode_gap(request, self.manner, stop)
             filled = self._chat(ChatRequest(request.model, ()), body, "/completions")

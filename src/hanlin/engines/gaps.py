@@ -1,5 +1,6 @@
 """Code with a gap, as engines are shown it: in the tags that the weights learned, or in the contract's own."""
 
+import re
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
@@ -62,6 +63,47 @@ def encode_gap(request: CompletionRequest, manner: Manner, stop: Sequence[str]) 
     if stop:
         body["stop"] = stop
     return msgspec.json.encode(body)
+
+
+async def within_gap(events: Events, request: CompletionRequest) -> Events:
+    """Yield what fills a gap as it comes, up to a line that stands further out than both the gap and what follows it.
+
+    Such a line has left the block that the gap is in: small weights go on with the rest of a file of their own.
+    """
+    least = _least_indentation(request)
+    held = ""
+    async with aclosing(events) as bursts:
+        async for burst in bursts:
+            shown: list[Event] = []
+            for event in burst:
+                held += event.text
+                left = next((line for line in _LINE.finditer(held) if len(line[1]) < least), None)
+                open_line = _OPEN_LINE.search(held) if least and event.finish_reason is None else None
+                at = left.start() if left else open_line.start() if open_line else len(held)
+                text, held = held[:at], held[at:]
+                if text:
+                    shown.append(Event(text=text))
+                if left:
+                    yield [*shown, Event(finish_reason="stop")]
+                    return
+                if not event.is_text:
+                    shown.append(msgspec.structs.replace(event, text=""))
+            yield shown
+
+
+_LINE = re.compile(r"\n+([ \t]*)(?=\S)")
+_OPEN_LINE = re.compile(r"\n\s*\Z")
+
+
+def _least_indentation(request: CompletionRequest) -> int:
+    """Return how far a line of the gap is indented at least: as its first one, or as what follows if that is less."""
+    own = request.prompt.rsplit("\n", 1)[-1]
+    following = next((line for line in (request.suffix or "").split("\n")[1:] if line.strip()), "")
+    return min(_indentation(own), _indentation(following))
+
+
+def _indentation(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 async def without_tags(events: Events) -> Events:

@@ -171,18 +171,29 @@ class _Facts:
 
 async def _filled(wanted: JsonFormat, facts: _Facts, request: ChatRequest, base: Base) -> str:
     """Return JSON like the prompt's example. Raises AnswerUnfit."""
-    note = f"只依据对话作答，不得编造；引用须与对话逐字一致；对话中没有的信息写“{facts.missing}”。只输出 JSON。"
+    note = (
+        f"从对话中找出要求的内容，以 JSON 输出。示例只说明格式，其中的值不是答案。引用须与对话逐字一致；"
+        f"只有对话中确实没有的才写“{facts.missing}”。"
+    )
     inner = _inner(request, note)
     value = await value_of(base, inner, wanted.schema, "analysis")
     if value is None:
         raise AnswerUnfit("the model gives no JSON like the example")
     faults: list[str] = []
-    _checked(value, wanted.schema, "", facts, faults)
+    checked = _checked(value, wanted.schema, "", facts, faults)
     if faults:
-        value = await _corrected(inner, value, faults, wanted.schema, base)
-    value = _checked(value, wanted.schema, "", facts, [])
+        again = await _corrected(inner, value, faults, wanted.schema, base)
+        checked = _joined(checked, _checked(again, wanted.schema, "", facts, []), facts.missing)
+    value = checked
     shown = value["items"] if wanted.listed else value
     return json.dumps(shown, ensure_ascii=False, indent=2 if wanted.lines else None)
+
+
+def _joined(first: Any, second: Any, missing: str) -> Any:
+    """Return the second of two checked values, with what only the first one knows: small models correct too much."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return {name: _joined(first.get(name, missing), part, missing) for name, part in second.items()}
+    return first if second == missing else second
 
 
 def _checked(value: Any, schema: Mapping[str, Any], key: str, facts: _Facts, faults: list[str]) -> Any:
