@@ -185,11 +185,8 @@ class Gate:
         text = self._held if over else _PARTIAL_WORD.sub("", self._held)
         new = terms(text) - self._asked
         is_said = over or len(text) > _MOST_HELD or _SENTENCE_END.search(text) is not None
-        if (
-            new & self.supplied.terms
-            or (over and self._is_a_word(text))
-            or (is_said and (not new or says_nothing(text)))
-        ):
+        may_end = not new or says_nothing(text) or self._is_a_word(text)
+        if new & self.supplied.terms or (is_said and may_end):
             self._asked = None
             return True
         if is_said:
