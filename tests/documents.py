@@ -232,7 +232,7 @@ def question_of(request: ChatRequest) -> str:
     return text.rsplit("\n\n", 1)[-1]
 
 
-_AROUND = ("\n\n下面是", "\n\nBelow is", "\n\n其中与", "\n\nThe sentences", "\n\n请只根据", "\n\nAnswer from")
+_AROUND = ("\n\n下面是", "\n\nBelow is", "\n\n其中与", "\n\nThe sentences", "\n\n请根据", "\n\nAnswer from")
 """Where documents end and a recipe's own words begin."""
 
 

@@ -8,11 +8,12 @@ from hanlin.documents.values import Page
 from hanlin.metering.estimate import text_tokens
 from hanlin.recipes.long_documents.asking import derives, kind_of, looked_for
 from hanlin.recipes.long_documents.budget import room
+from hanlin.recipes.long_documents.claims import says_nothing
 from hanlin.recipes.long_documents.finding import without_shared
 from hanlin.recipes.long_documents.parts import cut, evenly, parts_of, spread
 from hanlin.recipes.long_documents.prompts import Piece, mark
 from hanlin.recipes.long_documents.report import ranges
-from hanlin.recipes.long_documents.sources import best, says_nothing
+from hanlin.recipes.long_documents.sources import best
 from hanlin.recipes.tables import tables, written
 from hanlin.recipes.texts import amount, is_chinese, number, numbers
 from tests.documents import document, filler

@@ -210,7 +210,7 @@ async def test_a_small_model_is_shown_the_nearest_sentences_once_more(window: in
 
     question = base.requests[-1].messages[-1].text
     assert question.count(FACT) == (2 if window <= 32_768 else 1)
-    assert (f"- {FACT}（第100页）\n\n请只根据" in question) == (window <= 32_768)
+    assert (f"- {FACT}（第100页）\n\n请根据" in question) == (window <= 32_768)
 
 
 # --- nothing to answer from
@@ -239,6 +239,40 @@ async def test_other_words_for_the_question_are_tried_before_giving_up() -> None
 
     assert "90" in text or "bluewhale" in base.prompts[-1]
     assert report.strategy == "passages"
+
+
+async def test_an_answer_that_has_nothing_of_the_text_is_asked_for_again_and_then_refused() -> None:
+    """A Chinese name is no claim that could be looked for, but it has to stand somewhere."""
+    file = document("首页。", FACT)
+    invents = Scholar(replies=[lambda _: "云杉项目的经理是李明。"])
+    honest = iter(["云杉项目的经理是李明。", "文件中没有提到。"])
+    learns = Scholar(replies=[lambda _: next(honest)])
+
+    refused, report = await told(about("云杉项目的经理是谁？", file), invents, file)
+    said, _ = await told(about("云杉项目的经理是谁？", file), learns, file)
+
+    assert refused == said == "文件中没有提到。"
+    assert (report.calls, report.asked_again) == (2, True)
+    assert "云杉项目的经理是李明" in invents.prompts[1]
+
+
+@pytest.mark.parametrize(
+    ("question", "reply"),
+    [
+        ("云杉项目有经理吗？", "没有，只有保管人。"),
+        ("云杉项目的保管人姓什么？", "姓陆。"),
+        ("What is the password of 云杉?", "It is Bluewhale 7431."),
+        ("云杉项目的口令有多少位数字？", "四位。"),
+    ],
+)
+async def test_an_answer_may_be_said_in_words_of_its_own(question: str, reply: str) -> None:
+    """Whether, how many, in another language: what is to be decided or worked out stands nowhere."""
+    file = document("首页。", FACT)
+    base = Scholar(replies=[lambda _: reply])
+
+    text, _ = await told(about(question, file), base, file)
+
+    assert text.startswith(reply)
 
 
 async def test_a_remark_that_asks_nothing_is_not_refused() -> None:

@@ -18,7 +18,7 @@ from hanlin.metering.estimate import prompt_tokens, text_tokens
 from hanlin.recipes import attachments
 from hanlin.recipes.attachments import Asked, Attachment, Opened, has_pages
 from hanlin.recipes.long_documents import finding, highlights, reading
-from hanlin.recipes.long_documents.asking import Kind, asks, derives, kind_of, looked_for, of_tables
+from hanlin.recipes.long_documents.asking import Kind, asks, asks_for_something, derives, kind_of, looked_for, of_tables
 from hanlin.recipes.long_documents.budget import Room, room
 from hanlin.recipes.long_documents.claims import Supplied
 from hanlin.recipes.long_documents.figures import Figures, figures
@@ -39,7 +39,7 @@ from hanlin.recipes.long_documents.report import pages_of as pages_named
 from hanlin.recipes.long_documents.sources import line
 from hanlin.recipes.long_documents.telling import Telling
 from hanlin.recipes.recipe import Desk
-from hanlin.recipes.texts import folded, is_chinese
+from hanlin.recipes.texts import folded, is_chinese, terms
 from hanlin.types import ChatRequest, Event, Events, Message, Sampling, Usage
 
 _TEMPERATURE = 0.3
@@ -69,6 +69,7 @@ class Prepared:
     pieces: tuple[Piece, ...] = ()
     items: tuple[Item, ...] = ()
     count: int | None = None
+    asked: frozenset[str] | None = None
     text: str = ""
 
 
@@ -123,6 +124,7 @@ class Answerer:
                 prepared.pieces,
                 prepared.items,
                 prepared.count,
+                prepared.asked,
             )
             async with aclosing(telling.events()) as bursts:
                 async for burst in bursts:
@@ -203,7 +205,9 @@ class _Task:
         messages = with_documents(self.asked, [marked(group) for group in groups], self._led(pieces, rules))
         if await self.base.count(self.request.changed(messages=messages)) + self.room.answer > self.room.window:
             return None
-        return Prepared(messages, self._supplied(text, pieces), Report("all", pages=pages_named(pieces)), tuple(pieces))
+        report = Report("all", pages=pages_named(pieces))
+        asked = self._must_rest_on_text(text)
+        return Prepared(messages, self._supplied(text, pieces), report, tuple(pieces), asked=asked)
 
     async def _found(self) -> Prepared:
         """Look for the passages that may hold the answer."""
@@ -231,7 +235,8 @@ class _Task:
                 break
             budget = max(int(budget * 0.9) - over, 64)
         report = Report("passages", pages=pages_named(pieces), passages=len(pieces))
-        return Prepared(messages, self._supplied(text, pieces), report, tuple(pieces))
+        supplied = self._supplied(text, pieces)
+        return Prepared(messages, supplied, report, tuple(pieces), asked=self._must_rest_on_text(text))
 
     async def _read(self) -> Prepared:
         """Read everything part by part, and answer from what was noted."""
@@ -415,6 +420,19 @@ class _Task:
             derives=self.derives if derives is None else derives,
             translated=is_chinese(text[:_SAMPLE_CHARS]) != self.chinese,
         )
+
+    def _must_rest_on_text(self, text: str) -> frozenset[str] | None:
+        """Return the question's words where its answer has to show that it is from the text; None where it need not.
+
+        It has to where the text lacks some of them: so do questions that it does not answer. What is to be decided,
+        worked out or put into another language may well be said in words of its own.
+        """
+        if self.kind != "lookup" or self.derives or not asks_for_something(self.question):
+            return None
+        if is_chinese(text[:_SAMPLE_CHARS]) != self.chinese:
+            return None
+        asked = terms(self.question)
+        return asked if asked - terms(text) else None
 
     def _looked_for(self) -> str:
         answers = [turn.text for turn in self.asked.turns if turn.role == "assistant"]

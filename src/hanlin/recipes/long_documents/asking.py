@@ -10,7 +10,7 @@ from hanlin.recipes.texts import terms
 Kind = Literal["lookup", "list", "count", "summary"]
 
 _DERIVES = re.compile(
-    r"(?:多少|几)[个次条种项人家份行处件名笔]|合计|总[共和计数额]|一共|共计|平均|相差|差[多了额]|增[长加]|减少|下降"
+    r"(?:多少|几)[个次条种项人家份行处件名笔位]|合计|总[共和计数额]|一共|共计|平均|相差|差[多了额]|增[长加]|减少|下降"
     r"|比例|占比|百分|倍|换算|计算|折合|年龄|多[久长大高远]|几[年天岁月]"
     r"|\bhow (?:many|often|long|old|far|much (?:more|less))\b|\bsum\b|\btotal\b|\baverage\b|\bmean\b|\bdifference"
     r"|\bratio\b|\bpercent|\bincrease|\bdecrease|\bgrow|\btimes\b|\bcalculate|\bconvert",
@@ -25,6 +25,16 @@ _OF_TABLES = re.compile(
 _ASKS = re.compile(
     r"[?？]|什么|多少|谁|哪|何[时处人地]|几|是否|吗|有没有|怎[么样]|如何|为何"
     r"|\b(?:what|who|whom|whose|when|where|which|why|how|does|did|is|are|was|were|can|has|have)\b",
+    re.IGNORECASE,
+)
+_WH = re.compile(
+    r"什么(?!样)|谁|哪|何[时处人地]|多少|几"
+    r"|\b(?:what|who|whom|whose|when|where|which)\b|\bhow (?:much|many|long|old|far)\b",
+    re.IGNORECASE,
+)
+_YES_OR_NO = re.compile(
+    r"吗|是否|能否|可否|有没有|是不是|能不能|为什么|为何|怎[么样]|如何"
+    r"|^\W*(?:is|are|was|were|do|does|did|can|could|may|must|should|will|has|have|had)\b|\bwhy\b",
     re.IGNORECASE,
 )
 _REFERS = re.compile(
@@ -63,6 +73,11 @@ def asks(text: str) -> bool:
     return bool(_ASKS.search(text))
 
 
+def asks_for_something(text: str) -> bool:
+    """Whether the answer must name something: who, what, where, when, which; not whether, why or how."""
+    return bool(_WH.search(text)) and not _YES_OR_NO.search(text)
+
+
 def looked_for(asked: Sequence[str], answers: Sequence[str] = ()) -> str:
     """Return what to search for: the last question, with the turns before it where it goes on from them.
 
@@ -79,4 +94,4 @@ def looked_for(asked: Sequence[str], answers: Sequence[str] = ()) -> str:
     return "\n".join([question, *before])
 
 
-__all__ = ["Kind", "asks", "derives", "kind_of", "looked_for", "of_tables"]
+__all__ = ["Kind", "asks", "asks_for_something", "derives", "kind_of", "looked_for", "of_tables"]

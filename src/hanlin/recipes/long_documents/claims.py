@@ -38,11 +38,21 @@ _OPEN = re.compile(
     r"|[（(\[【]\s*$|《[^》\n]{0,60}$|(?<![A-Za-z])[A-Z][a-z]*(?:\s[A-Z][a-z]*)*\s?$"
     r"|[A-Za-z0-9][A-Za-z0-9_/.,，-]*$"
 )
+_SHORT = 4
+_PARTIAL_WORD = re.compile(r"[A-Za-z0-9_-]+$")
+_SENTENCE_END = re.compile(r"[。！？!?\n]|\.\s")
+_SAYS_NOTHING = re.compile(
+    r"(?:没有|未|无)(?:提[到及]|说明|找到|包含|相关|涉及|记载|给出|明确)|不(?:包含|涉及)|无法(?:回答|得知|确定|找到)"
+    r"|\b(?:do|does|did|is|are) ?n[o']t (?:mention|say|contain|provide|include|specif|state|given|available|found)"
+    r"|\bnot (?:mentioned|stated|specified|provided|found|given|contained|in the document)"
+    r"|\bno (?:information|mention|answer)\b",
+    re.IGNORECASE,
+)
 _MEASURE = re.compile(r"(\d+)[A-Za-z]{1,4}")
 _MOST_HELD = 120
 _BULLET = re.compile(r"(?:^|\n)[ \t]*[（(]?$")
 
-Kind = Literal["page", "title", "code", "number", "name"]
+Kind = Literal["page", "title", "code", "number", "name", "answer"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,10 @@ class Supplied:
         return scaled(numbers(self.text)) | spelled | numerals
 
     @cached_property
+    def terms(self) -> frozenset[str]:
+        return terms(self.text)
+
+    @cached_property
     def _folded(self) -> str:
         return folded(self.text)
 
@@ -113,10 +127,17 @@ class Supplied:
 
 
 class Gate:
-    """Lets an answer through, claim by claim. After a `fault` nothing passes until `go_on`."""
+    """Lets an answer through, claim by claim. After a `fault` nothing passes until `go_on`.
 
-    def __init__(self, supplied: Supplied) -> None:
+    `asked` are the words of a question whose answer may not be there: then nothing passes before a word of the answer
+    is found that the question does not have and the text does. A first sentence without one is a fault as a whole, of
+    the kind `answer`, unless it says that there is none. After `mute` nothing passes any more.
+    """
+
+    def __init__(self, supplied: Supplied, asked: frozenset[str] | None = None) -> None:
         self.supplied = supplied
+        self.muted = False
+        self._asked = asked
         self.fault: Fault | None = None
         self.pages: set[int] = set()  # that the answer has named
         self.passed = ""
@@ -125,7 +146,7 @@ class Gate:
     def feed(self, text: str) -> str:
         """Take more of the answer; return what may leave."""
         self._held += text
-        if self.fault is not None:
+        if self.fault is not None or self.muted or not self._rests_on_something(over=False):
             return ""
         end = len(self._held)
         if (unfinished := _OPEN.search(self._held)) and end - unfinished.start() <= _MOST_HELD:
@@ -134,7 +155,15 @@ class Gate:
 
     def close(self) -> str:
         """Say that the answer is over; return what of it is left."""
-        return self._let(len(self._held)) if self.fault is None else ""
+        if self.fault is not None or self.muted or not self._rests_on_something(over=True):
+            return ""
+        return self._let(len(self._held))
+
+    def mute(self, text: str) -> str:
+        """Say this in the place of the answer, which ends here."""
+        self.fault, self.muted, self._held = None, True, ""
+        self.passed += text
+        return text
 
     def drop(self) -> None:
         """Forget what has not left: it will be said again, otherwise."""
@@ -148,6 +177,27 @@ class Gate:
         if not without:
             self.passed += fault.text
         return ("" if without else fault.text) + self.feed("")
+
+    def _rests_on_something(self, *, over: bool) -> bool:
+        """Whether the answer has begun to say something that the text says; a fault where it never does."""
+        if self._asked is None:
+            return True
+        text = self._held if over else _PARTIAL_WORD.sub("", self._held)
+        new = terms(text) - self._asked
+        is_said = over or len(text) > _MOST_HELD or _SENTENCE_END.search(text) is not None
+        may_end = not new or says_nothing(text) or self._is_a_word(text)
+        if new & self.supplied.terms or (is_said and may_end):
+            self._asked = None
+            return True
+        if is_said:
+            self.fault = Fault("answer", self._held)
+        return False
+
+    def _is_a_word(self, text: str) -> bool:
+        """Whether all of the answer is so short that a single character of the text may be what was asked for."""
+        plain = squeezed(text)
+        known = "".join(self._asked or ())
+        return len(plain) <= _SHORT and any(sign in self.supplied.squeezed and sign not in known for sign in plain)
 
     def _let(self, end: int) -> str:
         at = 0
@@ -173,6 +223,11 @@ class Gate:
         return kind == "number" and after in ".、)）:：" and bool(_BULLET.search(before or "\n"))
 
 
+def says_nothing(answer: str) -> bool:
+    """Whether an answer says that the documents do not hold one."""
+    return len(answer) < 400 and bool(_SAYS_NOTHING.search(answer))
+
+
 def numeral(run: str) -> int | None:
     """Return the value of a Chinese numeral; None for a run that is none, or a lone digit."""
     if len(run) < 2 and run not in _UNITS:
@@ -193,4 +248,4 @@ def numeral(run: str) -> int | None:
     return total + part + digit
 
 
-__all__ = ["Fault", "Gate", "Supplied", "numeral"]
+__all__ = ["Fault", "Gate", "Supplied", "numeral", "says_nothing"]

@@ -1,10 +1,10 @@
 """Say where an answer comes from, when the model did not: the pages whose words it shares."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from hanlin.recipes.attachments import has_pages
+from hanlin.recipes.long_documents.claims import says_nothing
 from hanlin.recipes.long_documents.prompts import Piece, Words, clean
 from hanlin.recipes.long_documents.reading import Item
 from hanlin.recipes.long_documents.report import ranges
@@ -14,18 +14,6 @@ _MOST_PLACES = 3
 _LEAST_NEW = 2  # words that a further place must add
 _NUMBER_WEIGHT = 3
 _MOST_WEIGHED = 32
-_SAYS_NOTHING = re.compile(
-    r"(?:没有|未|无)(?:提[到及]|说明|找到|包含|相关|涉及|记载|给出|明确)|不(?:包含|涉及)|无法(?:回答|得知|确定|找到)"
-    r"|\b(?:do|does|did|is|are) ?n[o']t (?:mention|say|contain|provide|include|specif|state|given|available|found)"
-    r"|\bnot (?:mentioned|stated|specified|provided|found|given|contained|in the document)"
-    r"|\bno (?:information|mention|answer)\b",
-    re.IGNORECASE,
-)
-
-
-def says_nothing(answer: str) -> bool:
-    """Whether an answer says that the documents do not hold one."""
-    return len(answer) < 400 and bool(_SAYS_NOTHING.search(answer))
 
 
 async def named(answer: str, pieces: Sequence[Piece], words: Words) -> str:
@@ -89,4 +77,4 @@ async def _narrowed(places: Sequence[Piece], answer: str) -> list[Piece]:
     return narrow
 
 
-__all__ = ["best", "line", "named", "place_of", "says_nothing"]
+__all__ = ["best", "line", "named", "place_of"]

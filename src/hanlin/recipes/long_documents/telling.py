@@ -20,15 +20,17 @@ from hanlin.types import ChatRequest, Event, Events, Message, Usage
 
 _MOST_ADDED = 200  # items that the model left out and that are added behind its answer
 _LEAST_SAID = 0.8
+_MOST_SHOWN = 60
 
 
 @dataclass
 class Telling:
     """One answer while it is told. `request` has its messages; `pieces` are what it may name as its source.
 
-    `items` and `count` are what the answer has to hold, because they were found; what of them the model does not say is
-    added. After `events` has ended, `finish_reason` says why, `completion` are the tokens of the visible answer and
-    `unbacked` the claims that stand nowhere.
+    `asked` are the words of a question whose answer may not be there (`Gate`). `items` and `count` are what the answer
+    has to hold, because they were found; what of them the model does not say is added. After `events` has ended,
+    `finish_reason` says why, `completion` are the tokens of the visible answer and `unbacked` the claims that stand
+    nowhere.
     """
 
     base: Metered
@@ -38,6 +40,7 @@ class Telling:
     pieces: Sequence[Piece] = ()
     items: Sequence[Item] = ()
     count: int | None = None
+    asked: frozenset[str] | None = None
     finish_reason: str = "stop"
     completion: int = 0
     estimated: bool = False
@@ -51,7 +54,7 @@ class Telling:
                 async for burst in bursts:
                     yield burst
             return
-        gate = Gate(self.supplied)
+        gate = Gate(self.supplied, self.asked)
         request = self.request
         while True:
             async with aclosing(self._generated(request, gate)) as bursts:
@@ -84,7 +87,7 @@ class Telling:
                     if event.text and (text := self._let(gate, gate.feed(event.text))):
                         out.append(Event(text=text))
                 yield out
-                if gate.fault is not None:
+                if gate.fault is not None or gate.muted:
                     break
         self._spend(usage)
         if gate.fault is None and (text := self._let(gate, gate.close())):
@@ -115,6 +118,8 @@ class Telling:
         """Return what may leave; once the model was asked again, also what nothing backs."""
         while gate.fault is not None and not self._may_ask_again(gate):
             fault = gate.fault
+            if fault.kind == "answer":
+                return text + gate.mute(self.words.nothing_found)
             if fault.kind != "page":
                 self.unbacked.append(fault.shown)
             text += gate.go_on(without=fault.kind == "page")
@@ -125,7 +130,7 @@ class Telling:
 
     def _again(self, fault: Fault, passed: str) -> ChatRequest:
         """Return the request that goes on behind what has left, with a remark on what must not follow."""
-        messages = noted(self.request.messages, self.words.not_backed.format(claim=fault.shown))
+        messages = noted(self.request.messages, self.words.not_backed.format(claim=fault.shown[:_MOST_SHOWN]))
         if not passed.strip():
             return self.request.changed(messages=messages)
         if self.request.partial:
