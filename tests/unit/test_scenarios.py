@@ -97,6 +97,17 @@ async def test_the_base_model_is_not_told_of_the_scenario(studio: Callable[..., 
     assert all(not one.asks and one.n == 1 for one in engine.requests)
 
 
+async def test_likelihoods_of_a_recipes_words_are_said_to_be_ignored(studio: Callable[..., Studio]) -> None:
+    """Its answer is put together from several: nobody knows how likely a word of it was."""
+    engine = ScriptedEngine(SAID)
+    call = scenario(studio(engine), logprobs=True, given=frozenset({"logprobs"}))
+
+    await chat.complete(call, 10)
+
+    assert call.answering.ignored == ("logprobs",)
+    assert not any(one.logprobs for one in engine.requests)
+
+
 async def test_what_the_contract_refuses_is_refused_before_anything_runs(studio: Callable[..., Studio]) -> None:
     """A recipe answers once, so that several choices cannot be had of it."""
     engine = ScriptedEngine(SAID)

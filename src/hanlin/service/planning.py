@@ -223,12 +223,21 @@ def plan_for(call: Asked, target: Target[Deployment]) -> Plan:
             deployment=deployment.name,
             fingerprint=deployment.fingerprint,
             served=target.served,
-            ignored=tuple(one for one in ignored(request, model, profile, filled.thinking) if one not in call.takes),
+            ignored=_ignored(call, filled, profile),
             thinking=deployment.thinking if filled.thinking.on else "",
         ),
         stream=deployment.engine.generate,
         whole=deployment.engine.whole,
     )
+
+
+def _ignored(call: Asked, filled: ChatRequest, profile: EngineProfile) -> tuple[str, ...]:
+    """As `ignored`, without what a scenario honours, and with what nobody can say of the words of a recipe."""
+    names = ignored(call.request, call.model, profile, filled.thinking)
+    if not call.takes and call.recipe is None:
+        return names
+    unsaid = {"logprobs", "top_logprobs"} & call.request.given if call.recipe and call.request.logprobs else set()
+    return tuple(sorted(({*names} - call.takes) | unsaid))
 
 
 def _unavailable(

@@ -205,7 +205,9 @@ def _plain(request: ChatRequest) -> ChatRequest:
     """Return a request of a recipe's own as it is made: nothing of the caller's scenario is part of it."""
     sampling = request.sampling
     set_here = {name for name in sampling.__struct_fields__ if getattr(sampling, name) not in (None, ())}
-    return request.changed(n=1, sent=None, asks={}, given=frozenset(set_here), include_usage=True)
+    return request.changed(
+        n=1, sent=None, asks={}, given=frozenset(set_here), include_usage=True, logprobs=False, top_logprobs=0
+    )
 
 
 class _NoDocuments:
