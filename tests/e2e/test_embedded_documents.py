@@ -20,7 +20,7 @@ pytestmark = pytest.mark.embedded
 ALL = os.environ.get("TEST_DRILLS") == "all"
 PATIENCE_S = 1800.0
 PAGES, SENTENCES = 200, 110  # about 4,000 characters a page, as text files are cut into pages
-DEPTHS = range(0, 101, 10) if ALL else (50,)
+DEPTHS = range(0, 101, 10) if ALL else (70,)
 ROWS = 500 if ALL else 50
 DOCUMENT: Any = "file-extract"
 

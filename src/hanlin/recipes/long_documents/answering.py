@@ -171,6 +171,12 @@ class _Task:
         self.answer_limit = limit
         self.room: Room = room(self.base.context_tokens, limit, prompt_tokens(_dialogue(self.asked)))
 
+    @property
+    def is_small(self) -> bool:
+        """Whether the base model is likely to be a small one. Asked to name a page, some name nothing else; what an
+        answer does not name is found afterwards."""
+        return self.room.window <= highlights.LARGEST_WINDOW
+
     # --- the ways
 
     async def prepared(self) -> Prepared:
@@ -201,7 +207,7 @@ class _Task:
         if self.kind == "lookup" and asks(self.question) and self.chinese == is_chinese(text[:_SAMPLE_CHARS]):
             weak = (await self._search(self._looked_for()))[1] == "absent"
         may_fail = self.kind == "lookup" and asks(self.question)
-        rules = rules_for(self.documents, self.words, weak=weak, may_fail=may_fail)
+        rules = rules_for(self.documents, self.words, weak=weak, may_fail=may_fail, pages=not self.is_small)
         messages = with_documents(self.asked, [marked(group) for group in groups], self._led(pieces, rules))
         if await self.base.count(self.request.changed(messages=messages)) + self.room.answer > self.room.window:
             return None
@@ -223,7 +229,7 @@ class _Task:
             return Prepared((), Supplied(""), Report("nothing"), text=self.words.absent.format(about=about))
         turns, room = self._turns()
         budget = room.lookup
-        rules = rules_for(self.documents, self.words, weak=judgement == "absent")
+        rules = rules_for(self.documents, self.words, weak=judgement == "absent", pages=not self.is_small)
         for _ in range(_ROUNDS):
             pieces = await (finding.chosen(hits, budget, self.documents) if hits else self._beginnings(budget))
             text = marked(pieces)
@@ -351,7 +357,7 @@ class _Task:
 
     def _led(self, pieces: Sequence[Piece], rules: str) -> str:
         """Return the rules with the sentences ahead of them that a small model would overlook."""
-        if self.kind != "lookup" or self.room.window > highlights.LARGEST_WINDOW:
+        if self.kind != "lookup" or not self.is_small:
             return rules
         sentences = highlights.told(self._looked_for(), pieces, self.words)
         return f"{sentences}\n\n{rules}" if sentences else rules

@@ -162,11 +162,13 @@ def words_for(chinese: bool) -> Words:
     return ZH if chinese else EN
 
 
-def rules_for(documents: Sequence[Document], words: Words, *, weak: bool = False, may_fail: bool = True) -> str:
-    """Return the rules of an answer from these documents; `may_fail`: they may not hold one."""
+def rules_for(
+    documents: Sequence[Document], words: Words, *, weak: bool = False, may_fail: bool = True, pages: bool = True
+) -> str:
+    """Return the rules of an answer from these documents; `may_fail`: they may not hold one. `pages`: it names some."""
     paged = [document for document in documents if has_pages(document)]
     parts = [words.rules]
-    if paged:
+    if paged and pages:
         parts.append(words.file_pages if len(documents) > 1 else words.pages)
     if may_fail:
         parts.append(words.nothing)
