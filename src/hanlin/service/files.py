@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
+
 from hanlin.documents import parsing
 from hanlin.documents.indexing import index
 from hanlin.documents.limits import Limits
@@ -137,7 +139,11 @@ class Files:
         readers: int = 1,
         index: Indexer = index,
         pace: Pace | None = None,
+        text_reader: Reader | None = None,
     ) -> None:
+        """`text_reader` reads files without the text of their pictures; None leaves that to `reader`."""
+        self.reader = reader
+        self.text_reader = text_reader or reader
         self.limits = limits
         self.shelf = shelf
         self.index = index
@@ -295,9 +301,16 @@ def open_files(home: Home, settings: Settings, store: Store) -> Files:
     shared = Path(settings.files_folder).expanduser() if settings.files_folder else None
     files, documents = (home.files, home.documents) if shared is None else (shared / "files", shared / "documents")
     blobs = Blobs(files, settings.disk_reserve_bytes)
-    reader = parsing.Reader(Limits(file_bytes=settings.max_document_bytes, image_bytes=settings.max_image_bytes))
-    shelf = Shelf(documents, blobs.name)
-    return Files(store, blobs, shelf, limits_of(settings), reader, readers=settings.readers)
+    limits = Limits(file_bytes=settings.max_document_bytes, image_bytes=settings.max_image_bytes)
+    return Files(
+        store,
+        blobs,
+        Shelf(documents, blobs.name),
+        limits_of(settings),
+        parsing.Reader(limits),
+        readers=settings.readers,
+        text_reader=parsing.Reader(msgspec.structs.replace(limits, reads_pictures=False)),
+    )
 
 
 def new_id(purpose: str) -> str:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hanlin.documents.plain import pages_of
+from hanlin.documents.reading import Reader
 from hanlin.documents.retrieval import Answer, IndexedDocument
 from hanlin.documents.shelf import Meta, meta_of, write_meta, write_pages
+from hanlin.documents.unreadable import DocumentUnreadable
 from hanlin.documents.values import Document
 from hanlin.errors import FileDeleted, FileNotRead, FileUnfit, InvalidFile, TooManyFiles
 from hanlin.metering.estimate import text_tokens
@@ -18,6 +20,9 @@ from hanlin.service.files import DOCUMENT, Files
 from hanlin.store.rows import FileRow
 
 MOST_FILES = 100
+_SHOWN_NAME = 100
+_FETCHED = "fetched"
+_OF_READ = ("kind", "pages", "characters", "tokens", "title")
 _PAGES = 15_000
 
 _UNFIT: Mapping[str, str] = {
@@ -98,6 +103,43 @@ class WorkspaceLibrary:
             meta = self._make(text, folder)
         self._shelf.used(folder)
         return StoredDocument(folder, meta, id=digest, name=name, digest=digest)
+
+    async def take(self, content: bytes, name: str, parsing: str) -> Document:
+        """Return a document of bytes that were fetched for one request; the same bytes are read once.
+
+        `parsing` is the vendor's word (spec/scenarios.md §3.1): `text_only` leaves out what stands in pictures. Raises
+        FileUnfit, by the name.
+        """
+        only_text = parsing == "text_only"
+        digest = hashlib.sha256(content + (b"\0text" if only_text else b"")).hexdigest()
+        folder = self._shelf.held(digest)
+        meta = await asyncio.to_thread(meta_of, folder)
+        if meta is None:
+            reader = self._files.text_reader if only_text else self._files.reader
+            try:
+                meta = await self._read(content, name, reader, folder)
+            except DocumentUnreadable as problem:
+                words = _UNFIT.get(problem.reason, _UNFIT["format"])
+                raise FileUnfit(name[:_SHOWN_NAME], words, f"({problem.detail})") from problem
+        await asyncio.to_thread(self._shelf.used, folder)
+        return StoredDocument(folder, meta, id=digest, name=name, digest=digest)
+
+    async def _read(self, content: bytes, name: str, reader: Reader, folder: Path) -> Meta:
+        self._files.blobs.announce()
+        work = await asyncio.to_thread(self._shelf.begin)
+        try:
+            path = work / _FETCHED
+            await asyncio.to_thread(path.write_bytes, content)
+            read = await reader.read(path, name, work, lambda _done, _total: None)
+            path.unlink()
+            await asyncio.to_thread(self._files.index, work, name)
+            meta = Meta(name=name, **{field: getattr(read, field) for field in _OF_READ})
+            await asyncio.to_thread(write_meta, work, meta)
+            await asyncio.to_thread(self._shelf.keep, work, folder)
+        finally:
+            await asyncio.to_thread(self._shelf.remove, work)
+        await asyncio.to_thread(self._shelf.trim)
+        return meta
 
     def _make(self, text: str, folder: Path) -> Meta:
         self._files.blobs.announce()

@@ -14,6 +14,7 @@ import msgspec
 
 from hanlin.documents.values import Document, Library
 from hanlin.errors import HanlinError, InvalidRequest, UnsupportedHere
+from hanlin.media.fetching import Fetcher
 from hanlin.metering.estimate import prompt_tokens
 from hanlin.recipes.recipe import Desk
 from hanlin.service import embedding
@@ -102,7 +103,7 @@ class ScenarioCall(Call[Plan, ChatResult]):
     """A call whose answer a recipe makes. To whoever asked it is a call like any other.
 
     `plan` says who answers; it follows the inner calls. `bills` admits and bills them. `vectors` makes a call for
-    vectors, and raises what that raises.
+    vectors, and raises what that raises; `fetcher` gets what URLs point at.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class ScenarioCall(Call[Plan, ChatResult]):
         router: Router,
         library: Library,
         vectors: Callable[[EmbeddingRequest], EmbeddingCall],
+        fetcher: Fetcher | None = None,
         *,
         began: float | None = None,
         ends_s: dict[str, float] | None = None,
@@ -120,6 +122,7 @@ class ScenarioCall(Call[Plan, ChatResult]):
         self.bills: Bills = _unbilled
         self._library = library
         self._vectors = vectors
+        self._fetcher = fetcher
         self._wanted = asked
 
     @property
@@ -140,7 +143,7 @@ class ScenarioCall(Call[Plan, ChatResult]):
         recipe = self._wanted.recipe
         assert recipe is not None, "calls without one are made as they are"
         base = _Base(self)
-        desk = Desk(self._wanted.model, base, self._library)
+        desk = Desk(self._wanted.model, base, self._library, self._fetcher)
         try:
             async with aclosing(recipe.run(self._wanted.request, desk)) as bursts:
                 async for burst in bursts:

@@ -10,6 +10,7 @@ import msgspec
 from hanlin.catalogue.models import Catalogue, Model
 from hanlin.documents.values import Library
 from hanlin.errors import EngineUnavailable, ModelNotFound
+from hanlin.media.fetching import Fetcher
 from hanlin.metering.journal import Journal
 from hanlin.recipes.table import RECIPES
 from hanlin.service import completion, embedding_planning
@@ -95,6 +96,7 @@ class Studio:
         self.keyring = Keyring(store.keys, secret)
         self.accounting = Accounting(store, catalogue, journal, sharing, is_embedded=self._is_embedded)
         self.files = files
+        self._fetcher = Fetcher(allowed=settings.fetch_networks, most_bytes=settings.max_document_bytes)
         self.retention = Retention(store, settings.ledger_keep_days, self.accounting.is_behind)
 
     @property
@@ -168,7 +170,14 @@ class Studio:
         allowed = self._asked(request) if known is None else msgspec.structs.replace(known, request=request)
         if allowed.recipe is not None:
             return ScenarioCall(
-                allowed, self.router, self.library(workspace), self.embedding, began=began, ends_s=ends_s, who=who
+                allowed,
+                self.router,
+                self.library(workspace),
+                self.embedding,
+                self._fetcher,
+                began=began,
+                ends_s=ends_s,
+                who=who,
             )
         return Call(allowed, self.router, began=began, ends_s=ends_s, who=who)
 
