@@ -8,6 +8,7 @@ at a deployment is taken by the inner calls only, so a call never waits for itse
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -230,7 +231,7 @@ class _Base:
 
     def __init__(self, call: ScenarioCall) -> None:
         self._call = call
-        self._open: set[Events] = set()
+        self._open: dict[Events, Ends] = {}
 
     @property
     def context_tokens(self) -> int:
@@ -261,18 +262,18 @@ class _Base:
         ends = await self._begin(inner)
         inner.changed = lambda _: self._call.answered_by(inner.plan)
         bursts = inner.choice()
-        self._open.add(bursts)
+        self._open[bursts] = partial(self._end, inner, ends)
         problem: BaseException | None = None
         try:
             async for burst in bursts:
+                if burst:
+                    self._call.answered_by(inner.plan)
                 yield burst
         except BaseException as error:
             problem = error
             raise
         finally:
-            self._open.discard(bursts)
-            await bursts.aclose()
-            self._end(inner, ends, problem)
+            await self._over(bursts, problem)
 
     async def count(self, request: ChatRequest) -> int:
         inner = self._call.inner(request)
@@ -283,9 +284,18 @@ class _Base:
         return await self._call.vectors(texts, purpose)
 
     async def close(self) -> None:
-        """Stop what a recipe has left open."""
+        """Stop what a recipe has left open, and end its bills: whoever owes the outer one's does not wait for them."""
         for bursts in list(self._open):
+            await self._over(bursts, GeneratorExit())
+
+    async def _over(self, bursts: Events, problem: BaseException | None) -> None:
+        ends = self._open.pop(bursts, None)
+        if ends is None:  # `close` came first
+            return
+        try:
             await bursts.aclose()
+        finally:
+            ends(problem)
 
     async def _begin(self, inner: Call[Plan, ChatResult]) -> Ends:
         plan = inner.plan
