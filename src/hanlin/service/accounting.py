@@ -320,7 +320,10 @@ class Accounting:
             row = self._cut[0]
             with contextlib.suppress(UnknownKey):
                 subjects = self.subjects(await self._store.keys.get(row.key_id), row.model)
-                self.meter.charge(row.id, subjects, row.cost_nanos, row.began_at.timestamp())
+                began_at = row.began_at.timestamp()
+                self.meter.charge(row.id, subjects, row.cost_nanos, began_at)
+                if row.told_prompt is not None:  # calls that were made for it and had ended have their rows already
+                    self.meter.look_up(subjects, began_at)
             del self._cut[0]
 
     async def _keep_prices(self) -> None:
