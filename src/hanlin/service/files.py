@@ -269,6 +269,8 @@ class Files:
                 pass
             except OSError as error:
                 log.warning("files: cannot be tidied: %s", error)
+            except Exception:  # a mistake of ours must not end the reading of documents, which runs beside this
+                log.exception("files: cannot be tidied")
             await asyncio.sleep(_TIDY_S)
 
     async def tidy(self) -> None:
