@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from hanlin.metering.journal import open_journal
 from hanlin.metering.prices import Cost
 from hanlin.metering.reserving import Reservation
 from hanlin.recipes.recipe import Desk, Recipe
-from hanlin.service import chat
+from hanlin.service import chat, scenarios
 from hanlin.service.accounting import Accounting, Bill
 from hanlin.service.charging import Most
 from hanlin.service.scenarios import InnerBills, ScenarioCall
@@ -390,3 +391,46 @@ async def test_what_inner_calls_cost_is_settled_in_their_currency(
 
     assert settled == ["USD"]
     assert bill.inner_nanos == 5
+
+
+async def test_an_inner_answer_that_failed_as_a_whole_costs_nothing(
+    studio: Callable[..., Studio], tmp_path: Path
+) -> None:
+    """Nobody has seen a word of it: as with any call that is not streamed."""
+    found = studio(ScriptedEngine([*SAID[:1], InvalidRequest("it is too long")]))
+    (tmp_path / "journal").mkdir()
+    journal = open_journal(tmp_path / "journal")
+    accounting = Accounting(found.store, found.catalogue, journal)
+    call = scenario(found)
+    bill = _begun(accounting, call)
+
+    with pytest.raises(InvalidRequest):
+        await chat.complete(call, 10)
+
+    (inner,) = [row for row, _ in journal.take(10)]
+    assert (inner.outcome, inner.usage) == ("failed", Usage())
+    bill.ends("failed", call.plan.answering, Usage(), ends_s={})  # type: ignore[arg-type]
+    journal.close()
+
+
+async def _nears(asked: ChatRequest, desk: Desk) -> Events:
+    vectors = await desk.base.vectors(["a"], "query")
+    yield [Event(text="without" if vectors is None else "with"), Event(finish_reason="stop"), Event(usage=TOLD)]
+
+
+async def test_vectors_that_nobody_makes_now_are_done_without(
+    studio: Callable[..., Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They make a search better; a model for them that is away is no reason to answer nobody."""
+    found = studio(ScriptedEngine(SAID), recipe=Recipe("twice", _nears))
+
+    async def away(*_: object) -> None:
+        raise EngineFailed("it is away")
+
+    plan = SimpleNamespace(answering=SimpleNamespace())
+    monkeypatch.setattr(found, "embedding", lambda *_, **__: SimpleNamespace(plan=plan))
+    monkeypatch.setattr(scenarios.embedding, "embed", away)
+
+    result = await chat.complete(scenario(found), 10)
+
+    assert result.choices[0].text == "without"

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hanlin.documents.values import Document, Library
-from hanlin.errors import HanlinError, InvalidRequest, UnsupportedHere
+from hanlin.errors import EngineError, HanlinError, InvalidRequest, RequestTimedOut, UnsupportedHere
 from hanlin.metering.estimate import prompt_tokens
 from hanlin.recipes.recipe import Desk
 from hanlin.service import embedding
@@ -186,7 +186,7 @@ class ScenarioCall(Call[Plan, ChatResult]):
             self.changed(answering)
 
     async def vectors(self, texts: Sequence[str], purpose: str) -> Sequence[Vector] | None:
-        """Return vectors of texts, or None where nothing here makes any."""
+        """Return vectors of texts, or None where nothing here makes any, or not now: recipes go on by words."""
         request = wanted(texts, "query" if purpose == "query" else "document")
         try:
             call = self._vectors(request)
@@ -197,6 +197,8 @@ class ScenarioCall(Call[Plan, ChatResult]):
             result = await embedding.embed(call, _LIMIT_S)
         except BaseException as problem:  # whatever ends it ends its bill, and goes on
             ends(problem)
+            if isinstance(problem, EngineError | RequestTimedOut):
+                return None
             raise
         ends(None)
         return result.vectors
@@ -251,6 +253,9 @@ class _Base:
         try:
             result = await inner.answer()
         except BaseException as problem:  # whatever ends it ends its bill, and goes on
+            if isinstance(problem, Exception):  # what came of a whole answer that failed is nobody's to pay
+                for said in inner.said:
+                    said.take_back()
             self._end(inner, ends, problem)
             raise
         self._end(inner, ends, None)
