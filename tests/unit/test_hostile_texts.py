@@ -16,7 +16,7 @@ from hanlin.documents.values import Page
 from hanlin.recipes import boxes, dialogue_analysis, jsontext, output_formats, shaped, tables, texts
 from hanlin.recipes.data_mining import forms, verifying
 from hanlin.recipes.long_documents.claims import Gate, Supplied
-from hanlin.recipes.translation import mending, protecting, segmenting
+from hanlin.recipes.translation import mending, prompts, protecting, segmenting
 from hanlin.service import gap_by_chat
 from hanlin.types import CompletionRequest
 
@@ -75,6 +75,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "numbers of lists": lambda: segmenting.pieces("a " + "1. " * LONG + "a", 300.0),
     "sentences with something kept in each": lambda: segmenting.pieces("Ah {x}. " * (LONG // 3), 300.0),
     "a sentence without an end": lambda: segmenting.pieces("a" * LONG, 300.0),
+    "all names of tags": lambda: prompts.tag_for("text>" + "".join(f"text{number}>" for number in range(LONG))),
     "a fence that stays open": lambda: shaped.parsed("```" + " " * LONG + "x", {}),
     "letters that could be a code": lambda: _gate("a" * (LONG // 10)),
     "digits that could be a code": lambda: _gate("1," * (LONG // 10)),

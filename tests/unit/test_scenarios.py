@@ -18,7 +18,7 @@ from hanlin.metering.journal import open_journal
 from hanlin.metering.prices import Cost
 from hanlin.metering.reserving import Reservation
 from hanlin.recipes.recipe import Desk, Recipe
-from hanlin.service import chat, scenarios
+from hanlin.service import chat, embedding
 from hanlin.service.accounting import Accounting, Bill
 from hanlin.service.charging import Most
 from hanlin.service.scenarios import InnerBills, ScenarioCall
@@ -429,7 +429,7 @@ async def test_vectors_that_nobody_makes_now_are_done_without(
 
     plan = SimpleNamespace(answering=SimpleNamespace())
     monkeypatch.setattr(found, "embedding", lambda *_, **__: SimpleNamespace(plan=plan))
-    monkeypatch.setattr(scenarios.embedding, "embed", away)
+    monkeypatch.setattr(embedding, "embed", away)
 
     result = await chat.complete(scenario(found), 10)
 
