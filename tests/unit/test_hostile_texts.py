@@ -13,7 +13,7 @@ from hanlin.documents.kinds import kind_of
 from hanlin.documents.limits import Limits
 from hanlin.documents.unreadable import DocumentUnreadable
 from hanlin.documents.values import Page
-from hanlin.recipes import boxes, dialogue_analysis, jsontext, output_formats, shaped, tables, texts
+from hanlin.recipes import boxes, dialogue_analysis, grounding, jsontext, output_formats, shaped, tables, texts
 from hanlin.recipes.data_mining import forms, verifying
 from hanlin.recipes.long_documents.claims import Gate, Supplied
 from hanlin.recipes.translation import mending, prompts, protecting, segmenting
@@ -110,4 +110,5 @@ def test_numbers_that_are_too_long_to_be_numbers_are_text() -> None:
 
     assert verifying.typed(digits, {"type": "integer"}) is None
     assert boxes.same_form(digits) == digits
+    assert not grounding.is_said(10**400, "1")
     assert output_formats.dialogue_of(f"[{digits}] 客服：好").turns == frozenset()
