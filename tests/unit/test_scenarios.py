@@ -434,3 +434,20 @@ async def test_vectors_that_nobody_makes_now_are_done_without(
     result = await chat.complete(scenario(found), 10)
 
     assert result.choices[0].text == "without"
+
+
+async def test_what_leaves_is_noted_before_it_leaves(studio: Callable[..., Studio]) -> None:
+    """A service may be killed in between: its caller must not have more than its row says."""
+    call = scenario(studio(ScriptedEngine(SAID)), stream=True)
+    noted = 0
+
+    def came(pieces: int) -> None:
+        nonlocal noted
+        noted = pieces
+
+    call.came = came
+    said = 0
+    async for burst in chat.generate(call):
+        said += sum(bool(event.text) for event in burst)
+        assert noted == said
+    assert said

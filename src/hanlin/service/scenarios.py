@@ -147,8 +147,9 @@ class ScenarioCall(Call[Plan, ChatResult]):
                 async for burst in bursts:
                     if burst and "first" not in self.ends_s:
                         self.ends_s["first"] = self.router.clock() - self.began
-                    yield said.noted(burst)
-                    self.came(said.pieces)
+                    burst = said.noted(burst)
+                    self.came(said.pieces)  # before it leaves: nobody is to have more than the journal knows of
+                    yield burst
             said.check()
         finally:
             await base.close()
