@@ -138,6 +138,26 @@ async def test_money_of_a_call_that_never_began_comes_back_once_everything_is_re
         await (await meter(main)).reserve([subject], 10, 100)
 
 
+async def test_money_of_a_recipes_call_is_looked_up_once_everything_is_read() -> None:
+    """What it cost stands in other rows, and some of them were in the database before the worker died."""
+    counter = Counter()
+    looked_up: list[str] = []
+    counter.store.on_forgotten = lambda subject, _: looked_up.append(subject.id)
+    subject = key(budget=Budget(100, "CNY", "total"))
+    async with main_process(counter=counter) as main:
+        line = await main.join()
+        await Meter(CoordinatedStore(line, limit_s=PATIENT_S)).reserve([subject], 10, 80, call="call-1")
+        main.hangs_up(line)
+        await until(lambda: counter.orphans == 1, "the main process has noticed")
+        counter.found(msgspec.structs.replace(row("call-1", 0), told_prompt=7, told_completion=3))
+
+        counter.tidy(all_read=False)
+        assert (counter.orphans, looked_up) == (1, [])
+        counter.tidy(all_read=True)
+
+        assert (counter.orphans, looked_up) == (0, [subject.id])
+
+
 async def test_a_call_that_was_settled_is_not_charged_again_by_its_row() -> None:
     """A dead worker's journal holds rows of calls that had ended, too."""
     subject = key(budget=Budget(100, "CNY", "total"))

@@ -414,12 +414,20 @@ async def test_an_upload_beyond_the_quota_leaves_nothing(house: House) -> None:
 
 
 async def test_no_more_files_come_in_at_once_than_there_is_memory_for(house: House) -> None:
-    """Whoever is refused is told to come back, and there is room again as soon as one is through."""
+    """Whoever is refused is told to come back, and there is room again as soon as one is through. A workspace does not
+    get all of it: what comes slowly would keep all others out.
+    """
     files = house.files()
 
     async with contextlib.AsyncExitStack() as many:
-        for _ in range(64):
+        for _ in range(48):
             await many.enter_async_context(files.receive("default"))
+        with pytest.raises(Overloaded):
+            await upload(files)
+        for _ in range(16):
+            await many.enter_async_context(files.receive("another"))
+        with pytest.raises(Overloaded):
+            await many.enter_async_context(files.receive("a third"))
         with pytest.raises(Overloaded) as problem:
             await upload(files)
         assert (problem.value.status, problem.value.retry_after_s) == (503, 5)

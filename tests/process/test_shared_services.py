@@ -122,7 +122,8 @@ async def test_a_limit_holds_over_all_services(
 def test_there_is_a_body_for_every_route_that_generates() -> None:
     """The drill below calls all of them; a new one must not be left out."""
     prefix = PREFIXES[-1]
-    generating = {path for path, methods in ROUTES.items() if "POST" in methods and path.startswith(prefix)}
+    posted = {path for path, methods in ROUTES.items() if "POST" in methods and path.startswith(prefix)}
+    generating = posted - {f"{prefix}/files"}
 
     assert set(BODIES) == generating
 

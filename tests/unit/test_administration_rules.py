@@ -14,11 +14,11 @@ from hanlin.cli.remote import Remote
 from hanlin.errors import InvalidRequest, MethodNotAllowed, PathNotFound, RoleAccessDenied
 from hanlin.http.admin import routes
 from hanlin.http.app import ROUTES
-from hanlin.service.administration import cursors, rules, tables
+from hanlin.service.administration import cursors, rules, tables, views
 from hanlin.service.administration.operations import OPERATIONS, PREFIX, Administration, Operation
 from hanlin.service.administration.steward import Steward
 from hanlin.service.administration.values import BudgetChange, LimitsChange, NewKey
-from hanlin.store.rows import ROLES, Budget, Limits, Mark, Role
+from hanlin.store.rows import ROLES, Budget, LedgerRow, Limits, Mark, Role
 
 moments = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
 
@@ -212,3 +212,20 @@ def test_no_cell_begins_as_a_formula(text: str) -> None:
 def test_numbers_stay_numbers(value: object, cell: object) -> None:
     """A bill is added up in the spreadsheet."""
     assert tables.cell(value) == cell
+
+
+# Calls
+
+
+def test_every_field_of_a_row_is_told() -> None:
+    """A new field of the ledger must not end the list of calls; what a scenario's caller was told is one of them."""
+    row = LedgerRow(
+        id="c1", began_at=datetime(2026, 11, 27, tzinfo=UTC), key_id="k", workspace_id="w", surface="chat", model="m"
+    )
+    scenario = msgspec.structs.replace(row, told_prompt=7, told_completion=3)
+
+    plain, told = views.call_view(row, views.Names()), views.call_view(scenario, views.Names())
+
+    assert (plain.told_prompt_tokens, plain.told_completion_tokens) == (None, None)
+    assert (told.told_prompt_tokens, told.told_completion_tokens) == (7, 3)
+    assert (told.prompt_tokens, told.completion_tokens) == (0, 0)

@@ -77,7 +77,7 @@ async def test_a_name_is_never_a_way(disposition: str, name: str) -> None:
         *("224.0.0.1", "255.255.255.255", "240.0.0.1"),
         *("::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1"),
         *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b::7f00:1"),
-        *("2002:7f00:1::", "2001:0:5ef5:79fb::1", "64:ff9b:1::1"),
+        *("2002:7f00:1::", "2001:0:5ef5:79fb::1", "64:ff9b:1::1", "::7f00:1", "::ffff:0:7f00:1", "192.88.99.1"),
     ],
 )
 async def test_no_address_inside_is_reached_by_name_or_number(address: str) -> None:

@@ -197,6 +197,25 @@ async def test_a_caller_that_leaves_does_not_end_the_question_that_others_wait_f
     assert isinstance(await staying, Reservation)
 
 
+async def test_what_nobody_can_tell_is_looked_up() -> None:
+    """A recipe's call that died has its cost in rows that somebody else may have stored: the ledger has them all."""
+
+    async def spent(_subject: Subject, _since: datetime | None) -> int:
+        return 70
+
+    one, store = meter(spent=spent)
+    subject = key(budget=Budget(100))
+    store.begin(subject, span(Budget(100), NOON), 0)
+
+    one.look_up([subject, key("unlimited")], NOON)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(BudgetExceeded):
+        await one.reserve([subject], 1, 40)
+    await one.reserve([subject], 1, 30)
+    await one.close()
+
+
 async def test_subjects_that_rest_are_forgotten() -> None:
     """A year of temporary keys must not fill the memory; whoever still uses something is kept."""
     clock = Clock(NOON)

@@ -6,18 +6,21 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from hanlin.engines.profiles import profiles
-from hanlin.errors import EngineFailed, InvalidRequest
+from hanlin.errors import EngineFailed, InvalidRequest, QuotaExceeded
 from hanlin.metering.journal import open_journal
+from hanlin.metering.prices import Cost
 from hanlin.metering.reserving import Reservation
 from hanlin.recipes.recipe import Desk, Recipe
-from hanlin.service import chat
-from hanlin.service.accounting import Accounting
+from hanlin.service import chat, embedding
+from hanlin.service.accounting import Accounting, Bill
+from hanlin.service.charging import Most
 from hanlin.service.scenarios import InnerBills, ScenarioCall
 from hanlin.service.studio import Studio
 from hanlin.settings import Settings
@@ -251,3 +254,200 @@ async def test_limits_count_what_ran_and_the_call_once(
     await _billed(found, accounting, [], scenario(found))
 
     assert settled == [(1, 24)]
+
+
+async def test_a_stream_that_goes_elsewhere_from_the_beginning_says_so(studio: Callable[..., Studio]) -> None:
+    """Routing decides anew for each inner call: the answer's head and the ledger name who gave it."""
+    found = studio(recipe=LEAVING)
+    engines = [ScriptedEngine(SAID), ScriptedEngine(SAID)]
+    found.deployments = [
+        deployment(engine, name=name, embedded=False, serves=("*",))
+        for engine, name in zip(engines, ("first", "second"), strict=True)
+    ]
+    call = scenario(found, stream=True)
+    planned = call.answering.deployment
+    next(engine for engine, one in zip(engines, found.deployments, strict=True) if one.name == planned).why = "loading"
+    changed: list[str] = []
+    call.changed = lambda answering: changed.append(answering.deployment)
+
+    assert [event async for burst in chat.generate(call) for event in burst]
+
+    other = {"first": "second", "second": "first"}[planned]
+    assert changed == [other]
+    assert call.answering.deployment == other
+
+
+async def _leaves(asked: ChatRequest, desk: Desk) -> Events:
+    """Answer with the first words of the base model, whose stream is left as it is."""
+    async for burst in desk.base.stream(asked):
+        yield burst
+
+
+LEAVING = Recipe("twice", _leaves)
+
+
+async def test_a_stream_that_a_recipe_leaves_open_is_billed_before_its_caller(
+    studio: Callable[..., Studio], tmp_path: Path
+) -> None:
+    """Whenever the interpreter gets to it is too late: the caller's bill is settled without it, and its slot taken."""
+    engine = ScriptedEngine([*SAID[:1], HANG])
+    found = studio(engine, recipe=LEAVING)
+    (tmp_path / "journal").mkdir()
+    journal = open_journal(tmp_path / "journal")
+    accounting = Accounting(found.store, found.catalogue, journal)
+    call = scenario(found, stream=True)
+    bill = _begun(accounting, call)
+    bursts = chat.generate(call)
+    async for burst in bursts:
+        if burst:
+            break
+
+    await bursts.aclose()
+
+    (inner,) = [row for row, _ in journal.take(10)]
+    assert (inner.parent_id, inner.outcome) == ("outer", "cancelled")
+    assert inner.usage.completion == bill.inner_tokens - inner.usage.prompt == 1
+    assert journal.open_calls == 1  # the caller's own
+    assert engine.running == 0
+    bill.ends("cancelled", call.plan.answering, Usage(), ends_s={})  # type: ignore[arg-type]
+    journal.close()
+
+
+def _begun(accounting: Accounting, call: ScenarioCall, reservation: Reservation | None = None) -> Bill:
+    bill = accounting.begin(
+        KEY,
+        "outer",
+        "chat",
+        call.plan.answering,
+        stream=True,
+        began_unix_s=NOW.timestamp(),
+        prompt_tokens=9,
+        reservation=reservation,
+        has_inner=True,
+    )
+    ids = iter("abc")
+    call.bills = InnerBills(accounting, bill, KEY, lambda: f"inner-{next(ids)}")
+    return bill
+
+
+def _most(tokens: int, nanos: int = 0, currency: str = "CNY") -> Most:
+    return lambda _: (tokens, Cost(nanos=nanos, currency=currency))
+
+
+async def test_what_was_refused_to_a_recipe_is_not_held_against_a_smaller_call(studio: Callable[..., Studio]) -> None:
+    """A recipe may ask for less, or answer with what it has: only what was granted counts."""
+    found = studio(ScriptedEngine(SAID))
+    accounting = Accounting(found.store, found.catalogue)
+    reservation = await accounting.meter.reserve(accounting.subjects(KEY, "qwen-plus"), 100, call="outer")
+    bill = _begun(accounting, scenario(found), reservation)
+
+    await bill.extend(_most(150))
+    with pytest.raises(QuotaExceeded):
+        await bill.extend(_most(100_000))
+    await bill.extend(_most(50))
+
+    assert reservation.held.tokens == 200
+
+
+async def test_calls_that_a_recipe_makes_at_once_hold_what_they_need_and_no_more(
+    studio: Callable[..., Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store elsewhere takes a moment: who asks meanwhile must not ask for what is on its way already."""
+    found = studio(ScriptedEngine(SAID))
+    accounting = Accounting(found.store, found.catalogue)
+    reservation = await accounting.meter.reserve(accounting.subjects(KEY, "qwen-plus"), 100, call="outer")
+    bill = _begun(accounting, scenario(found), reservation)
+    extend = accounting.meter.extend
+
+    async def later(*asked: Any, **named: Any) -> None:
+        await asyncio.sleep(0)
+        await extend(*asked, **named)
+
+    monkeypatch.setattr(accounting.meter, "extend", later)
+
+    await asyncio.gather(*(bill.extend(_most(100)) for _ in range(4)))
+
+    assert reservation.held.tokens == 400
+
+
+async def test_what_inner_calls_cost_is_settled_in_their_currency(
+    studio: Callable[..., Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller's own row may have no cost, and then it has the list's currency: the budget's money is theirs."""
+    found = studio(ScriptedEngine(SAID))
+    accounting = Accounting(found.store, found.catalogue)
+    reservation = await accounting.meter.reserve(accounting.subjects(KEY, "qwen-plus"), 10, call="outer")
+    call = scenario(found)
+    bill = _begun(accounting, call, reservation)
+    settled: list[Any] = []
+    monkeypatch.setattr(accounting.meter, "settle", lambda *_, currency: settled.append(currency))
+    row = LedgerRow(
+        id="inner", began_at=NOW, key_id="k1", workspace_id="", surface="chat", model="m", currency="USD", cost_nanos=5
+    )
+
+    bill.add_inner(row)
+    bill.ends("failed", call.plan.answering, Usage(), ends_s={})  # type: ignore[arg-type]
+    bill.settle()
+
+    assert settled == ["USD"]
+    assert bill.inner_nanos == 5
+
+
+async def test_an_inner_answer_that_failed_as_a_whole_costs_nothing(
+    studio: Callable[..., Studio], tmp_path: Path
+) -> None:
+    """Nobody has seen a word of it: as with any call that is not streamed."""
+    found = studio(ScriptedEngine([*SAID[:1], InvalidRequest("it is too long")]))
+    (tmp_path / "journal").mkdir()
+    journal = open_journal(tmp_path / "journal")
+    accounting = Accounting(found.store, found.catalogue, journal)
+    call = scenario(found)
+    bill = _begun(accounting, call)
+
+    with pytest.raises(InvalidRequest):
+        await chat.complete(call, 10)
+
+    (inner,) = [row for row, _ in journal.take(10)]
+    assert (inner.outcome, inner.usage) == ("failed", Usage())
+    bill.ends("failed", call.plan.answering, Usage(), ends_s={})  # type: ignore[arg-type]
+    journal.close()
+
+
+async def _nears(asked: ChatRequest, desk: Desk) -> Events:
+    vectors = await desk.base.vectors(["a"], "query")
+    yield [Event(text="without" if vectors is None else "with"), Event(finish_reason="stop"), Event(usage=TOLD)]
+
+
+async def test_vectors_that_nobody_makes_now_are_done_without(
+    studio: Callable[..., Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They make a search better; a model for them that is away is no reason to answer nobody."""
+    found = studio(ScriptedEngine(SAID), recipe=Recipe("twice", _nears))
+
+    async def away(*_: object) -> None:
+        raise EngineFailed("it is away")
+
+    plan = SimpleNamespace(answering=SimpleNamespace())
+    monkeypatch.setattr(found, "embedding", lambda *_, **__: SimpleNamespace(plan=plan))
+    monkeypatch.setattr(embedding, "embed", away)
+
+    result = await chat.complete(scenario(found), 10)
+
+    assert result.choices[0].text == "without"
+
+
+async def test_what_leaves_is_noted_before_it_leaves(studio: Callable[..., Studio]) -> None:
+    """A service may be killed in between: its caller must not have more than its row says."""
+    call = scenario(studio(ScriptedEngine(SAID)), stream=True)
+    noted = 0
+
+    def came(pieces: int) -> None:
+        nonlocal noted
+        noted = pieces
+
+    call.came = came
+    said = 0
+    async for burst in chat.generate(call):
+        said += sum(bool(event.text) for event in burst)
+        assert noted == said
+    assert said

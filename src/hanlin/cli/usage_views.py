@@ -168,12 +168,12 @@ class _CallColumn(NamedTuple):
 
 _CALLS = (
     _CallColumn(Column(say("time (UTC)", "时间（UTC）"), whole=True), lambda call: f"{call.began_at:%m-%d %H:%M:%S}"),
-    _CallColumn(Column(say("model", "模型")), lambda call: call.model),
+    _CallColumn(Column(say("model", "模型")), lambda call: f"↳ {call.model}" if call.parent_id else call.model),
     _CallColumn(Column(say("key", "密钥")), lambda call: _key(call.key_id, call.key_name, call.key_hint), 1),
     _CallColumn(Column(say("deployment", "部署")), lambda call: call.deployment or _NOBODY, 2),
     _CallColumn(Column(say("outcome", "结果")), lambda call: _outcome(call)),
-    _CallColumn(Column(say("prompt", "输入"), right=True), lambda call: _counted(call, call.prompt_tokens)),
-    _CallColumn(Column(say("compl.", "输出"), right=True), lambda call: _counted(call, call.completion_tokens)),
+    _CallColumn(Column(say("prompt", "输入"), right=True), lambda call: _prompt(call)),
+    _CallColumn(Column(say("compl.", "输出"), right=True), lambda call: _completion(call)),
     _CallColumn(Column(say("first s", "首字 秒"), right=True), lambda call: _seconds(call.first_token_ms), 2),
     _CallColumn(Column(say("s", "秒"), right=True), lambda call: _seconds(call.total_ms)),
     _CallColumn(Column(say("cost", "费用"), right=True), lambda call: _cost(call)),
@@ -184,13 +184,25 @@ _CALL_WIDTHS = (3, 2, 1, 0)
 
 
 def calls_table(calls: Sequence[CallView]) -> Fitting:
-    """Return the calls in their order; wider forms say also whose they were, where they went, and their ids."""
+    """Return the calls in their order; wider forms say also whose they were, where they went, and their ids.
+
+    Of a scenario's call it is what its caller was told; what was used stands in the calls made for it, marked by ↳.
+    """
 
     def form(width: int) -> Table:
         chosen = [each for each in _CALLS if each.width <= width]
         return table([each.column for each in chosen], [[each.shown(call) for each in chosen] for call in calls])
 
     return Fitting(*map(form, _CALL_WIDTHS))
+
+
+def _prompt(call: CallView) -> str:
+    return _counted(call, call.prompt_tokens if call.told_prompt_tokens is None else call.told_prompt_tokens)
+
+
+def _completion(call: CallView) -> str:
+    told = call.told_completion_tokens
+    return _counted(call, call.completion_tokens if told is None else told)
 
 
 def _counted(call: CallView, count: int) -> str:

@@ -28,6 +28,8 @@ _NO_DOCUMENTS = ("video/", "audio/", "multipart/", "font/", "model/")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""All IPv6 addresses that anybody has been given; others wrap IPv4 ones in ways that are out of use, or lead inside."""
 
 _FORBIDDEN = tuple(
     map(
@@ -37,10 +39,10 @@ _FORBIDDEN = tuple(
             "192.0.0.0/24",
             "198.18.0.0/15",
             "168.63.129.16/32",  # Azure's own
-            "64:ff9b:1::/48",
+            "192.88.99.0/24",  # to whoever turns IPv6 into IPv4
             "2001::/32",  # Teredo and what else carries an IPv4 address that nobody has looked at
             "2002::/16",
-            "fec0::/10",
+            "3fff::/20",
         ),
     )
 )
@@ -170,6 +172,7 @@ class Fetcher:
         return (
             plain.is_global
             and not plain.is_multicast
+            and (plain.version == 4 or plain in _UNICAST)
             and not any(plain.version == network.version and plain in network for network in _FORBIDDEN)
         )
 

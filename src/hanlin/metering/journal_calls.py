@@ -18,7 +18,7 @@ import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from zlib import crc32
 
 import msgspec
@@ -48,6 +48,7 @@ class Start(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `prompt_tokens` are an estimate. The four prices are those of a million tokens by the list of `price_version`, which
     may be gone when the row is written. `reserved_tokens` and `reserved_nanos` are what limits and budgets hold for it.
+    `has_inner`: calls are made for it, and what they use stands in their rows; its own has what its caller was told.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Start(msgspec.Struct, frozen=True, array_like=True, gc=False):
     list_answer_nanos: int = 0
     reserved_tokens: int = 0
     reserved_nanos: int = 0
+    has_inner: bool = False
 
     @property
     def began_at(self) -> datetime:
@@ -78,6 +80,9 @@ class Start(msgspec.Struct, frozen=True, array_like=True, gc=False):
 def interrupted(start: Start, completion_tokens: int) -> LedgerRow:
     """Return the row of a call that the service died under, after so many tokens of its answer had left."""
     prompt_tokens = start.prompt_tokens
+    counted: dict[str, Any] = {"usage": Usage(prompt_tokens, completion_tokens)}
+    if start.has_inner:
+        counted = {"told_prompt": prompt_tokens, "told_completion": completion_tokens}
     return LedgerRow(
         id=start.id,
         parent_id=start.parent_id,
@@ -90,7 +95,7 @@ def interrupted(start: Start, completion_tokens: int) -> LedgerRow:
         served=start.served,
         stream=start.stream,
         outcome=Outcome.INTERRUPTED,
-        usage=Usage(prompt_tokens, completion_tokens),
+        **counted,
         estimated=True,
         price_version=start.price_version,
         currency=start.currency,

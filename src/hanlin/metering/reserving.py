@@ -195,6 +195,12 @@ class Meter:
             if subject.limits.budget is not None:
                 self._store.charge(id, subject, span(subject.limits.budget, began_at), nanos)
 
+    def look_up(self, subjects: Sequence[Subject], began_at: float) -> None:
+        """Have the ledger asked what budgets have spent, because a call died that nobody can tell the cost of here."""
+        for subject in subjects:
+            if subject.limits.budget is not None:
+                self._remind(subject, span(subject.limits.budget, began_at))
+
     def rates(self, reservation: Reservation) -> Rates:
         """Return what was left to the call's subjects when it was admitted."""
         admitted = reservation.admitted

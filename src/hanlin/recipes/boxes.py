@@ -143,6 +143,9 @@ _UNITS = re.compile(
 )
 
 
+_LONGEST_NUMBER = 200  # of more than some thousand digits, Python makes no number
+
+
 def same_form(value: str) -> str:
     """Return a result in the form that equal ones share: numbers as fractions, without units, spaces and marks."""
     text = unicodedata.normalize("NFKC", _WORDS.sub(r"\1", value)).casefold()
@@ -150,6 +153,8 @@ def same_form(value: str) -> str:
     text = re.sub(r"(?<=\d),(?=\d{3}(?:\D|$))", "", text).rstrip(".。")
     text = re.sub(r"^[a-z]=", "", text)
     text = _UNITS.sub("", text)
+    if len(text) > _LONGEST_NUMBER:
+        return text
     if found := _FRACTION.fullmatch(text):
         sign, top, bottom = found.groups()
         text = f"{sign}{top}/{bottom}".replace("--", "")

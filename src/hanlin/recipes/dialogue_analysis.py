@@ -35,9 +35,9 @@ _JUDGED = re.compile(
     re.IGNORECASE,
 )
 _EXTRACTS = re.compile(r"提取|抽取|摘出|extract", re.IGNORECASE)
-_QUOTED = re.compile(r"“([^”]{4,})”|「([^」]{4,})」|\"([^\"]{4,})\"|‘([^’]{4,})’")
+_QUOTED = re.compile(r"“([^“”]{4,})”|「([^「」]{4,})」|\"([^\"]{4,})\"|‘([^‘’]{4,})’")
 _FIGURES = re.compile(r"\d{3,}")
-_SPEAKER = re.compile(r"^\s*[\[【(（]?\d*[\]】)）]?\s*\S{1,8}[：:]\s*")
+_SPEAKER = re.compile(r"^\s*+[\[【(（]?\d*[\]】)）]?\s*+\S{1,8}[：:]\s*")
 
 
 async def _run(request: ChatRequest, desk: Desk) -> Events:

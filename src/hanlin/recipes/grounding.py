@@ -22,6 +22,7 @@ _WORDS = (
 )
 _PUNCTUATION = re.compile(r"[\s,.;:!?'\"，。；：！？、“”‘’「」『』（）()《》\[\]【】…—\-~·]+")
 _MOST_SHARE = 0.5
+_LARGEST = 10**300  # beyond it, JSON has whole numbers that are no floats
 
 
 def is_said(value: Any, text: str) -> bool:
@@ -32,7 +33,7 @@ def is_said(value: Any, text: str) -> bool:
     if isinstance(value, bool) or value is None:
         return False
     if isinstance(value, int | float):
-        return float(value) in numbers(text)
+        return abs(value) < _LARGEST and float(value) in numbers(text)
     if isinstance(value, Mapping):
         return bool(value) and all(is_said(one, text) for one in value.values())
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -8,6 +8,7 @@ from typing import Any
 
 _MOST_STARTS = 200
 _MOST_CHARACTERS = 200_000
+_MOST_PRINTED = 20_000
 _DECODER = json.JSONDecoder()
 _CLOSES = {"{": "}", "[": "]"}
 
@@ -77,7 +78,7 @@ def _literal(text: str, opening: int) -> FoundJson | None:
 def _balanced(text: str, opening: int) -> str | None:
     """Return the text up to where its brackets are closed; brackets within strings are expected in pairs."""
     open_now: list[str] = []
-    for at in range(opening, len(text)):
+    for at in range(opening, min(len(text), opening + _MOST_PRINTED)):
         mark = text[at]
         if mark in _CLOSES:
             open_now.append(_CLOSES[mark])

@@ -14,7 +14,7 @@ from hanlin.recipes.recipe import Base
 from hanlin.types import ChatRequest, Message, Sampling, Schema, Shape
 
 TRIES = 3
-_FENCE = re.compile(r"```(?:json|JSON)?\s*\n?(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```(?:json|JSON)?\s*+(.*?)```", re.DOTALL)
 
 
 class Unfit(Exception):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hanlin.documents.values import Page
 
-_BORDER = re.compile(r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*")
+_BORDER = re.compile(r"\s*+\|?\s*+:?-+:?\s*+(?:\|\s*+:?-+:?\s*+)*\|?\s*+")
 _CELL = re.compile(r"(?<!\\)\|")
 
 

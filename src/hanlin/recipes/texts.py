@@ -109,7 +109,7 @@ def scaled(found: Iterable[str]) -> frozenset[str]:
     return frozenset(more)
 
 
-_AMOUNT = re.compile(r"[-+−]?\s*[¥$€£￥]?\s*([-+−]?\d+(?:,\d{3})*(?:\.\d+)?)\s*(?:%|[^\W\d_]{1,4})?")
+_AMOUNT = re.compile(r"[-+−]?\s*+[¥$€£￥]?\s*+([-+−]?\d+(?:,\d{3})*(?:\.\d+)?)\s*+(?:%|[^\W\d_]{1,4})?")
 
 
 def amount(text: str) -> float | None:

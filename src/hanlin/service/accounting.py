@@ -25,7 +25,7 @@ from hanlin.metering.limits import Demand, Subject
 from hanlin.metering.memory import MemoryStore
 from hanlin.metering.prices import Cost, Counted, PriceList, checked_usage
 from hanlin.metering.reserving import NOTHING, LimitStore, Meter, Reservation
-from hanlin.service.charging import FREE, Book, Most
+from hanlin.service.charging import Book, Most
 from hanlin.service.contents import Conversation, Keeper
 from hanlin.service.model_limits import limits_for
 from hanlin.store.database import Store
@@ -222,7 +222,9 @@ class Accounting:
         `of` is the bill of the call that a recipe makes this one for; `has_inner` says that a recipe will make some.
         """
         book = self._book
-        million = FREE if has_inner else book.million(answering)
+        million = book.million(answering)
+        if has_inner:  # what it costs stands in the rows of the inner calls
+            million = msgspec.structs.replace(million, prompt_nanos=0, answer_nanos=0)
         if of is not None:  # what the list would charge stands in the caller's own row
             million = msgspec.structs.replace(million, list_prompt_nanos=0, list_answer_nanos=0)
         held = NOTHING if reservation is None else reservation.held
@@ -237,7 +239,7 @@ class Accounting:
             answering.served,
             stream,
             "" if of is None else of.start.id,
-            0 if has_inner else prompt_tokens,
+            prompt_tokens,
             book.version,
             million.currency,
             million.prompt_nanos,
@@ -246,6 +248,7 @@ class Accounting:
             million.list_answer_nanos,
             held.tokens,
             held.nanos,
+            has_inner,
         )
         mark = None if self._journal is None else self._journal.began(start)
         keeper = self._keeper if of is None and self._keeping and key.workspace_id in self._keeping else None
@@ -317,7 +320,10 @@ class Accounting:
             row = self._cut[0]
             with contextlib.suppress(UnknownKey):
                 subjects = self.subjects(await self._store.keys.get(row.key_id), row.model)
-                self.meter.charge(row.id, subjects, row.cost_nanos, row.began_at.timestamp())
+                began_at = row.began_at.timestamp()
+                self.meter.charge(row.id, subjects, row.cost_nanos, began_at)
+                if row.told_prompt is not None:  # calls that were made for it and had ended have their rows already
+                    self.meter.look_up(subjects, began_at)
             del self._cut[0]
 
     async def _keep_prices(self) -> None:
@@ -344,7 +350,8 @@ class Bill(msgspec.Struct, eq=False):
 
     `conversation` takes what is said, of a workspace that keeps it; None for all others. `of` is the bill of the call
     that a recipe makes this one for. `has_inner`: a recipe makes calls for this one. Their rows state what was used,
-    this one's what the caller was told; `inner_…` is what they came to, `inner_most` what they could have come to.
+    this one's what the caller was told; `inner_…` is what they came to, `inner_most` what they could have come to and
+    `inner_more` what was held for that beyond this call's own.
     """
 
     meter: Meter
@@ -358,19 +365,33 @@ class Bill(msgspec.Struct, eq=False):
     of: "Bill | None" = None
     has_inner: bool = False
     inner_most: Demand = NOTHING
+    inner_more: Demand = NOTHING
     inner_tokens: int = 0
     inner_nanos: int = 0
+    inner_currency: str | None = None
 
     async def extend(self, further: Most) -> None:
-        """Hold what another call of its recipe may use, beyond what is held already. Raises as `Meter.extend`."""
+        """Hold what another call of its recipe may use, beyond what is held already. Raises as `Meter.extend`.
+
+        What was refused counts for nothing: a smaller call may still be made.
+        """
         if self.reservation is None:
             return
         tokens, cost = further(self.book)
-        before, held = self.inner_most, self.reservation.held
-        most = self.inner_most = Demand(0, before.tokens + tokens, before.nanos + cost.nanos)
-        more = Demand(0, max(most.tokens - held.tokens, 0), max(most.nanos - held.nanos, 0))
-        if more.tokens or more.nanos:
+        own, before = self.start, self.inner_more
+        most = self.inner_most = _with(self.inner_most, Demand(0, tokens, cost.nanos))
+        # By what was asked for, not by what is held: several may wait for their answers at once.
+        wanted = Demand(0, max(most.tokens - own.reserved_tokens, 0), max(most.nanos - own.reserved_nanos, 0))
+        more = Demand(0, max(wanted.tokens - before.tokens, 0), max(wanted.nanos - before.nanos, 0))
+        if not (more.tokens or more.nanos):
+            return
+        self.inner_more = _with(before, more)
+        try:
             await self.meter.extend(self.reservation, more.tokens, more.nanos, currency=cost.currency)
+        except BaseException:
+            self.inner_most = _with(self.inner_most, Demand(0, -tokens, -cost.nanos))
+            self.inner_more = _with(self.inner_more, Demand(0, -more.tokens, -more.nanos))
+            raise
 
     def rates(self) -> str:
         """Return what is left of the limits that the call counts for: `x-ratelimit-…` headers, as lines of a head."""
@@ -436,10 +457,16 @@ class Bill(msgspec.Struct, eq=False):
         if self.mark is not None:
             self.mark.ended(row)
         if self.of is not None:
-            self.of.inner_tokens += row.usage.total
-            self.of.inner_nanos += row.cost_nanos
+            self.of.add_inner(row)
         if self.keeper is not None and self.conversation is not None:
             self.keeper.put(self.conversation.row(row.id, row.began_at, row.workspace_id))
+
+    def add_inner(self, row: LedgerRow) -> None:
+        """Count a call that was made for this one. Money of a second currency is left out: they cannot be added."""
+        self.inner_tokens += row.usage.total
+        if row.cost_nanos and self.inner_currency in (None, row.currency):
+            self.inner_currency = row.currency
+            self.inner_nanos += row.cost_nanos
 
     def settle(self) -> None:
         """Give back what was held and not used, or take what was used beyond it."""
@@ -451,13 +478,17 @@ class Bill(msgspec.Struct, eq=False):
         else:
             used = row.usage
             tokens, nanos = used.prompt + used.completion + self.inner_tokens, row.cost_nanos + self.inner_nanos
-            self.meter.settle(self.reservation, tokens, nanos, currency=row.currency)
+            self.meter.settle(self.reservation, tokens, nanos, currency=self.inner_currency or row.currency)
 
     def _cost(self, counted: Counted, answering: Answering) -> Cost:
         used = counted.usage
         if not (used.prompt or used.completion) or answering.served is Served.UNAVAILABLE:
             return Cost()
         return self.book.cost(answering, counted)
+
+
+def _with(one: Demand, other: Demand) -> Demand:
+    return Demand(0, one.tokens + other.tokens, one.nanos + other.nanos)
 
 
 def permit_from(key: KeyRow, peer: str) -> None:

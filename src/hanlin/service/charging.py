@@ -26,9 +26,6 @@ class Million(msgspec.Struct, frozen=True, gc=False):
     list_answer_nanos: int
 
 
-FREE = Million("CNY", 0, 0, 0, 0)
-
-
 class Book:
     """A price list in force, and what is remembered of it. Prices change by another book in its place, never within.
 
@@ -117,4 +114,4 @@ def most_of_text(texts: Sequence[str], output_tokens: int, answering: Answering)
     return most
 
 
-__all__ = ["FREE", "Book", "Million", "Most", "most_of", "most_of_text"]
+__all__ = ["Book", "Million", "Most", "most_of", "most_of_text"]

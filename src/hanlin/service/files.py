@@ -6,6 +6,7 @@ Files belong to a workspace: for all others they do not exist.
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -43,6 +44,9 @@ _PREFIXES: Mapping[str, str] = {
 _SURFACE = "chat"
 _AT_ONCE = 64
 """Uploads that a process takes in at the same time: each needs about a megabyte of memory."""
+
+_OF_ONE_AT_ONCE = 48
+"""Those of one workspace: however slowly it sends, there is room for others."""
 
 _SMALL_BYTES = 1024 * 1024
 _HEAD_BYTES = 16
@@ -148,7 +152,7 @@ class Files:
         self.shelf = shelf
         self.index = index
         self._store = store
-        self._coming = 0
+        self._coming: Counter[str] = Counter()
         self._running: asyncio.Task[None] | None = None
         self.blobs = blobs
         self.readings = Readings(store.files, blobs, shelf, reader, index, at_once=readers, pace=pace)
@@ -175,15 +179,16 @@ class Files:
 
         Raises FileQuotaExceeded, DiskFull, and Overloaded when as many are coming in as may.
         """
-        if self._coming >= _AT_ONCE:
-            raise Overloaded(self._coming)
-        self._coming += 1
+        if (coming := self._coming.total()) >= _AT_ONCE or self._coming[workspace_id] >= _OF_ONE_AT_ONCE:
+            raise Overloaded(coming)
+        self._coming[workspace_id] += 1
         try:
             check_quota(await self._store.files.used(workspace_id), 0, self.limits.quota)
             async with self.blobs.incoming() as incoming:
                 yield Upload(incoming, self.limits)
         finally:
-            self._coming -= 1
+            self._coming[workspace_id] -= 1
+            self._coming += Counter()  # without those that have none left
 
     async def add(self, upload: Upload, key: KeyRow, filename: str) -> FileRow:
         """Keep a file that has come in whole, for the workspace of a key, and have it read if it is a document.
@@ -275,6 +280,8 @@ class Files:
                 pass
             except OSError as error:
                 log.warning("files: cannot be tidied: %s", error)
+            except Exception:  # a mistake of ours must not end the reading of documents, which runs beside this
+                log.exception("files: cannot be tidied")
             await asyncio.sleep(_TIDY_S)
 
     async def tidy(self) -> None:

@@ -23,7 +23,8 @@ _FENCE = re.compile(
 )
 _INLINE = re.compile(r"\A\s*`([^`\n]+)`\s*\Z")
 _PYTHON = re.compile(
-    r"^\s*(?:def \w+\(|class \w+.*:|import \w|from \w[\w.]* import |elif |if .*:\s*$|for .* in .*:\s*$)", re.MULTILINE
+    r"^[^\S\n]*+(?:def \w+\(|class \w+.*:|import \w|from \w[\w.]* import |elif |if .*:\s*$|for .* in .*:\s*$)",
+    re.MULTILINE,
 )
 _BRACES = re.compile(r"[{;]\s*$", re.MULTILINE)
 _PAIRS = {")": "(", "]": "[", "}": "{"}

@@ -76,6 +76,11 @@ class PassageVectors:
                 added = await embed(folder, self._vectors, model, most=_AT_ONCE, turn=self._turn)
             except (FileNotFoundError, IndexUnusable):  # deleted meanwhile; an index is repaired by who searches it
                 added = 0
+            except (HanlinError, OSError):
+                raise
+            except Exception:  # a mistake of ours must not end the reading of all documents, which runs beside this
+                log.exception("%s: its passages get no vectors", digest)
+                added = 0
             if added:
                 return added
             self._done.add(digest)

@@ -8,12 +8,13 @@ at a deployment is taken by the inner calls only, so a call never waits for itse
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from hanlin.documents.values import Document, Library
-from hanlin.errors import HanlinError, InvalidRequest, UnsupportedHere
+from hanlin.errors import EngineError, HanlinError, InvalidRequest, RequestTimedOut, UnsupportedHere
 from hanlin.media.fetching import Fetcher
 from hanlin.metering.estimate import prompt_tokens
 from hanlin.recipes.recipe import Desk
@@ -149,8 +150,9 @@ class ScenarioCall(Call[Plan, ChatResult]):
                 async for burst in bursts:
                     if burst and "first" not in self.ends_s:
                         self.ends_s["first"] = self.router.clock() - self.began
-                    yield said.noted(burst)
-                    self.came(said.pieces)
+                    burst = said.noted(burst)
+                    self.came(said.pieces)  # before it leaves: nobody is to have more than the journal knows of
+                    yield burst
             said.check()
         finally:
             await base.close()
@@ -188,7 +190,7 @@ class ScenarioCall(Call[Plan, ChatResult]):
             self.changed(answering)
 
     async def vectors(self, texts: Sequence[str], purpose: str) -> Sequence[Vector] | None:
-        """Return vectors of texts, or None where nothing here makes any."""
+        """Return vectors of texts, or None where nothing here makes any, or not now: recipes go on by words."""
         request = wanted(texts, "query" if purpose == "query" else "document")
         try:
             call = self._vectors(request)
@@ -199,6 +201,8 @@ class ScenarioCall(Call[Plan, ChatResult]):
             result = await embedding.embed(call, _LIMIT_S)
         except BaseException as problem:  # whatever ends it ends its bill, and goes on
             ends(problem)
+            if isinstance(problem, EngineError | RequestTimedOut):
+                return None
             raise
         ends(None)
         return result.vectors
@@ -233,7 +237,7 @@ class _Base:
 
     def __init__(self, call: ScenarioCall) -> None:
         self._call = call
-        self._open: set[Events] = set()
+        self._open: dict[Events, Ends] = {}
 
     @property
     def context_tokens(self) -> int:
@@ -253,6 +257,9 @@ class _Base:
         try:
             result = await inner.answer()
         except BaseException as problem:  # whatever ends it ends its bill, and goes on
+            if isinstance(problem, Exception):  # what came of a whole answer that failed is nobody's to pay
+                for said in inner.said:
+                    said.take_back()
             self._end(inner, ends, problem)
             raise
         self._end(inner, ends, None)
@@ -264,18 +271,18 @@ class _Base:
         ends = await self._begin(inner)
         inner.changed = lambda _: self._call.answered_by(inner.plan)
         bursts = inner.choice()
-        self._open.add(bursts)
+        self._open[bursts] = partial(self._end, inner, ends)
         problem: BaseException | None = None
         try:
             async for burst in bursts:
+                if burst:
+                    self._call.answered_by(inner.plan)
                 yield burst
         except BaseException as error:
             problem = error
             raise
         finally:
-            self._open.discard(bursts)
-            await bursts.aclose()
-            self._end(inner, ends, problem)
+            await self._over(bursts, problem)
 
     async def count(self, request: ChatRequest) -> int:
         inner = self._call.inner(request)
@@ -286,9 +293,18 @@ class _Base:
         return await self._call.vectors(texts, purpose)
 
     async def close(self) -> None:
-        """Stop what a recipe has left open."""
+        """Stop what a recipe has left open, and end its bills: whoever owes the outer one's does not wait for them."""
         for bursts in list(self._open):
+            await self._over(bursts, GeneratorExit())
+
+    async def _over(self, bursts: Events, problem: BaseException | None) -> None:
+        ends = self._open.pop(bursts, None)
+        if ends is None:  # `close` came first
+            return
+        try:
             await bursts.aclose()
+        finally:
+            ends(problem)
 
     async def _begin(self, inner: Call[Plan, ChatResult]) -> Ends:
         plan = inner.plan

@@ -20,7 +20,8 @@ from hanlin.types import Message, Schema, Shape
 _MOST_FIELDS = 40
 _NUMERIC = re.compile(r"数字类型|数值类型|整数|浮点|为数字|number|integer|float|int\b", re.IGNORECASE)
 _LABEL_FIELD = re.compile(r"类别|标签|分类|情感|label|category|class|sentiment|tag", re.IGNORECASE)
-_ALTERNATIVES = re.compile(r"[^|/\n]{1,24}(?:\s*[|/]\s*[^|/\n]{1,24}){1,20}")
+_MOST_ALTERNATIVES, _ALTERNATIVE_CHARS = 21, 24
+_MOST_SCANNED = 300_000
 
 _DEEPEST = 12
 _KEPT = ("enum", "const", "description", "maxItems", "required")
@@ -131,10 +132,17 @@ async def _derived(base: Base, model: str, instruction: str, sample: str) -> Sch
 
 
 def example_in(instruction: str) -> Any:
-    """Return the JSON that an instruction shows as an example, None where there is none: the longest that has keys."""
+    """Return the JSON that an instruction shows as an example, None where there is none: the longest that has keys.
+
+    An instruction of nothing but brackets is not read to its end: each of them could begin an example.
+    """
     found: list[tuple[int, Any]] = []
+    left = _MOST_SCANNED
     for start in (match.start() for match in re.finditer(r"[\[{]", instruction)):
+        if left <= 0:
+            break
         text = _balanced(instruction, start)
+        left -= len(instruction) - start if text is None else len(text)
         if text is None:
             continue
         try:
@@ -166,7 +174,8 @@ def _balanced(text: str, start: int) -> str | None:
 
 def _mended(text: str) -> str:
     """Return an example as JSON: people leave out values, and write `…` where more would follow."""
-    text = re.sub(r",?\s*(?:\.{3}|…+)\s*(?=[\]},])", "", text)
+    # Each begins where blanks begin: from every one of them, a long run would be read again and again.
+    text = re.sub(r"(?:(?<!\s)|(?=,)),?\s*+(?:\.{3}|…++)\s*+(?=[\]},])", "", text)
     text = re.sub(r"(:\s*)(?=[,}])", r'\1""', text)
     return re.sub(r",(\s*[\]}])", r"\1", text)
 
@@ -190,9 +199,18 @@ def schema_of(example: Any) -> Schema:
         return {"type": "boolean"}
     if isinstance(example, int | float):
         return {"type": "integer" if isinstance(example, int) and example else "number"}
-    if isinstance(example, str) and "|" in example and _ALTERNATIVES.fullmatch(example.strip()):
-        return {"enum": [part.strip() for part in re.split(r"[|/]", example)]}
+    if isinstance(example, str) and "|" in example and (alternatives := _alternatives(example)):
+        return {"enum": alternatives}
     return {"type": "string"}
+
+
+def _alternatives(example: str) -> list[str]:
+    """Return the values that an example such as `high | low` lists, none where it is a value itself."""
+    if "\n" in example.strip():
+        return []
+    parts = [part.strip() for part in re.split(r"[|/]", example)]
+    fits = 2 <= len(parts) <= _MOST_ALTERNATIVES and all(0 < len(part) <= _ALTERNATIVE_CHARS for part in parts)
+    return parts if fits else []
 
 
 def _with_labels(schema: Schema, labels: tuple[str, ...]) -> Schema:

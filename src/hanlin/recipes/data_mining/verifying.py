@@ -1,5 +1,6 @@
 """Hold extracted values against their source: what does not stand there, nor follows from it, is no data. Pure."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def typed(text: str, schema: Schema) -> Any:
     kind = schema.get("type")
     if kind in ("number", "integer"):
         worth = amount(text)
-        if worth is None:
+        if worth is None or not math.isfinite(worth):
             return None
         return int(worth) if kind == "integer" or (worth.is_integer() and "." not in text) else worth
     if kind == "boolean":

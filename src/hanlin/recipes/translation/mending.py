@@ -7,7 +7,7 @@ from typing import Any
 from hanlin.recipes.translation import protecting
 from hanlin.recipes.translation.languages import Language
 
-_TAG = re.compile(r"^\s*<text\d*>\s*|\s*</text\d*>.*$", re.DOTALL)
+_TAG = re.compile(r"^\s*+<text\d*>\s*|(?:(?<!\s)\s*+|(?=</text))</text\d*>.*$", re.DOTALL)
 _FENCE = re.compile(r"^\s*```[a-z]*\n(.*?)\n?```\s*$", re.DOTALL)
 _PREAMBLE = re.compile(
     r"^\s*(?:(?:sure|certainly|of course|okay|ok)\b[^\n:：]{0,80}"
@@ -16,11 +16,13 @@ _PREAMBLE = re.compile(
     re.IGNORECASE,
 )
 _REMARK = re.compile(
-    r"\n\s*[(（\[【*]*\s*(?:notes?|explanation|translator|please note|i hope|let me know"
+    r"(?<!\s)[^\S\n]*+\n\s*+[(（\[【*]*+\s*+(?:notes?|explanation|translator|please note|i hope|let me know"
     r"|注|注意|说明|備註|备注|解释|希望).*$",
     re.IGNORECASE | re.DOTALL,
 )
-_ASIDE = re.compile(r"\s*[(（]\s*(?:note|translator'?s note|注|译注|说明)\s*[:：][^()（）]*[)）]\s*$", re.IGNORECASE)
+_ASIDE = re.compile(
+    r"(?<!\s)\s*+[(（]\s*+(?:note|translator'?s note|注|译注|说明)\s*[:：][^()（）]*[)）]\s*$", re.IGNORECASE
+)
 _QUOTES = {'"': '"', "“": "”", "「": "」", "『": "』", "'": "'", "‘": "’", "«": "»", "《": "》"}
 _OPENING = tuple(_QUOTES)
 _FULL_STOPS = {"Latn": ".", "Cyrl": ".", "Grek": ".", "Hans": "。", "Hant": "。", "Jpan": "。", "Kore": "."}

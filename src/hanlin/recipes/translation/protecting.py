@@ -77,7 +77,7 @@ _UNITS = {
     "km/h": "kilomet(?:er|re)s? per hour|公里每小时|公里/小时|千米/小时",
 }
 _MEASURE = re.compile(
-    r"(?<![A-Za-z_])(\d+(?:[.,]\d+)*)(\s?)("
+    r"(?<![A-Za-z_\d])(?<!\d[.,])(\d++(?:[.,]\d++)*+)(\s?)("
     + "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
     + r")(?![A-Za-z])"
 )
@@ -131,7 +131,7 @@ def restored(output: str, mask: Masked) -> str | None:
 
 def _pattern(form: str) -> str:
     opening, closing = form.split("{}")
-    return rf"{re.escape(opening)}\s?(\d+)\s?{re.escape(closing)}"
+    return rf"{re.escape(opening)}\s?(\d{{1,9}})\s?{re.escape(closing)}"
 
 
 def parted(text: str) -> list[tuple[str, bool]]:

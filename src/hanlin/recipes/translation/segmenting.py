@@ -24,12 +24,14 @@ _MARK = re.compile(
 # The end of a sentence: a stop and its closing quotes; where words stand apart, only with a space behind it.
 _WIDE_STOPS = "。！？；…।॥။።؟۔"
 _CLOSERS = re.escape("\"'”’」』)）】》»")
-_END = re.compile(rf"[{_WIDE_STOPS}]+[{_CLOSERS}]*[ \t\u3000]*|[.!?]+[{_CLOSERS}]*(?:[ \t]+(?=\S)|$)")
+_END = re.compile(rf"[{_WIDE_STOPS}]+[{_CLOSERS}]*[ \t\u3000]*|(?<![.!?])[.!?]++[{_CLOSERS}]*+(?:[ \t]+(?=\S)|$)")
 
 # A full stop behind these ends no sentence.
 _SHORT = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|No|vs|etc|e\.g|i\.e|Fig|Inc|Ltd|Co|approx|Nr|bzw|z\.B|[A-Z])|\d)\.\s*$"
 )
+
+_SHORT_CHARS = 16
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
@@ -125,7 +127,7 @@ def sentences(text: str) -> list[str]:
         end = match.end()
         before = bisect_left(starts, match.start()) - 1
         inside = before >= 0 and end <= kept[before][1]
-        if not inside and end < length and not _SHORT.search(text[at:end]):
+        if not inside and end < length and not _SHORT.search(text, max(at, match.start() - _SHORT_CHARS), end):
             found.append(text[at:end])
             at = end
     return [*found, text[at:]] if at < len(text) else found

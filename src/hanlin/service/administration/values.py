@@ -341,6 +341,14 @@ class CallView(Told, frozen=True, kw_only=True):
     cache_created_tokens: CacheCreatedTokens
     completion_tokens: CompletionTokens
     reasoning_tokens: ReasoningTokens
+    told_prompt_tokens: Annotated[
+        int | None,
+        Meta(
+            description="Of a scenario's call, what its caller was told; what was used stands in the calls that were "
+            "made for it. Null for all others."
+        ),
+    ]
+    told_completion_tokens: Annotated[int | None, Meta(description="The same of its answer.")]
     currency: CostCurrency
     cost_nanos: CostNanos
     cost: Cost

@@ -90,6 +90,8 @@ def call_view(call: LedgerRow, names: Names) -> CallView:
     """Return a call; every token and time by its own name."""
     fields = msgspec.structs.asdict(call)
     del fields["usage"], fields["cache_created"]
+    fields["told_prompt_tokens"] = fields.pop("told_prompt")
+    fields["told_completion_tokens"] = fields.pop("told_completion")
     fields |= _counted(call.usage, call.cache_created)
     fields |= _costs(call.currency, call.cost_nanos, call.list_cost_nanos)
     fields |= names.of_key(call.key_id) | names.of_workspace(call.workspace_id)

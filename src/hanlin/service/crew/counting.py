@@ -93,11 +93,25 @@ class Counter:
         """Settle dead workers' calls whose rows were found; let go of others once everything of theirs is read."""
         for call in [call for call in self._orphans if call in self._rows]:
             row = self._rows[call]
+            if row.told_prompt is not None:  # what it cost stands in the rows of the calls that were made for it
+                if all_read:
+                    self._looked_up(call)
+                continue
             self._ends(call, Demand(0, row.usage.total, _nanos(row, self._orphans[call][0])))
         if all_read and self._orphans:
             old = self._clock() - _ROWLESS_S
             for call in [call for call, (_, since) in self._orphans.items() if since <= old]:
                 self._ends(call, Demand(0))
+
+    def _looked_up(self, call: str) -> None:
+        """Let go of what a recipe's call holds, and have its budgets looked up: some of its rows were never found here,
+        because the database had them before.
+        """
+        reservation, _ = self._orphans[call]
+        self._ends(call, Demand(0))
+        for subject, span in zip(reservation.subjects, reservation.spans, strict=True):
+            if subject.limits.budget is not None:
+                self.store.on_forgotten(subject, span)
 
     def _ends(self, call: str, used: Demand) -> None:
         reservation, _ = self._orphans.pop(call)

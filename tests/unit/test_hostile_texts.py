@@ -1,0 +1,114 @@
+"""Texts made to keep a program busy: a caller's prompt, a file and a model's answer may hold them, and one thread of a
+service reads them for everybody. Each of these took hours, or the square of its length, at some time."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from hanlin.documents.kinds import kind_of
+from hanlin.documents.limits import Limits
+from hanlin.documents.unreadable import DocumentUnreadable
+from hanlin.documents.values import Page
+from hanlin.recipes import boxes, dialogue_analysis, grounding, jsontext, output_formats, shaped, tables, texts
+from hanlin.recipes.data_mining import forms, verifying
+from hanlin.recipes.long_documents.claims import Gate, Supplied
+from hanlin.recipes.translation import mending, prompts, protecting, segmenting
+from hanlin.service import gap_by_chat
+from hanlin.types import CompletionRequest
+
+CPU_S = 20.0
+"""A hundred times what any of them takes, and far from what the old ways took."""
+
+LONG = 300_000
+
+
+class StillBusy(AssertionError):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _is_ended() -> Iterator[None]:
+    """End what computes and computes, by the process's own CPU time: other processes make no difference."""
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        raise StillBusy
+
+    before = signal.signal(signal.SIGVTALRM, end)
+    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def _gate(text: str) -> None:
+    gate = Gate(Supplied("text"))
+    gate.feed(text)
+    gate.close()
+
+
+CASES: dict[str, Callable[[], Any]] = {
+    "alternatives of nothing but blanks": lambda: forms.schema_of({"a": "a" + ("|" + " " * 24) * 20 + "\n|"}),
+    "brackets that nobody closes": lambda: forms.example_in("[" * LONG),
+    "brackets that could be JSON": lambda: jsontext.first_json("[" * LONG),
+    "an example with a gap": lambda: forms.example_in('{"a": 1,' + " " * LONG + "x}"),
+    "a line of blanks in a dialogue": lambda: output_formats.dialogue_of(" " * LONG + "x"),
+    "blanks behind the number of a turn": lambda: output_formats.dialogue_of("1" + " " * LONG + "x"),
+    "a list of labels that never comes": lambda: output_formats.label_format("标签#理由\n标签为" + "\n" * LONG),
+    "quotes that open": lambda: list(dialogue_analysis._unsaid_in("“" * LONG, "text")),
+    "a speaker without a name": lambda: dialogue_analysis._without_speaker(" " * LONG + "x"),
+    "a border of blanks": lambda: tables.tables([Page(1, "|a|\n" + " " * LONG + "-|x")]),
+    "an amount without digits": lambda: texts.amount("-" + " " * LONG + "x"),
+    "an answer with blanks": lambda: mending.cleaned("a", "a" + " " * LONG + "b"),
+    "an answer with empty lines": lambda: mending.cleaned("a", "a" + "\n " * LONG + "b"),
+    "an answer with empty lines, untold": lambda: mending.without_wrapping("a" + "\n " * LONG + "b"),
+    "leaders": lambda: segmenting.pieces("." * LONG + "a", 300.0),
+    "digits without a unit": lambda: list(protecting.measures("1" * LONG + "x")),
+    "digits and points without a unit": lambda: list(protecting.measures("1." * LONG + "x")),
+    "comments that stay open": lambda: protecting.kept("<!--" * (LONG // 20)),
+    "short sentences": lambda: segmenting.pieces("Hm. " * (LONG // 3) + "a", 300.0),
+    "numbers of lists": lambda: segmenting.pieces("a " + "1. " * LONG + "a", 300.0),
+    "sentences with something kept in each": lambda: segmenting.pieces("Ah {x}. " * (LONG // 3), 300.0),
+    "a sentence without an end": lambda: segmenting.pieces("a" * LONG, 300.0),
+    "all names of tags": lambda: prompts.tag_for("text>" + "".join(f"text{number}>" for number in range(LONG))),
+    "a fence that stays open": lambda: shaped.parsed("```" + " " * LONG + "x", {}),
+    "letters that could be a code": lambda: _gate("a" * (LONG // 10)),
+    "digits that could be a code": lambda: _gate("1," * (LONG // 10)),
+    "empty lines around a gap": lambda: gap_by_chat.is_python(CompletionRequest("m", "\n" * LONG + "x")),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_text_is_made_of_does_not_keep_a_service_busy(name: str) -> None:
+    """Nobody else is answered meanwhile, and a limit of time cannot end it: the loop that keeps it waits as well."""
+    CASES[name]()
+
+
+def test_the_beginning_of_a_file_does_not_keep_its_reader_busy(tmp_path: Path) -> None:
+    """Comments can be told apart in one way only; in two, a few dozen of them take years."""
+    path = tmp_path / "page.html"
+    path.write_bytes(b"<!---->" * 500 + b"x")
+
+    with pytest.raises(DocumentUnreadable):
+        kind_of(path, "page.bin", Limits())
+
+
+@pytest.mark.parametrize("text", ["high | low", "高|中|低", "a/b|c"])
+def test_examples_still_list_their_values(text: str) -> None:
+    """What is bounded must not be lost with the bound."""
+    assert "enum" in forms.schema_of({"level": text})["properties"]["level"]
+
+
+def test_numbers_that_are_too_long_to_be_numbers_are_text() -> None:
+    """A float that overflows, or digits that Python does not read, would fail the whole call."""
+    digits = "9" * 5000
+
+    assert verifying.typed(digits, {"type": "integer"}) is None
+    assert boxes.same_form(digits) == digits
+    assert not grounding.is_said(10**400, "1")
+    assert output_formats.dialogue_of(f"[{digits}] 客服：好").turns == frozenset()
