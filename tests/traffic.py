@@ -15,7 +15,7 @@ from hanlin.testing import Rule
 RULES = [
     Rule(contains="slowly", text="慢" * 300, chunk_delay_s=0.01, first_delay_s=0.05),
     Rule(contains="think", thinking="想一想" * 4, text="好的", chunk_delay_s=0.002, thinks_when_asked=True),
-    Rule(contains="break", text="断" * 20, cut_after_chunks=7, chunk_delay_s=0.002),
+    Rule(contains="break", text="天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往", cut_after_chunks=7, chunk_delay_s=0.002),
     Rule(contains="fail", status=500),
     Rule(text="春眠不觉晓，处处闻啼鸟。", chunk_delay_s=0.002),
 ]
