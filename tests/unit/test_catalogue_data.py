@@ -115,8 +115,12 @@ def test_general_models_that_also_see_may_be_stood_in_for(catalogue: Catalogue) 
     assert {model.name for model in seeing if not catalogue.missing(model)} >= {"qwen3.7-plus", "qwen3.8-27b"}
 
 
-NAMED_IN_THE_TEXT = {"qwen-coder-turbo-latest", "qwen-coder-turbo-0919", "qwen-plus-2025-04-28"}
-"""Names that the text of the specification calls, and its list of models does not have (chat.md §5.2, §11.2)."""
+NAMED_IN_THE_TEXT = {
+    *("qwen-coder-turbo-latest", "qwen-coder-turbo-0919", "qwen-plus-2025-04-28"),
+    *("qwen-long-2025-01-25", "qwen-long-0125"),
+}
+"""Names that the text of the specification calls, and its list of models does not have (chat.md §5.2, §11.2;
+scenarios.md §2.1, §0.3)."""
 
 BEYOND = {"fill_in_the_middle", "partial_mode"}
 """Features that the text of the specification gives to models whose entries do not list them (chat.md §3, §6, §11)."""
