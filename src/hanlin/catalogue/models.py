@@ -180,8 +180,7 @@ class SamplingDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How tokens are drawn when the caller does not say. None: no default; for `top_k`: the model takes none.
 
     `temperature_with_vision` replaces `temperature` for calls with images or video, `temperature_with_tools` for calls
-    that offer tools; a caller's temperature below
-    `temperature_floor` is raised to it.
+    that offer tools; a caller's temperature below `temperature_floor` is raised to it.
     """
 
     temperature: float | None = None
