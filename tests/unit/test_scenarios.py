@@ -27,7 +27,7 @@ from hanlin.settings import Settings
 from hanlin.store.database import open_store
 from hanlin.store.rows import KeyRow, LedgerRow, Limits
 from hanlin.testing import HANG, ScriptedEngine
-from hanlin.types import ChatRequest, Event, Events, Message, Usage, fold
+from hanlin.types import ChatRequest, Event, Events, Form, Message, Usage, fold
 from tests.values import catalogue_of, deployment, model, request
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
@@ -137,6 +137,20 @@ async def test_the_vendor_itself_is_asked_as_the_caller_asked(studio: Callable[.
     assert not call.plan.answering.ignored
     vendor.recipes = {"twice": replace(TWICE, reads_documents=True)}
     assert isinstance(vendor.call(request()), ScenarioCall)
+
+
+async def test_a_call_that_a_recipe_has_nothing_to_do_for_is_made_as_it_is(studio: Callable[..., Studio]) -> None:
+    """Ten megabytes of plain chat need not pass through a recipe. Calls with documents are of the same form: neither
+    may be taken for the other.
+    """
+    engine = ScriptedEngine(SAID)
+    plain = replace(TWICE, applies=lambda asked: "文件" in asked.messages[-1].text)
+    found = studio(engine, recipe=plain)
+    form = Form()
+
+    assert not isinstance(found.call(request("你好", form=form)), ScenarioCall)
+    assert isinstance(found.call(request("看文件", form=form)), ScenarioCall)
+    assert not isinstance(found.call(request("你好", form=form)), ScenarioCall)
 
 
 async def test_an_inner_call_takes_a_place_and_the_callers_own_takes_none(studio: Callable[..., Studio]) -> None:

@@ -59,6 +59,10 @@ def takes_anything(_request: ChatRequest, _model: Model) -> None:
     """Refuse nothing beyond what every chat call is refused for."""
 
 
+def always(_request: ChatRequest) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A scenario, named as rows of the catalogue name it.
@@ -67,7 +71,8 @@ class Recipe:
     contract reports (not what the base model used: that is counted beside it). `check` raises what the contract
     refuses, before anything runs; pure. `takes` are the wire names of parameters that it honours beyond those of chat,
     found undecoded in `ChatRequest.asks`, and the kinds of media that it reads. `reads_documents`: they are kept here,
-    so it is run here even where the vendor itself answers.
+    so it is run here even where the vendor itself answers. `applies` says whether there is something for it to do:
+    other calls go to the base model as they are.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Recipe:
     check: Callable[[ChatRequest, Model], None] = takes_anything
     takes: frozenset[str] = frozenset()
     reads_documents: bool = False
+    applies: Callable[[ChatRequest], bool] = always
 
 
 __all__ = ["Base", "Desk", "Recipe", "takes_anything"]

@@ -179,7 +179,7 @@ def asked(
     _check_contract(request, model, thought)
     _check_own_rules(request, model, catalogue, thought)
     check_lengths(request.sampling, model)
-    if recipe is not None and not _is_done_there(recipe, found.deployment):
+    if recipe is not None and recipe.applies(request) and not _is_done_there(recipe, found.deployment):
         if request.n > 1:
             raise InvalidRequest("Range of n should be [1, 1]", param="n")
         return Asked(request, model, catalogue, NO_THINKING, found.route, recipe=recipe, takes=recipe.takes)
@@ -195,7 +195,7 @@ def _is_done_there(recipe: Recipe, deployment: Deployment) -> bool:
 def remembered(call: Asked) -> Asked | None:
     """Return what holds for all calls of this one's form; None where what is decided hangs on the messages."""
     model = call.model
-    if call.recipe is not None or call.request.form is None:
+    if model.recipe or call.request.form is None:
         return None
     if model.text_switches or model.system_messages != "read":
         return None

@@ -12,6 +12,11 @@ def check(request: ChatRequest, _model: Model) -> None:
     attachments.check_files(attachments.read(request.messages))
 
 
-LONG_DOCUMENTS = Recipe("long-documents", Answerer().run, check, reads_documents=True)
+def has_documents(request: ChatRequest) -> bool:
+    """Whether a request names files, or has documents in its system messages; without them it is a chat like any."""
+    return bool(attachments.read(request.messages).attachments)
+
+
+LONG_DOCUMENTS = Recipe("long-documents", Answerer().run, check, reads_documents=True, applies=has_documents)
 
 __all__ = ["LONG_DOCUMENTS", "check"]
