@@ -18,7 +18,7 @@ from tests.service import Service
 
 pytestmark = pytest.mark.embedded
 
-COUNT = 200 if os.environ.get("TEST_DRILLS") == "all" else 12
+COUNT = 200 if os.environ.get("TEST_DRILLS") == "all" else 4
 PATIENCE_S = 600.0
 LEAST_WHOLE = 0.6  # of half a billion parameters; the contract's own aim is 0.95
 
