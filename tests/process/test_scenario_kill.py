@@ -24,7 +24,7 @@ def _asked(model: str, text: str, **more: object) -> dict[str, object]:
     return {"model": model, "messages": [{"role": "user", "content": text}], "stream": True, **more}
 
 
-LONG = _asked("qwen-long", "Sleeping")
+STEPS = _asked("qwen-math-turbo", "Sleeping")
 TRANSLATION = _asked(
     "qwen-mt-plus",
     "The spring has come to us.\nSleeping dogs lie in the sun.",
@@ -55,7 +55,7 @@ def _costs(rows: list[LedgerRow]) -> list[int]:
     return [round((row.usage.prompt * 3.0 + row.usage.completion * 7.0) * 1000) for row in rows]
 
 
-@pytest.mark.parametrize(("body", "pieces"), [(LONG, LEAVES_AFTER), (TRANSLATION, 1)], ids=["long", "translation"])
+@pytest.mark.parametrize(("body", "pieces"), [(STEPS, LEAVES_AFTER), (TRANSLATION, 1)], ids=["maths", "translation"])
 def test_a_scenario_that_was_killed_is_one_call_with_what_was_made_for_it(
     tmp_path: Path, body: dict[str, object], pieces: int
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_scenario_that_was_killed_is_one_call_with_what_was_made_for_it(
     assert len(inner) == asked
     assert any(row.outcome is Outcome.INTERRUPTED for row in inner)
     assert sum(row.usage.completion for row in inner) <= made
-    if body is LONG:
+    if body is STEPS:
         assert heard <= sum(row.usage.completion for row in inner)
     assert [row.cost_nanos for row in inner] == _costs(inner)
     assert not any(row.list_cost_nanos for row in inner)
