@@ -203,10 +203,11 @@ class _Task:
                         groups[-1].append(Piece(document, page.number, page.number, page.text, page.label))
         pieces = [piece for group in groups for piece in group]
         text = "\n\n".join(map(marked, groups))
-        weak = False
+        judgement: Judgement = "unsure"
         if self.kind == "lookup" and asks(self.question) and self.chinese == is_chinese(text[:_SAMPLE_CHARS]):
-            weak = (await self._search(self._looked_for()))[1] == "absent"
-        may_fail = self.kind == "lookup" and asks(self.question)
+            judgement = (await self._search(self._looked_for()))[1]
+        may_fail = self.kind == "lookup" and asks(self.question) and self._may_fail(judgement)
+        weak = judgement == "absent"
         rules = rules_for(self.documents, self.words, weak=weak, may_fail=may_fail, pages=not self.is_small)
         messages = with_documents(self.asked, [marked(group) for group in groups], self._led(pieces, rules))
         if await self.base.count(self.request.changed(messages=messages)) + self.room.answer > self.room.window:
@@ -229,7 +230,8 @@ class _Task:
             return Prepared((), Supplied(""), Report("nothing"), text=self.words.absent.format(about=about))
         turns, room = self._turns()
         budget = room.lookup
-        rules = rules_for(self.documents, self.words, weak=judgement == "absent", pages=not self.is_small)
+        weak, may_fail = judgement == "absent", self._may_fail(judgement)
+        rules = rules_for(self.documents, self.words, weak=weak, may_fail=may_fail, pages=not self.is_small)
         for _ in range(_ROUNDS):
             pieces = await (finding.chosen(hits, budget, self.documents) if hits else self._beginnings(budget))
             text = marked(pieces)
@@ -354,6 +356,13 @@ class _Task:
         if judgement == "absent" and looked_for != self.question:
             judgement = await finding.judged(looked_for, hits)
         return hits, judgement, bool(vectors)
+
+    def _may_fail(self, judgement: Judgement) -> bool:
+        """Whether the model is told what to say where there is no answer.
+
+        A small one says it then, whatever it has read: where the text speaks of all that is asked it is not told.
+        """
+        return judgement != "covered" or not self.is_small
 
     def _led(self, pieces: Sequence[Piece], rules: str) -> str:
         """Return the rules with the sentences ahead of them that a small model would overlook."""
