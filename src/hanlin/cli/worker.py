@@ -16,7 +16,7 @@ import uvloop
 
 from hanlin import logs
 from hanlin.cli.rising import LAST_WORDS_S, spare_the_collector
-from hanlin.engines.keeper import when_the_parent_dies
+from hanlin.engines.parent import when_the_parent_dies
 from hanlin.errors import HanlinError, StartupError
 from hanlin.home import Home
 from hanlin.http.app import App

@@ -7,34 +7,12 @@ import contextlib
 import ctypes
 import os
 import resource
-import signal
 import sys
-import threading
 
-_PR_SET_PDEATHSIG = 1
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _OPEN_FILES = 256
 _NICE = 5
 _FORBIDDEN = ("socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.posix_spawn")
-
-
-def die_with_the_parent(parent_pid: int) -> None:
-    """End when the parent ends, however it ends: by the kernel's signal, and by the end of stdin.
-
-    To be called after `confine`: the kernel forgets its promise when a process changes its namespaces, and lets no
-    process change them that has threads.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(0)
-    threading.Thread(target=_exit_at_end_of_stdin, daemon=True).start()
-
-
-def _exit_at_end_of_stdin() -> None:
-    while os.read(0, 4096):
-        pass
-    os._exit(0)
 
 
 def confine(*, memory_bytes: int, most_memory_bytes: int, cpu_s: float, file_bytes: int) -> None:
@@ -75,4 +53,4 @@ def _refuse(event: str, _arguments: tuple[object, ...]) -> None:
         raise PermissionError(f"a parser does not do this: {event}")
 
 
-__all__ = ["allow_memory", "confine", "die_with_the_parent"]
+__all__ = ["allow_memory", "confine"]

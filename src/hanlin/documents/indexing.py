@@ -21,7 +21,7 @@ from hanlin.documents import words
 from hanlin.documents.passages import passages
 from hanlin.documents.shelf import PAGES, read_pages
 from hanlin.documents.values import Page
-from hanlin.engines.keeper import when_the_parent_dies
+from hanlin.engines.parent import when_the_parent_dies
 from hanlin.store.passages import Row, build
 
 INDEX, VECTORS = "index.db", "vectors.f32"

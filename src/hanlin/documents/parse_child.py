@@ -19,12 +19,13 @@ from pathlib import Path
 import msgspec
 
 from hanlin.documents import kinds
-from hanlin.documents.confine import confine, die_with_the_parent
+from hanlin.documents.confine import confine
 from hanlin.documents.kinds import Kind
 from hanlin.documents.limits import Limits
 from hanlin.documents.parsers.work import Progress, Work
 from hanlin.documents.unreadable import DocumentUnreadable
 from hanlin.documents.values import Page
+from hanlin.engines.parent import die_with_the_parent
 
 PAGES_FILE, META_FILE = "pages.jsonl", "meta.json"
 

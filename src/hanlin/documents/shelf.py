@@ -1,10 +1,10 @@
 """What was read from files, one folder for each digest: whole or not there, shared by all files of the same bytes.
 
-    <folder>/<digest>/pages.jsonl    its pages, a line of JSON each, in their order
-    <folder>/<digest>/meta.json      what it is: the last that is written
-    <folder>/<digest>/index.db       its passages
-    <folder>/held/<digest>/          the same for texts that stood in requests, the latest of them
-    <folder>/work/<owner>-…          what a process is making
+    <digest>/pages.jsonl    its pages, a line of JSON each, in their order
+    <digest>/meta.json      what it is: the last that is written
+    <digest>/index.db       its passages
+    held/<digest>/          the same for texts that stood in requests, the latest of them
+    work/<owner>-…          what a process is making
 
 Nothing here waits for an event loop: whoever has one calls from a thread.
 """

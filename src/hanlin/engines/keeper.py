@@ -7,7 +7,6 @@ of stdin), it passes that on, gives the command `grace_s`, and kills whatever is
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import resource
@@ -17,7 +16,8 @@ import threading
 import time
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+from hanlin.engines.parent import when_the_parent_dies
+
 _WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 _NOT_STARTED = 127
 _DYING_S = 5.0
@@ -38,12 +38,6 @@ def main() -> None:
     status = _wait(child, orders["grace_s"])
     _end_the_group()
     _end_alike(status)
-
-
-def when_the_parent_dies(wanted: signal.Signals) -> None:
-    """Have the kernel send a signal then, however the parent dies, and also while this process is stopped."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, wanted)
 
 
 def _become(command: list[str]) -> None:

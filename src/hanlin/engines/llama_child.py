@@ -5,21 +5,19 @@ JSON); when stdin ends, the parent is gone and so is this process. One line on s
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import resource
 import signal
 import sys
-import threading
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+from hanlin.engines.parent import die_with_the_parent
 
 
 def main() -> None:
     orders = json.loads(sys.stdin.readline())
-    _die_with_the_parent(orders["parent_pid"])
+    die_with_the_parent(orders["parent_pid"])
     # llama.cpp prints to stdout as well: the line of readiness keeps the real one, everything else goes to stderr.
     control = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -29,21 +27,6 @@ def main() -> None:
     control.flush()
     while True:
         signal.pause()
-
-
-def _die_with_the_parent(parent_pid: int) -> None:
-    """End when the parent ends, however it ends: the kernel's signal works even while this process is stopped."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(0)
-    threading.Thread(target=_exit_at_end_of_stdin, daemon=True).start()
-
-
-def _exit_at_end_of_stdin() -> None:
-    while os.read(0, 4096):
-        pass
-    os._exit(0)
 
 
 def _serve(orders: dict[str, Any]) -> Any:
