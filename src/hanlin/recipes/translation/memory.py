@@ -10,6 +10,9 @@ _ORDER = 6  # the longest run of characters that chrF compares
 _BETA = 2  # recall counts twice as much as precision
 _NEAR = 3
 _LOOKED_AT = 24
+_LONGEST_EXAMPLE = (
+    2000  # characters: a longer pair is no example for one piece, and comparing it costs others their time
+)
 _LEAST_LIKENESS = 20.0  # of 100; what is less alike teaches a model nothing about this sentence
 
 
@@ -47,10 +50,12 @@ class Memory:
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         self._known = {same(pair.source): pair.target for pair in pairs}
-        self._pairs = tuple(pairs)
+        self._examples = [
+            (same(pair.source), pair) for pair in pairs if max(len(pair.source), len(pair.target)) <= _LONGEST_EXAMPLE
+        ]
         self._with: dict[str, list[int]] = {}
-        for number, pair in enumerate(pairs):
-            for run in set(_runs(same(pair.source), 2)):
+        for number, (source, _) in enumerate(self._examples):
+            for run in set(_runs(source, 2)):
                 self._with.setdefault(run, []).append(number)
 
     def known(self, text: str) -> str | None:
@@ -64,8 +69,8 @@ class Memory:
         for run in set(_runs(plain, 2)):
             common.update(self._with.get(run, ()))
         # Comparing all with all would take seconds for a long text: what shares most pairs of letters is compared.
-        likely = [self._pairs[number] for number, _ in common.most_common(_LOOKED_AT)]
-        scored = sorted(((chrf(same(pair.source), plain), pair) for pair in likely), key=lambda row: row[0])
+        likely = [self._examples[number] for number, _ in common.most_common(_LOOKED_AT)]
+        scored = sorted(((chrf(source, plain), pair) for source, pair in likely), key=lambda row: row[0])
         return tuple(pair for score, pair in scored[-_NEAR:] if score >= _LEAST_LIKENESS)
 
 

@@ -9,15 +9,35 @@ from hanlin.recipes.translation.languages import Language
 
 _TAG = re.compile(r"^\s*+<text\d*>\s*|(?:(?<!\s)\s*+|(?=</text))</text\d*>.*$", re.DOTALL)
 _FENCE = re.compile(r"^\s*```[a-z]*\n(.*?)\n?```\s*$", re.DOTALL)
+# Words of translating, in the languages that models announce their work in.
+_TRANSLATING = (
+    r"(?:translat|traduc|traduzi|tradução|übersetz|vertal|vertaling|oversett|oversæt|översätt|tłumacz|перевод|перевед|"
+    r"переклад|çevir|terjemah|dịch|翻译|翻譯|译文|譯文|翻訳|訳文|번역|ترجم|अनुवाद)"
+)
+_SPEAKS_OF_TRANSLATING = re.compile(_TRANSLATING, re.IGNORECASE)
 _PREAMBLE = re.compile(
-    r"^\s*(?:(?:sure|certainly|of course|okay|ok)\b[^\n:：]{0,80}"
-    r"|(?:here (?:is|are)|here's|the translation|translation|translated (?:text|segment))\b[^\n:：]{0,80}"
-    r"|(?:好的|当然|以下是|翻译如下|译文如下|译文|翻译|翻譯|譯文)[^\n:：]{0,40})[:：]\s*",
+    rf"^\s*(?:[^\n:：]{{0,80}}?{_TRANSLATING}[^\n:：]{{0,60}}"
+    r"|(?:sure|certainly|of course|okay|ok)\b[^\n:：]{0,20}\bhere\b[^\n:：]{0,60})[:：]\s*",
+    re.IGNORECASE,
+)
+_OPENING_WORDS = re.compile(
+    r"^\s*(?:(?:sure|certainly|of course|okay|ok|here is|here are|here's)\b[^\n:：]{0,80}"
+    r"|(?:the )?translation|translated (?:text|segment)"
+    r"|(?:好的|当然|以下是)[^\n:：]{0,40}|(?:翻译|译文)(?:如下)?|翻譯|譯文)[:：]\s*",
+    re.IGNORECASE,
+)
+_HEADLINE = re.compile(r"^\s*[^\n:：]{1,100}[:：][^\S\n]*\n\s*(?=\S)")  # a line that announces the next
+_REMARKS = (
+    r"(?:notes?|explanation|translator|please note|i hope|let me know|anmerkung|hinweis|remarque|nota|примечание|"
+    r"注|注意|说明|說明|備註|备注|解释|解釋|希望|訳注|참고)"
+)
+_SPEAKS_OF_REMARKS = re.compile(
+    r"\b(?:notes?|explanations?|translators?|hope|let me know|anmerkung|hinweis|remarque|nota|примечание)\b"
+    r"|注|说明|說明|備註|备注|解释|解釋|希望|참고",
     re.IGNORECASE,
 )
 _REMARK = re.compile(
-    r"(?<!\s)[^\S\n]*+\n\s*+[(（\[【*]*+\s*+(?:notes?|explanation|translator|please note|i hope|let me know"
-    r"|注|注意|说明|備註|备注|解释|希望).*$",
+    rf"(?<!\s)[^\S\n]*+\n\s*+[(（\[【*]*+\s*+{_REMARKS}.*$",
     re.IGNORECASE | re.DOTALL,
 )
 _ASIDE = re.compile(
@@ -25,20 +45,28 @@ _ASIDE = re.compile(
 )
 _QUOTES = {'"': '"', "“": "”", "「": "」", "『": "』", "'": "'", "‘": "’", "«": "»", "《": "》"}
 _OPENING = tuple(_QUOTES)
+_COLON = re.compile(r"[:：](?!\d)")
+_BEGINNING = 100
 _FULL_STOPS = {"Latn": ".", "Cyrl": ".", "Grek": ".", "Hans": "。", "Hant": "。", "Jpan": "。", "Kore": "."}
 _SENTENCE_ENDS = ".。．!！?？…:：;；"
 
 
 def cleaned(source: str, output: str) -> str:
-    """Return a translation of one line without what models put around it, unless the source has such things itself."""
+    """Return a translation of one line without what models put around it, unless the source has such things itself.
+
+    An announcement ends in a colon and speaks of translating, or has a line of its own.
+    """
     text = output.strip()
     if (fenced := _FENCE.match(text)) and "```" not in source:
         text = fenced[1].strip()
     if "<text" not in source:
         text = _TAG.sub("", text).strip()
-    if not _PREAMBLE.match(source) and not re.match(r"[^\n]{0,60}[:：]", source):
-        text = _PREAMBLE.sub("", text, count=1)
-    text = _REMARK.sub("", text)
+    if not _COLON.search(protecting.without_kept(source)[:_BEGINNING]):
+        if not _SPEAKS_OF_TRANSLATING.search(source):
+            text = _PREAMBLE.sub("", text, count=1)
+        text = _HEADLINE.sub("", text, count=1)
+    if not _SPEAKS_OF_REMARKS.search(source):
+        text = _REMARK.sub("", text)
     if not _ASIDE.search(source):
         text = _ASIDE.sub("", text)
     text = _without_quotes(source.strip(), text.strip())
@@ -51,7 +79,7 @@ def without_wrapping(output: str) -> str:
     text = output.strip()
     if fenced := _FENCE.match(text):
         text = fenced[1].strip()
-    return _TAG.sub("", _PREAMBLE.sub("", text, count=1)).strip() or output.strip()
+    return _TAG.sub("", _OPENING_WORDS.sub("", text, count=1)).strip() or output.strip()
 
 
 def _without_quotes(source: str, text: str) -> str:

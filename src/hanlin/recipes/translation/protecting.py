@@ -188,9 +188,14 @@ def numbers_lost(source: str, output: str) -> tuple[list[str], list[str]]:
     return sorted(missing), sorted(extra)
 
 
+def is_small(value: str) -> bool:
+    """Whether a number may be a word."""
+    return value.isdigit() and int(value) <= len(_MONTHS)
+
+
 def _said(value: str, text: str) -> bool:
-    """Whether a text has a small number as a word: a month, or with a scale that it was multiplied by."""
-    if not value.isdigit() or not 0 <= int(value) <= len(_MONTHS):
+    """Whether a text has a small number as a word of English or Chinese, or as a month."""
+    if not is_small(value):
         return False
     number = int(value)
     words = [] if number == 0 else [rf"\b{_MONTHS[number - 1]}\b", rf"\b{_MONTHS[number - 1][:3]}\b"]
@@ -202,16 +207,27 @@ def _word(number: int) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{english}|{_ORDINALS[number]})\b|{chinese}", re.IGNORECASE)
 
 
-def spelled_in_digits(source: str, output: str) -> str:
-    """Return a translation in which small numbers are digits again where the text has digits: 3 books, not three."""
+# What is counted with these behind a number; 一起 and 三角 count nothing.
+_MEASURES = (
+    "个個台臺本份位名只隻条條张張件次天年月日号號楼樓层層分秒块塊元杯辆輛座间間种種章页頁步段家所架艘枚颗顆双雙对對组組"
+    "批套期届屆节節项項岁歲周倍米升克吨噸人"
+)
+
+
+def spelled_in_digits(source: str, output: str, *, english: bool = True) -> str:
+    """Return a translation in which small numbers are digits again where the text has digits: 3 books, not three.
+
+    `english` says that it is in English, where "one" stays, being more than a number; words of other languages are not
+    known, but for Chinese ones in front of what is counted.
+    """
     missing = list((numbers(source) - numbers(output)).elements())
     for value in missing:
-        if value.isdigit() and int(value) < len(_WORDS) and not _is_month(value, output):
-            english, chinese = _WORDS[int(value)]
-            pattern = re.compile(
-                rf"\b{english}\b|(?<![一二三四五六七八九十百千万第])(?:{chinese})(?![一二三四五六七八九十百千万])", re.I
-            )
-            output = pattern.sub(value, output, count=1)
+        if not value.isdigit() or int(value) >= len(_WORDS) or _is_month(value, output):
+            continue
+        word, chinese = _WORDS[int(value)]
+        counted = rf"(?<![一二三四五六七八九十百千万第])(?:{chinese})(?=[{_MEASURES}])"
+        pattern = rf"\b{word}\b|{counted}" if english and value != "1" else counted
+        output = re.sub(pattern, value, output, count=1, flags=re.IGNORECASE)
     return output
 
 
@@ -230,13 +246,13 @@ def numbers_put_right(source: str, output: str) -> str:
     wrong = Counter(extra)
 
     def exchanged(match: re.Match[str]) -> str:
-        value = _value(match, output)
+        value = _value(match, match.string)
         if wrong[value] and wanted:
             wrong[value] -= 1
             return written[wanted.pop(0)]
         return match[0]
 
-    right = _NUMBER.sub(exchanged, output)
+    right = "".join(part if keeps else _NUMBER.sub(exchanged, part) for part, keeps in parted(output))
     return right if numbers_lost(source, right) == ([], []) else output
 
 
@@ -271,6 +287,7 @@ def with_units(source: str, output: str) -> str:
 
 __all__ = [
     "Masked",
+    "is_small",
     "kept",
     "lost",
     "masked",

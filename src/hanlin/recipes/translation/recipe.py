@@ -134,9 +134,10 @@ async def _own_prompt(text: str, asking: Asking, request: ChatRequest, model: Mo
     limit = model.input_limit_tokens()
     if limit is not None and prompt_tokens > limit:
         raise InvalidRequest(f"Range of input length should be [1, {limit}]", param="messages")
-    said = await asking.say(messages, text, None)
+    most = _most_tokens(request)
+    said = await asking.say(messages, text, None, limit=most)
     told = Told()
-    output = await _cut(mending.without_wrapping(said.text), said.tokens, _most_tokens(request), told)
+    output = await _cut(mending.without_wrapping(said.text), said.tokens, most, told)
     if said.cut:
         told.finish_reason = "length"
     if output:
@@ -193,6 +194,7 @@ class _Work:
                 tokens = outcome.tokens
                 if tokens is None:
                     tokens = await self.asking.tokens_of(outcome.text)
+                tokens += _tokens_around(piece)
                 shown = await _cut(part, tokens, most, told)
                 if shown:
                     yield shown
@@ -215,7 +217,7 @@ class _Work:
 
     async def _translate(self, text: str, earlier: tuple[str, Outcome] | None) -> Outcome:
         if not text:
-            return Outcome("", "nothing", 0)
+            return Outcome("", "nothing", 0)  # what stands around it is counted where it is told
         if (known := self.memory.known(text)) is not None:
             return Outcome(known, "memory", None)
         if not any(character.isalpha() for character in protecting.without_kept(text)):
@@ -276,6 +278,11 @@ def _same_tongue(text: str, source: Language, target: Language) -> str | None:
     if {source.code, target.code} <= {"zh", "zh_tw"}:
         return mending.in_script(text, target)
     return None
+
+
+def _tokens_around(piece: Piece) -> int:
+    """Return about how many tokens that was kept to the letter around a piece has; blank space has none of its own."""
+    return round(sum(map(segmenting.size, (*piece.before.split(), *piece.after.split()))))
 
 
 Job = Callable[[tuple[str, Outcome] | None], Awaitable[tuple[str, Outcome]]]

@@ -49,26 +49,24 @@ def level_of_term(term: str) -> str:
 
 
 def uses(text: str, glossary: Sequence[Pair], language: Language | None) -> tuple[Use, ...]:
-    """Return the terms that a text really has, in the order of the glossary; of two at one place the longer one counts.
+    """Return the terms that a text really has, in the order of the glossary; of two at one place the longer one counts,
+    of two of the same name the first.
 
     `language` is the text's, None where nobody knows it.
     """
     plain = level(text)
-    found = _places(plain, [term.source for term in glossary], _forms(language))
+    first: dict[str, Pair] = {}
+    for term in glossary:
+        first.setdefault(level_of_term(term.source), term)
+    found = _places(plain, list(first), _forms(language))
     return tuple(
-        Use(term, tuple(places), _sentences_of(plain, places))
-        for term, places in zip(_first_of_each(glossary), found.values(), strict=True)
-        if places
+        Use(first[word], tuple(places), _sentences_of(plain, places)) for word, places in found.items() if places
     )
 
 
 def _sentences_of(text: str, places: Sequence[tuple[int, int]]) -> int:
     between = itertools.pairwise(places)
     return 1 + sum(_STOP.search(text, before[1], after[0]) is not None for before, after in between)
-
-
-def _first_of_each(glossary: Sequence[Pair]) -> list[Pair]:
-    return list({level_of_term(term.source): term for term in reversed(glossary)}.values())[::-1]
 
 
 def _forms(language: Language | None) -> Forms:
@@ -91,8 +89,13 @@ def _places(plain: str, words: Sequence[str], forms: Forms) -> dict[str, list[tu
 
 
 def _may_stand_in(plain: str, word: str) -> bool:
-    """Whether a look is worth it: glossaries are long, and few of their terms are in a sentence."""
+    """Whether a look is worth it: glossaries are long, few of their terms are in a sentence, and some are longer."""
+    if len(word) > 2 * len(plain) + _ENDING:
+        return False
     return word.split(" ")[-1] in _IRREGULAR or word[: 3 if len(word) > 3 else 1] in plain
+
+
+_ENDING = 8  # letters that a form may have less than its term
 
 
 @lru_cache(4096)
