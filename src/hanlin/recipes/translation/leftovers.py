@@ -4,6 +4,7 @@ Names, titles in quotes, what is kept to the letter and the words of a glossary 
 stands in the source word for word, or is a sentence, and a detector is sure that it is in the source's language.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -116,9 +117,7 @@ def _common(text: str, own: str) -> Iterator[tuple[int, int]]:
 
 def _together(words: Sequence[re.Match[str]]) -> bool:
     own = words[0].string
-    return all(
-        _GAP.fullmatch(own, before.end(), after.start()) for before, after in zip(words, words[1:], strict=False)
-    )
+    return all(_GAP.fullmatch(own, before.end(), after.start()) for before, after in itertools.pairwise(words))
 
 
 def _reads_as_source(part: str, source: Language, target: Language, sure: float) -> bool:

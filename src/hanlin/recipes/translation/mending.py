@@ -16,7 +16,7 @@ _TRANSLATING = (
 )
 _SPEAKS_OF_TRANSLATING = re.compile(_TRANSLATING, re.IGNORECASE)
 _PREAMBLE = re.compile(
-    rf"^\s*(?:[^\n:：]{{0,80}}?{_TRANSLATING}[^\n:：]{{0,60}}"
+    rf"^\s*(?:[^\n:：(（]{{0,80}}?{_TRANSLATING}[^\n:：(（]{{0,60}}"
     r"|(?:sure|certainly|of course|okay|ok)\b[^\n:：]{0,20}\bhere\b[^\n:：]{0,60})[:：]\s*",
     re.IGNORECASE,
 )
