@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from hanlin.cli import show, times
 from hanlin.cli.client import Service, Stored, target
 from hanlin.cli.help import Menu, Page, examples
-from hanlin.cli.options import HomeOption, JsonOption, KeyVariableOption, home_of
+from hanlin.cli.options import BaseUrlOption, HomeOption, JsonOption, KeyVariableOption, home_of
 from hanlin.cli.show import Failed
 from hanlin.cli.tables import Column, Fitting, table
 from hanlin.words import say
@@ -30,10 +30,6 @@ files = typer.Typer(
     epilog=examples("hanlin files upload contract.pdf", "hanlin files list", "hanlin files delete file-fe-…"),
 )
 
-UrlOption = Annotated[
-    str | None,
-    typer.Option("--base-url", metavar="URL", help=say("Another service, up to /v1.", "其他服务的地址，到 /v1 为止。")),
-]
 PurposeOption = Annotated[
     str, typer.Option("--purpose", metavar="P", help=say("file-extract, batch, fine-tune.", "用途，同左。"))
 ]
@@ -59,7 +55,7 @@ def upload(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help=say("Wait for documents to be read.", "等待解析完毕。"))
     ] = True,
-    base_url: UrlOption = None,
+    base_url: BaseUrlOption = None,
     key_variable: KeyVariableOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -98,7 +94,7 @@ def read(service: Service, stored: Stored, sleep: Callable[[float], None] = time
 )
 def list_files(
     purpose: PurposeOption = "",
-    base_url: UrlOption = None,
+    base_url: BaseUrlOption = None,
     key_variable: KeyVariableOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -123,7 +119,7 @@ def list_files(
 )
 def show_file(
     file_id: Annotated[str, typer.Argument(metavar="ID", help=say("Its id.", "文件编号。"))],
-    base_url: UrlOption = None,
+    base_url: BaseUrlOption = None,
     key_variable: KeyVariableOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -146,7 +142,7 @@ def show_file(
 )
 def delete(
     file_ids: Annotated[list[str], typer.Argument(metavar="ID", help=say("Their ids.", "文件编号。"))],
-    base_url: UrlOption = None,
+    base_url: BaseUrlOption = None,
     key_variable: KeyVariableOption = None,
     home: HomeOption = None,
 ) -> None:

@@ -22,7 +22,17 @@ from hanlin.cli.help import HELP_OPTIONS, Menu, Page, examples, usage_error
 from hanlin.cli.keys import keys
 from hanlin.cli.limits import limits
 from hanlin.cli.models import models
-from hanlin.cli.options import ConfigOption, HomeOption, JsonOption, KeyVariableOption, home_of, with_settings
+from hanlin.cli.options import (
+    BaseUrlOption,
+    ConfigOption,
+    HomeOption,
+    JsonOption,
+    KeyVariableOption,
+    SystemOption,
+    home_of,
+    model_option,
+    with_settings,
+)
 from hanlin.cli.prices import PRICES_EXAMPLES, PRICES_HELP, prices
 from hanlin.cli.usage import USAGE_EXAMPLES, USAGE_HELP, usage
 from hanlin.cli.workspaces import workspaces
@@ -132,23 +142,10 @@ def chat(
         ),
     ] = None,
     model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME",
-            help=say(f"Who is asked [{chatting.DEFAULT_MODEL}].", f"向谁提问 [{chatting.DEFAULT_MODEL}]。"),
-        ),
+        str, model_option(say("Who is asked.", "向谁提问。"), chatting.DEFAULT_MODEL)
     ] = chatting.DEFAULT_MODEL,
-    system: Annotated[
-        str, typer.Option("--system", "-s", metavar="TEXT", help=say("System message.", "系统消息。"))
-    ] = "",
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            "--base-url", metavar="URL", help=say("Another service, up to /v1.", "其他服务的地址，到 /v1 为止。")
-        ),
-    ] = None,
+    system: SystemOption = "",
+    base_url: BaseUrlOption = None,
     key_variable: KeyVariableOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -215,23 +212,9 @@ def translate(
         ),
     ] = None,
     model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME",
-            help=say(f"Who translates [{translating.DEFAULT_MODEL}].", f"由谁翻译 [{translating.DEFAULT_MODEL}]。"),
-        ),
+        str, model_option(say("Who translates.", "由谁翻译。"), translating.DEFAULT_MODEL)
     ] = translating.DEFAULT_MODEL,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            "--base-url",
-            "--url",
-            metavar="URL",
-            help=say("Another service, up to /v1.", "其他服务的地址，到 /v1 为止。"),
-        ),
-    ] = None,
+    base_url: BaseUrlOption = None,
     key_variable: KeyVariableOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -276,26 +259,13 @@ def ask(
         ),
     ],
     model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME",
-            help=say(f"Who is asked [{asking.DEFAULT_MODEL}].", f"向谁提问 [{asking.DEFAULT_MODEL}]。"),
-        ),
+        str, model_option(say("Who is asked.", "向谁提问。"), asking.DEFAULT_MODEL)
     ] = asking.DEFAULT_MODEL,
-    system: Annotated[
-        str, typer.Option("--system", "-s", metavar="TEXT", help=say("System message.", "系统消息。"))
-    ] = "",
+    system: SystemOption = "",
     keep: Annotated[
         bool, typer.Option("--keep", help=say("Leave the files at the service.", "保留已上传的文件。"))
     ] = False,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            "--base-url", metavar="URL", help=say("Another service, up to /v1.", "其他服务的地址，到 /v1 为止。")
-        ),
-    ] = None,
+    base_url: BaseUrlOption = None,
     key_variable: KeyVariableOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,

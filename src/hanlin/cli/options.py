@@ -47,6 +47,20 @@ KeyVariableOption = Annotated[
         ),
     ),
 ]
+SystemOption = Annotated[str, typer.Option("--system", "-s", metavar="TEXT", help=say("System message.", "系统消息。"))]
+BaseUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        *("--base-url", "--url"),
+        metavar="URL",
+        help=say("Another service, up to /v1.", "其他服务的地址，到 /v1 为止。"),
+    ),
+]
+
+
+def model_option(who: str, default: str) -> Any:
+    """Return the option that names a model; `who` says what for, and the default is shown behind it."""
+    return typer.Option("--model", "-m", metavar="NAME", help=f"{who.rstrip('.。')} [{default}]{who[-1]}")
 
 
 def home_of(given: Path | None) -> Home:
