@@ -16,7 +16,7 @@ from hanlin.documents.values import Page
 from hanlin.recipes import boxes, dialogue_analysis, grounding, jsontext, output_formats, shaped, tables, texts
 from hanlin.recipes.data_mining import forms, verifying
 from hanlin.recipes.long_documents.claims import Gate, Supplied
-from hanlin.recipes.translation import mending, prompts, protecting, segmenting
+from hanlin.recipes.translation import languages, leftovers, mending, prompts, protecting, segmenting
 from hanlin.service import gap_by_chat
 from hanlin.types import CompletionRequest
 
@@ -52,6 +52,12 @@ def _gate(text: str) -> None:
     gate.close()
 
 
+def _left_over(text: str) -> None:
+    source, target = languages.find("en"), languages.find("de")
+    assert target is not None
+    leftovers.left_over(text, source, target, text, ())
+
+
 CASES: dict[str, Callable[[], Any]] = {
     "alternatives of nothing but blanks": lambda: forms.schema_of({"a": "a" + ("|" + " " * 24) * 20 + "\n|"}),
     "brackets that nobody closes": lambda: forms.example_in("[" * LONG),
@@ -75,6 +81,9 @@ CASES: dict[str, Callable[[], Any]] = {
     "numbers of lists": lambda: segmenting.pieces("a " + "1. " * LONG + "a", 300.0),
     "sentences with something kept in each": lambda: segmenting.pieces("Ah {x}. " * (LONG // 3), 300.0),
     "a sentence without an end": lambda: segmenting.pieces("a" * LONG, 300.0),
+    "a translation that is its text": lambda: _left_over("the red house stands here " * (LONG // 30)),
+    "a translation of quotes": lambda: _left_over("“a " * (LONG // 10)),
+    "an announcement that never ends": lambda: mending.cleaned("a", "translation " * (LONG // 12)),
     "all names of tags": lambda: prompts.tag_for("text>" + "".join(f"text{number}>" for number in range(LONG))),
     "a fence that stays open": lambda: shaped.parsed("```" + " " * LONG + "x", {}),
     "letters that could be a code": lambda: _gate("a" * (LONG // 10)),

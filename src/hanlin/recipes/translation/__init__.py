@@ -8,6 +8,7 @@ terms        where a glossary applies, and whether it was kept
 memory       earlier translations: the same sentence, or the nearest ones
 prompts      what a model is asked
 checking     what is wrong with a translation
+leftovers    what of it was not translated
 mending      what can be put right without asking again
 attempts     the ways to translate one piece, cheapest first
 recipe       all of it, in order
