@@ -58,6 +58,15 @@ def test_terms_of_other_languages_are_found_in_their_forms(text: str, term: str,
     assert bool(places(text, (term, "x"), source=source)) is hit
 
 
+def test_what_is_kept_to_the_letter_has_no_terms() -> None:
+    """A glossary for "example" must not change the address of example.com, nor the code in a manual."""
+    text = "See https://example.com/test for an example, and run `make test`."
+
+    assert places(text, ("example", "样例"), ("test", "测试")) == {"example": ["example"]}
+    [use] = terms.uses(text, [Pair("example", "样例")], language("en"))
+    assert terms.switched(text, [use], language("zh")) == text.replace("an example", "an 样例")
+
+
 def test_the_longer_of_two_terms_at_one_place_counts() -> None:
     """A cloud server is no server with a cloud in front."""
     pairs = (("服务器", "host"), ("云服务器", "cloud host"))

@@ -39,7 +39,7 @@ def left_over(text: str, source: Language | None, target: Language, output: str,
 
 def _blanked(output: str, spared: Sequence[str]) -> str:
     """Return a translation with blanks in place of what may be in any language, as long as it was."""
-    text = protecting.KEPT.sub(_blanks, output)
+    text = protecting.blanked(output)
     for words in spared:
         text = re.sub(re.escape(words), _blanks, text, flags=re.IGNORECASE)
     return text

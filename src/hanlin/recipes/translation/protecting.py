@@ -93,6 +93,11 @@ def without_kept(text: str) -> str:
     return KEPT.sub(" ", text)
 
 
+def blanked(text: str) -> str:
+    """Return a text with blanks in place of all that is kept; everything else stands where it stood."""
+    return KEPT.sub(lambda found: " " * len(found[0]), text)
+
+
 def lost(source: str, output: str) -> tuple[list[str], list[str]]:
     """Return what of the kept parts a translation misses, and what of the kind it has too many."""
     want, have = Counter(kept(source)), Counter(kept(output))
@@ -287,6 +292,7 @@ def with_units(source: str, output: str) -> str:
 
 __all__ = [
     "Masked",
+    "blanked",
     "is_small",
     "kept",
     "lost",

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
+from hanlin.recipes.translation import protecting
 from hanlin.recipes.translation.languages import Forms, Language, is_unspaced
 from hanlin.recipes.translation.options import Pair
 
@@ -50,11 +51,11 @@ def level_of_term(term: str) -> str:
 
 def uses(text: str, glossary: Sequence[Pair], language: Language | None) -> tuple[Use, ...]:
     """Return the terms that a text really has, in the order of the glossary; of two at one place the longer one counts,
-    of two of the same name the first.
+    of two of the same name the first. In links, markup and code there are none: those are kept to the letter.
 
     `language` is the text's, None where nobody knows it.
     """
-    plain = level(text)
+    plain = level(protecting.blanked(text))
     first: dict[str, Pair] = {}
     for term in glossary:
         first.setdefault(level_of_term(term.source), term)
