@@ -96,3 +96,21 @@ def test_a_long_text_is_taken_where_it_may_be_split(client: OpenAI) -> None:
     assert call(split=True) == f"{SAID['今天']}\n{rows}\n{SAID['明天']}"
     with pytest.raises(BadRequestError, match=r"Range of input length should be \[1, 8192\]"):
         call()
+
+
+@pytest.mark.parametrize("model", ["qwen-mt-plus", "qwen-mt-turbo", "qwen-mt-flash", "qwen-mt-lite"])
+def test_a_translation_that_is_cut_says_so_whole_and_streamed(client: OpenAI, model: str) -> None:
+    """`max_tokens` ends it with `length`, and it is the beginning of the whole one either way."""
+    whole = client.chat.completions.create(**asked(model, max_tokens=8))
+    chunks = list(client.chat.completions.create(**asked(model, max_tokens=8, stream=True)))
+
+    told = whole.choices[0].message.content or ""
+    texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    assert WHOLE.startswith(told)
+    assert 0 < len(told) < len(WHOLE)
+    assert whole.choices[0].finish_reason == "length"
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 8
+    assert {chunk.choices[0].finish_reason for chunk in chunks if chunk.choices} == {None, "length"}
+    seen = [text for text in texts if text]
+    assert (seen[-1] if model in ("qwen-mt-plus", "qwen-mt-turbo") else "".join(seen)) == told
