@@ -115,6 +115,8 @@ class FakeTranslator:
             text = spoil() if name in self.faults and not strict else text
         if "loses_kept" in self.faults:
             text = re.sub(r"\s*(?:https?://\S+|\{\w+\}|</?\w+>|`[^`]+`|%s|[\w.]+@[\w.]+\w)", "", text)
+        if "loses_bars" in self.faults:
+            text = text.replace("|", " ")
         if "loses_marks" in self.faults:
             text = re.sub(r"\s*#\d+#", "", text)
         if "leaves_words" in self.faults and not strict:

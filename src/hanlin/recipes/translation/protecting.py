@@ -24,6 +24,7 @@ KEPT = re.compile(
   | \$\{[^{}\n]{1,80}\}|\{\{[^{}\n]{1,80}\}\}|\{[A-Za-z0-9_.:!,\ \[\]-]{0,60}\}   # {placeholders}
   | %\([A-Za-z_]\w*\)[a-zA-Z]|%\d+\$[a-zA-Z@]|%(?:\.\d+)?(?:[sdfiux@]|l[du])(?![A-Za-z])   # %s
   | \$[A-Z_]{2,}\b|\\[nrt]                                           # $HOME, \n written out
+  | (?<=\s)\|(?=\s|$)                                                # bars of tables
     """,
     re.VERBOSE | re.DOTALL,
 )
