@@ -62,6 +62,17 @@ def test_pieces_fit_the_budget(text: str, budget: float) -> None:
     assert all(segmenting.size(piece.text) <= budget * 1.5 + 16 for piece in segmenting.pieces(text, budget))
 
 
+@given(TEXTS, st.sets(st.integers(0, 9)))
+def test_a_piece_cut_around_sentences_is_still_the_piece(text: str, known: set[int]) -> None:
+    """Which of them stand alone makes no difference to what they are together."""
+    for piece in segmenting.pieces(text, 400.0):
+        if piece.text:
+            parts = list(segmenting.apart(piece, lambda sentence: len(sentence) % 10 in known))
+            whole = "".join(part.before + part.text + part.after for part in parts)
+            assert whole == piece.before + piece.text + piece.after
+            assert [part.joined for part in parts] == [True] * (len(parts) - 1) + [piece.joined]
+
+
 @given(TEXTS)
 def test_sentences_joined_are_the_line(text: str) -> None:
     assert "".join(segmenting.sentences(text)) == text

@@ -239,6 +239,20 @@ async def test_an_earlier_translation_of_the_same_sentence_is_given_again() -> N
     assert turns[1::2] == ["Database and pump: level three.", "Database and valve: level two."]
 
 
+async def test_a_sentence_that_was_translated_before_keeps_its_wording_among_others() -> None:
+    """The memory is of sentences, and a line has several of them: only the others are asked for."""
+    base = faulty()
+    memory = [{"source": "数据库和阀门都在二楼。", "target": "Database and valve: level two."}]
+    text = "大家都看见了。数据库和阀门都在二楼。后来他们走了。"
+
+    done = await translate(base, text, {**INTO_ENGLISH, "tm_list": memory, "hanlin": {"report": True}})
+
+    assert " Database and valve: level two. " in done.text
+    assert "数据库" not in "".join(asked.messages[-1].text for asked in base.asked)
+    assert done.report["translation"]["from_memory"] == 1
+    assert len(base.asked) == 2
+
+
 async def test_a_style_is_told_to_the_model() -> None:
     """`domains` is one sentence about the field and the tone."""
     base = faulty()

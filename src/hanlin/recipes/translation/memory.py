@@ -58,6 +58,9 @@ class Memory:
             for run in set(_runs(source, 2)):
                 self._with.setdefault(run, []).append(number)
 
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
     def known(self, text: str) -> str | None:
         """Return the translation of this very sentence."""
         return self._known.get(same(text))

@@ -97,10 +97,11 @@ async def run(request: ChatRequest, desk: Desk) -> Events:
     limit = desk.model.input_limit_tokens()
     if limit is not None and prompt_tokens > limit and not asked.extras.split:
         raise InvalidRequest(f"Range of input length should be [1, {limit}]", param="messages")
-    cut = partial(segmenting.pieces, text, min(_PIECE_TOKENS, desk.base.context_tokens / 6))
+    memory = Memory(asked.memory)
+    cut = partial(_pieces, text, min(_PIECE_TOKENS, desk.base.context_tokens / 6), memory)
     # A book takes seconds, and others wait for the loop.
     pieces = await asyncio.to_thread(cut) if len(text) > _LONG else cut()
-    work = _Work(asked, text, pieces, asking, desk)
+    work = _Work(asked, text, pieces, memory, asking, desk)
     told = Told()
     async with aclosing(work.translated(told)) as parts:
         async for part in parts:
@@ -109,6 +110,20 @@ async def run(request: ChatRequest, desk: Desk) -> Events:
         yield [Event(report=work.report(told))]
     yield [Event(finish_reason=told.finish_reason)]
     yield [Event(usage=Usage(prompt=prompt_tokens, completion=told.tokens))]
+
+
+def _pieces(text: str, budget: float, memory: Memory) -> Sequence[Piece]:
+    """Cut a text into its pieces; a sentence that was translated before is one of its own."""
+    pieces = segmenting.pieces(text, budget)
+    if not memory:
+        return pieces
+    return [
+        part
+        for piece in pieces
+        for part in (
+            segmenting.apart(piece, lambda sentence: memory.known(sentence) is not None) if piece.text else (piece,)
+        )
+    ]
 
 
 async def _prompt_tokens(asked: Options, text: str, asking: Asking) -> int:
@@ -170,11 +185,11 @@ class _Work:
     asked: Options
     text: str
     pieces: Sequence[Piece]
+    memory: Memory
     asking: Asking
     desk: Desk
 
     def __post_init__(self) -> None:
-        self.memory = Memory(self.asked.memory)
         # Its beginning tells: a detector need not read a book.
         self.source = self.asked.source or languages.likely(protecting.without_kept(self.text[:_BEGINNING]))
         tier = TIERS.get(self.desk.model.name, USUAL)

@@ -6,7 +6,8 @@ that a translation has the lines of its text whatever a model does.
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import groupby
 
 import msgspec
 
@@ -116,6 +117,24 @@ def _packed(text: str, budget: float) -> Iterator[str]:
         yield "".join(kept)
 
 
+def apart(piece: Piece, alone: Callable[[str], bool]) -> Iterator[Piece]:
+    """Cut a piece around its sentences that are to stand `alone`; joined, the parts are the piece."""
+    parts: list[str] = []
+    for by_itself, group in groupby(sentences(piece.text), key=lambda sentence: alone(sentence.strip())):
+        together = list(group)
+        parts += together if by_itself else ["".join(together)]
+    before = piece.before
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        body = part.strip()
+        start = part.index(body)
+        behind = part[start + len(body) :]
+        yield Piece(
+            before + part[:start], body, behind + piece.after if last else behind, piece.joined if last else True
+        )
+        before = ""
+
+
 def sentences(text: str) -> list[str]:
     """Return the sentences of a line, each with the space behind it; joined they are the line."""
     kept = [match.span() for match in protecting.KEPT.finditer(text)]
@@ -148,4 +167,4 @@ def _torn(sentence: str, budget: float) -> Iterator[str]:
         yield sentence[at:]
 
 
-__all__ = ["Piece", "pieces", "sentences", "size"]
+__all__ = ["Piece", "apart", "pieces", "sentences", "size"]
