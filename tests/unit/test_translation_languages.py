@@ -153,6 +153,30 @@ def test_phrases_and_sentences_left_in_the_sources_language_are_found(output: st
     assert ("untranslated" in [fault.kind for fault in checking.faults(aim, output)]) is bool(left)
 
 
+class Leaving(Polyglot):
+    """Leaves a sentence as it was, however it is asked, but can translate it by itself."""
+
+    def _answered(self, prompt: str) -> str:
+        left, right = "Nobody knows who lives there today", "Niemand weiß, wer heute dort wohnt"
+        return right if f"\n{left}\n" in prompt else GERMAN.replace(right, left)
+
+
+@pytest.mark.parametrize("model", ["qwen-mt-flash", "qwen-mt-plus", "qwen-mt-lite"])
+async def test_a_sentence_that_was_left_is_translated_by_itself(model: str) -> None:
+    """Lite makes one call; there the report says what is left."""
+    options = {"source_lang": "en", "target_lang": "de", "hanlin": {"report": True}}
+
+    done = await translate(Leaving("en"), ENGLISH, options, model=model)
+
+    [note] = done.report["translation"]["notes"]
+    fault = "untranslated: Nobody knows who lives there today"
+    if model == "qwen-mt-lite":
+        assert note["left"] == [fault]
+    else:
+        assert done.text == GERMAN
+        assert (note["corrected"], note["left"]) == ([fault], [])
+
+
 @pytest.mark.parametrize(
     ("source", "target", "text", "output"),
     [

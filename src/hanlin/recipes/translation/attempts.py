@@ -14,6 +14,7 @@ The ways:
 """
 
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -387,10 +388,13 @@ def _best(tried: Sequence[Candidate]) -> Candidate:
     equal = [candidate for candidate in tried if candidate.weight == least]
     if len(equal) < 3:
         return equal[0]
-    texts = list(dict.fromkeys(candidate.text for candidate in equal))
-    often = [sum(candidate.text == text for candidate in equal) for text in texts]
-    agreed = [sum(times * chrf(text, other) for other, times in zip(texts, often, strict=True)) for text in texts]
-    return equal[[candidate.text for candidate in equal].index(texts[agreed.index(max(agreed))])]
+    votes = Counter(candidate.text for candidate in equal)  # at low temperatures many are the same
+
+    def agreed(text: str) -> float:
+        return sum(times * chrf(text, other) for other, times in votes.items())
+
+    chosen = max(votes, key=agreed)
+    return next(candidate for candidate in equal if candidate.text == chosen)
 
 
 def _repeats(output: str, text: str, examples: Sequence[Pair]) -> bool:

@@ -117,13 +117,11 @@ def _pieces(text: str, budget: float, memory: Memory) -> Sequence[Piece]:
     pieces = segmenting.pieces(text, budget)
     if not memory:
         return pieces
-    return [
-        part
-        for piece in pieces
-        for part in (
-            segmenting.apart(piece, lambda sentence: memory.known(sentence) is not None) if piece.text else (piece,)
-        )
-    ]
+
+    def is_known(sentence: str) -> bool:
+        return memory.known(sentence) is not None
+
+    return [part for piece in pieces for part in (segmenting.apart(piece, is_known) if piece.text else (piece,))]
 
 
 async def _prompt_tokens(asked: Options, text: str, asking: Asking) -> int:
