@@ -115,10 +115,10 @@ def test_of_a_long_file_the_engine_reads_the_passages_that_matter(service: Servi
 def test_a_table_of_an_uploaded_file_comes_back_whole(
     service: Service, engine: FakeEngine, tmp_path: Path, kind: str
 ) -> None:
-    """Whatever the format: the rows are copied, and the engine is not asked at all."""
+    """Five hundred rows in three files, whatever the format: they are copied, and the engine is not asked at all."""
     rows = [
         (f"A-{at:04d}", f"商品{at}", f"¥{at}.50", "已付" if at % 2 else "未付")
-        for at in range(60 if kind == "docx" else 170)
+        for at in range(160 if kind == "docx" else 170)
     ]
     path = spreadsheet(tmp_path / f"orders.{kind}", [("编号", "品名", "单价", "状态"), *rows])
     asked = '提取所有记录，输出JSON数组：[{"编号":"","品名":"","单价":"","状态":""}]'

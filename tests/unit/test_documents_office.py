@@ -66,7 +66,7 @@ def test_headings_lists_and_tables_of_a_word_document_are_kept(tmp_path: Path) -
     assert work.title == "运行手册"
     assert first.text == (
         "# 运行手册\n\n# 第一章 总则\n\n本手册适用于 Pump A。 And more.\n\n## 范围\n\n- 甲\n- 乙\n1. one\n2. two\n\n"
-        "| wide\\|r |  | c2 |\n| --- | --- | --- |\n| c3 | c4 | high |\n| c6 | c7 |  |\n\nend"
+        "| wide\\|r |  | c2 |\n| --- | --- | --- |\n| c3 | c4 | high |\n| c6 | c7 | high |\n\nend"
     )
     assert (second.number, second.text) == (2, "第二页")
 

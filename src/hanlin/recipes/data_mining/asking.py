@@ -23,7 +23,7 @@ _EXTRACTS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _NO_FENCE = re.compile(
-    r"(?:不要|不用|无需|禁止|不得|勿|不带|不含|去掉|without|\bno\b|\bnot\b|don['’]t)[^。.\n]{0,24}"
+    r"(?:不要|不用|无需|禁止|不得|勿|不带|不含|去掉|without|\bno\b|\bnot\b|don['’]t)[^。.，；;\n]{0,24}"
     r"(?:代码块|代码围栏|围栏|markdown|```|反引号|code (?:block|fence)s?|fences?|backticks?)",
     re.IGNORECASE,
 )
@@ -43,7 +43,7 @@ _LABELS = re.compile(
 )
 _LABEL_LINES = re.compile(
     r"(?:类别|标签|分类|选项|categories|labels?|classes|options)[^\n]{0,24}[：:]\s*\n"
-    r"(?P<lines>(?:[ \t]*(?:[-*•]|\d+[.、)）])[^\n]+\n?){2,60})",
+    r"(?P<lines>(?:[ \t]*+(?:[-*•]|\d++[.、)）])[^\n]++(?:\n|\Z)){2,60})",
     re.IGNORECASE,
 )
 _BULLET = re.compile(r"^[ \t]*(?:[-*•]|\d+[.、)）])\s*", re.MULTILINE)

@@ -163,7 +163,8 @@ class Extractor:
                 added = True
         if not added:
             return value
-        records.sort(key=lambda record: _place(record, squeezed(text)))
+        plain = squeezed(text)
+        records.sort(key=lambda record: _place(record, plain))
         key = self.form.records[0]
         return records if key is None else {**value, key: records}
 

@@ -16,6 +16,7 @@ from hanlin.metering.estimate import prompt_tokens, text_tokens
 from hanlin.recipes import attachments
 from hanlin.recipes.attachments import Asked, Attachment, Opened
 from hanlin.recipes.data_mining import asking, labelling
+from hanlin.recipes.data_mining.amounts import manner_of
 from hanlin.recipes.data_mining.asking import DOC_URL, Parsing, Urls
 from hanlin.recipes.data_mining.extracting import Extractor
 from hanlin.recipes.data_mining.forms import Form, form_of
@@ -162,7 +163,8 @@ def _said(text: str, report: Mined, tokens: int, request: ChatRequest) -> list[l
 
 def _with(asked: Asked, opened: Opened, fetched: Sequence[Document]) -> tuple[Asked, Opened]:
     """Return a request to which fetched documents were attached, ahead of its last question."""
-    at = max(number for number, step in enumerate(asked.steps) if isinstance(step, Message) and step.role == "user")
+    users = [at for at, step in enumerate(asked.steps) if isinstance(step, Message) and step.role == "user"]
+    at = users[-1] if users else len(asked.steps)
     steps = (*asked.steps[:at], Attachment(ids=tuple(one.id for one in fetched)), *asked.steps[at:])
     before = sum(isinstance(step, Attachment) for step in asked.steps[:at])
     texts = tuple(replace_media(step) if isinstance(step, Message) else step for step in steps)
@@ -207,6 +209,10 @@ class _Task:
         return self.request.shape is not None or asking.wants_json(self.instruction)
 
     @property
+    def limit_s(self) -> float:
+        return STREAMED_S if self.request.stream else UNSTREAMED_S
+
+    @property
     def plain_messages(self) -> tuple[Message, ...]:
         return tuple(map(replace_media, self.request.messages))
 
@@ -227,7 +233,7 @@ class _Task:
         labels = asking.labels_in(self.instruction) if asking.classifies(self.instruction) else ()
         form = await form_of(self.base, self.model, self.instruction, self.request.shape, sample, labels)
         value, report = await self._of_tables(form, documents) or await self._of_text(form, documents)
-        made = completed(value, form.plain, strict=form.given)
+        made = completed(manner_of(self.instruction).written(value), form.plain, strict=form.given)
         why = "what it demands is not in the documents" if is_missing(made) else ""
         if form.given and not why:
             made = schemas.fitted(made, form.schema)
@@ -249,8 +255,12 @@ class _Task:
                 return None
             found += some
         key, record = place
-        rows = [Rows(self.base, self.model, self.instruction, record, table) for table in found]
-        about = [one for one in rows if await one.find()]
+        began = self.clock()
+        rows = [
+            Rows(self.base, self.model, self.instruction, record, table, lambda: self.clock() - began < self.limit_s)
+            for table in found
+        ]
+        about = [one for one in rows if one.goes_on() and await one.find()]
         rows = about or (rows if len(rows) == 1 else [])  # of several tables, those that have such columns
         if not rows:
             return None
@@ -277,7 +287,7 @@ class _Task:
             self.model,
             self.instruction,
             form,
-            STREAMED_S if self.request.stream else UNSTREAMED_S,
+            self.limit_s,
             self.clock,
         )
         value = await extractor.extract(documents)

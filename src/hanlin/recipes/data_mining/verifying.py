@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from hanlin.recipes.long_documents.claims import Supplied
-from hanlin.recipes.texts import amount, number, numbers, shared, squeezed, terms
+from hanlin.recipes.texts import amount, folded, number, numbers, shared, squeezed, terms
 from hanlin.types import Schema
 
 _LONG_CHARS = 60
+_LARGEST = 1e15  # what a float holds to the last digit
 _LEAST_SHARED = 0.7
 _WORDED = re.compile(
     r"摘要|总结|概述|概括|描述|说明|原因|理由|评价|分析|建议|要点|summar|descri|reason|comment|analys|explanation|overview",
@@ -23,7 +24,10 @@ _TRUTHS = dict.fromkeys(("是", "有", "true", "yes", "y", "1", "√"), True) | 
     ("否", "无", "false", "no", "n", "0", "×"), False
 )
 
+_SCALES = {"万亿": 1e12, "亿": 1e8, "万": 1e4}
 _NUMERALS = "零一二三四五六七八九"
+_RUN = re.compile(r"[^\W_]+")
+_WITHIN_NUMBER = re.compile(r"\d(?:\.\d|,\d{3}(?!\d))")
 _ONLY_DIGITS = re.compile(r"[\d\W_]+")
 
 Path = tuple[str | int, ...]
@@ -38,6 +42,17 @@ class Source:
     @cached_property
     def squeezed(self) -> str:
         return squeezed(self.text)
+
+    @cached_property
+    def joints(self) -> frozenset[int]:
+        """Where in the squeezed text something was left out that numbers do not go over."""
+        places, length, end = set[int](), 0, 0
+        plain = folded(self.text)
+        for word in _RUN.finditer(plain):
+            if not _WITHIN_NUMBER.match(plain, max(end - 1, 0)):
+                places.add(length)
+            length, end = length + len(word[0]), word.end()
+        return frozenset({*places, length})
 
     @cached_property
     def terms(self) -> frozenset[str]:
@@ -56,9 +71,9 @@ class Source:
         if value is None or value == "" or isinstance(value, bool):
             return True
         if isinstance(value, int | float):
-            return number(f"{abs(value):.6f}") in self.numbers
+            return abs(value) < _LARGEST and number(f"{abs(value):.6f}") in self.numbers
         text = str(value)
-        if squeezed(text) in self.squeezed:
+        if self._says(squeezed(text)):
             return True
         if not self._has_numbers(text):
             return False
@@ -68,6 +83,20 @@ class Source:
         if not words:
             return bool(numbers(text))
         return (len(text) > _LONG_CHARS or len(words) > 2) and shared(frozenset(words), self.terms) >= _LEAST_SHARED
+
+    def _says(self, plain: str) -> bool:
+        """Whether a squeezed value stands in the text, and is no piece of a longer number: 35元 is not in 135元."""
+        at = self.squeezed.find(plain)
+        while at >= 0:
+            if not plain or not (self._cuts_number(at) or self._cuts_number(at + len(plain))):
+                return True
+            at = self.squeezed.find(plain, at + 1)
+        return False
+
+    def _cuts_number(self, at: int) -> bool:
+        """Whether the digits on both sides of a place in the squeezed text are those of one number."""
+        around = self.squeezed[max(at - 1, 0) : at + 1]
+        return len(around) > 1 and around.isdigit() and at not in self.joints
 
     def _has_numbers(self, text: str) -> bool:
         return all(
@@ -120,10 +149,18 @@ def typed(text: str, schema: Schema) -> Any:
         worth = amount(text)
         if worth is None or not math.isfinite(worth):
             return None
-        return int(worth) if kind == "integer" or (worth.is_integer() and "." not in text) else worth
+        worth = round(worth * next((factor for sign, factor in _SCALES.items() if sign in text), 1), 6)
+        if kind == "integer":
+            return int(worth) if worth.is_integer() else None
+        return int(worth) if worth.is_integer() and "." not in text else worth
     if kind == "boolean":
         return _TRUTHS.get(text.strip().casefold())
     return text
 
 
-__all__ = ["Path", "Source", "is_empty", "typed", "unbacked", "without"]
+def says_no_number(text: str, schema: Schema) -> bool:
+    """Whether a cell leaves the number out that its field is: `-`, `N/A`, `暂无`."""
+    return schema.get("type") in ("number", "integer") and not any(map(str.isnumeric, text))
+
+
+__all__ = ["Path", "Source", "is_empty", "says_no_number", "typed", "unbacked", "without"]
