@@ -23,8 +23,14 @@ PRICES = "| 编号 | 价格 含税 | 价格 不含税 | 部门 |\n| --- | --- | 
 def page_of(path: Path, data: bytes) -> str:
     """Return the only page of a file, read as what its name says."""
     path.write_bytes(data)
-    parser = {".html": html, ".docx": docx, ".xlsx": xlsx, ".pptx": pptx, ".csv": delimited}[path.suffix]
-    (page,) = parser.pages(Work(path))
+    parsers = {
+        ".html": html.pages,
+        ".docx": docx.pages,
+        ".xlsx": xlsx.pages,
+        ".pptx": pptx.pages,
+        ".csv": delimited.pages,
+    }
+    (page,) = parsers[path.suffix](Work(path))
     return page.text
 
 
@@ -93,6 +99,7 @@ def test_a_label_over_several_rows_stands_in_each_and_a_number_once(tmp_path: Pa
 
 def test_a_label_over_several_rows_of_a_sheet_stands_in_each(tmp_path: Path) -> None:
     """Which cells are one is told behind all of them."""
+    rows: list[tuple[str | float | None, ...]]
     rows = [("部门", "姓名", "人数"), ("销售", "张三", 7), (None, "李四", None), ("研发", "王五", 9)]
 
     assert page_of(tmp_path / "a.xlsx", workbook(rows, "A2:A3", "C2:C3")) == f"# Sheet\n\n{STAFF}"

@@ -218,13 +218,15 @@ def _looks_like_schema(example: Any) -> bool:
 def _shown_schema(example: Any) -> Schema:
     """Return a schema that was shown in place of an example; of one that is none, its fields and their plain types."""
     try:
-        return check(example, "messages")
+        check(example, "messages")
     except InvalidRequest:
         kinds = {
             key: part.get("type") if isinstance(part, dict) else part for key, part in example["properties"].items()
         }
         properties = {key: _TYPES.get(str(kind), _TYPES["string"]) for key, kind in kinds.items()}
         return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    schema: Schema = example
+    return schema
 
 
 def _alternatives(example: str) -> list[str]:

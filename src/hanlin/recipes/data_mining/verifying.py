@@ -2,12 +2,13 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hanlin.recipes.long_documents.claims import Supplied
+from hanlin.recipes.long_documents.claims import Supplied, numeral
 from hanlin.recipes.texts import amount, folded, number, numbers, shared, squeezed, terms
 from hanlin.types import Schema
 
@@ -28,6 +29,7 @@ _SCALES = {"万亿": 1e12, "亿": 1e8, "万": 1e4}
 _NUMERALS = "零一二三四五六七八九"
 _RUN = re.compile(r"[^\W_]+")
 _WITHIN_NUMBER = re.compile(r"\d(?:\.\d|,\d{3}(?!\d))")
+_FIGURE = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[〇零一二两三四五六七八九十百千万亿]{1,20}")
 _ONLY_DIGITS = re.compile(r"[\d\W_]+")
 
 Path = tuple[str | int, ...]
@@ -98,10 +100,31 @@ class Source:
         around = self.squeezed[max(at - 1, 0) : at + 1]
         return len(around) > 1 and around.isdigit() and at not in self.joints
 
+    @cached_property
+    def figures(self) -> list[str]:
+        return _figures(self.text)
+
     def _has_numbers(self, text: str) -> bool:
-        return all(
-            found in self.numbers or (len(found) == 1 and _NUMERALS[int(found)] in self.text) for found in numbers(text)
-        )
+        """Whether the numbers of a value are those of the text, and of one place in it where they are several.
+
+        The parts of a date stand all over a document; only together they are one of its dates.
+        """
+        own = numbers(text)
+        if len(own) > 1 and len(text) <= _LONG_CHARS:
+            figures = sorted(_figures(text))
+            return any(
+                sorted(self.figures[at : at + len(figures)]) == figures
+                for at in range(len(self.figures) - len(figures) + 1)
+            )
+        return all(found in self.numbers or (len(found) == 1 and _NUMERALS[int(found)] in self.text) for found in own)
+
+
+def _figures(text: str) -> list[str]:
+    """Return the numbers of a text in their order, those in words as digits."""
+    return [
+        number(run) if run[0].isdigit() else str(_NUMERALS.find(run) if len(run) == 1 else numeral(run))
+        for run in _FIGURE.findall(unicodedata.normalize("NFKC", text))
+    ]
 
 
 def unbacked(value: Any, schema: Schema, source: Source) -> Iterator[tuple[Path, Any]]:
