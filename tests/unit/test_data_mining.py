@@ -134,6 +134,29 @@ async def test_of_several_sheets_those_with_such_columns_are_read() -> None:
     assert report.rows == 80
 
 
+async def test_a_remark_beside_a_table_does_not_change_its_order() -> None:
+    """It makes a column without a name on its page alone; two columns of the same name are two."""
+    remark = written([*HEADERS, ""], [(*row, "看这里" if at == 3 else "") for at, row in enumerate(rows(21, 20))])
+    twice = written(["编号", "备注", "备注"], [("A", "一", "二")])
+    file = document(*sheet(1, 20), Page(2, remark), Page(3, written(HEADERS, rows(41, 20))), name="a.xlsx")
+    other = document(twice, name="b.csv")
+
+    text, _ = await told(of(file, f"提取所有记录，输出JSON数组：{EXAMPLE}"), Scholar(), file)
+    both, report = await told(of(other, '提取JSON：[{"编号":"","备注":"","备注 2":""}]'), Scholar(), other)
+
+    assert [tuple(record.values()) for record in data(text)] == rows(1, 60)
+    assert (data(both), report.strategy) == ([{"编号": "A", "备注": "一", "备注 2": "二"}], "rows")
+
+
+async def test_parts_that_no_answer_fitted_are_not_counted_as_read() -> None:
+    """Silence about them would be a wrong count."""
+    file = document("姓名：张三", name="a.txt")
+
+    text, report = await told(of(file, '提取JSON：[{"姓名":""}]'), Scholar(replies=[lambda _: "不知道"]), file)
+
+    assert (data(text), report.parts, report.parts_read) == ([], 1, 0)
+
+
 async def test_only_rows_that_meet_the_condition_are_records() -> None:
     """The condition is worked out for every row, not guessed."""
     file = document(*sheet(1, 200), name="a.xlsx")

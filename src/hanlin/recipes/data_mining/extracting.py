@@ -46,7 +46,10 @@ _MISSED = {
 
 @dataclass
 class Extractor:
-    """Extracts one form from documents. After `extract`, the counts say how it went."""
+    """Extracts one form from documents. After `extract`, the counts say how it went.
+
+    `unread` are parts of which a piece was left out, because no answer about it fitted the form.
+    """
 
     base: Base
     model: str
@@ -57,6 +60,7 @@ class Extractor:
     dropped: int = 0
     parts: int = 0
     parts_read: int = 0
+    unread: set[int] = field(default_factory=set)
     _schema: Schema = field(init=False)
     _chinese: bool = field(init=False)
 
@@ -78,7 +82,7 @@ class Extractor:
             lambda: self.clock() - began < self.limit_s,
         )
         read = dict(done)
-        self.parts, self.parts_read = len(parts), len(read)
+        self.parts, self.parts_read = len(parts), len(read.keys() - self.unread)
         return merged([read[at] for at in sorted(read)], self._schema, [overlaps[at] for at in sorted(read)])
 
     def _overlap(self, before: Part, part: Part) -> str:
@@ -95,6 +99,7 @@ class Extractor:
             value = await self._asked(text)
         except shaped.Unfit:
             if len(halves) < 2 or depth >= _MOST_HALVINGS:
+                self.unread.add(part.number)
                 return merged([], self._schema, [])
             value = None
         full = value is not None and len(self._records(value)) >= MOST_RECORDS

@@ -38,6 +38,7 @@ STREAMED_S, UNSTREAMED_S = 1800.0, 480.0
 """How long parts are read before the data of those that were read is the answer."""
 
 _SAMPLE_CHARS = 1500
+_LEAST_FILLED = 0.1
 _FETCHES_AT_ONCE = 4
 _LINES_AT_ONCE = 8
 _PLAIN_ROLE = re.compile(r"you are a helpful assistant\.?|", re.IGNORECASE)
@@ -303,12 +304,33 @@ async def _record_tables(document: Document) -> list[Table]:
     """Return the tables of a document that is little else; none of any other. Those with the same head are one."""
     pages = [page async for page in pages_of(document)]
     found, share = tables(pages)
-    if share < LEAST_SHARE or any(len(set(table.headers)) < len(table.headers) for table in found):
+    if share < LEAST_SHARE:
         return []
     rows: dict[tuple[str, ...], list[Row]] = {}
-    for table in found:
+    for table in map(_named, found):
         rows.setdefault(table.headers, []).extend(table.rows)
     return [Table(headers, tuple(some)) for headers, some in rows.items()]
+
+
+def _named(table: Table) -> Table:
+    """Return a table whose columns all have names, each its own.
+
+    A column without one in which hardly anything stands is a remark beside the table, and left out.
+    """
+    kept: dict[str, int] = {}
+    for at, header in enumerate(table.headers):
+        filled = sum(bool(row.cells[at]) for row in table.rows)
+        if not header and filled < _LEAST_FILLED * len(table.rows):
+            continue
+        name, count = header or f"column {at + 1}", 1
+        while name in kept:
+            count += 1
+            name = f"{header} {count}"
+        kept[name] = at
+    if list(kept) == list(table.headers):
+        return table
+    rows = tuple(Row(tuple(row.cells[at] for at in kept.values()), row.page) for row in table.rows)
+    return Table(tuple(kept), rows)
 
 
 __all__ = ["MOST_FILES", "Mined", "Miner", "Takes"]
