@@ -148,6 +148,17 @@ async def test_a_remark_beside_a_table_does_not_change_its_order() -> None:
     assert (data(both), report.strategy) == ([{"编号": "A", "备注": "一", "备注 2": "二"}], "rows")
 
 
+async def test_what_was_right_is_kept_where_asking_again_brings_nothing() -> None:
+    """One made-up value is no reason to lose the others."""
+    file = document("姓名：张三，电话：123456", name="a.txt")
+    answers = iter(['{"姓名": "张三", "电话": "654321"}'])
+    base = Scholar(replies=[lambda _: next(answers, "不知道")])
+
+    text, report = await told(of(file, '提取JSON：{"姓名":"","电话":""}'), base, file)
+
+    assert (data(text), report.dropped, report.parts_read) == ({"姓名": "张三", "电话": ""}, 1, 1)
+
+
 async def test_parts_that_no_answer_fitted_are_not_counted_as_read() -> None:
     """Silence about them would be a wrong count."""
     file = document("姓名：张三", name="a.txt")
@@ -227,6 +238,18 @@ async def test_cells_that_leave_a_number_out_do_not_have_the_table_read_by_the_m
 
     assert [record["单价"] for record in data(text)] == [1.5, None, None, 12000]
     assert base.requests == []
+
+
+async def test_cells_longer_than_all_that_a_model_reads_are_no_reason_to_fail() -> None:
+    """Articles in a table: columns are named by how they begin, and a row that cannot be read is reported."""
+    long = "正文" * 20_000
+    file = document(written(["编号", "文章内容"], [("A-1", long), ("A-2", "短"), ("A-3", "短")]), name="a.csv")
+
+    copied, _ = await told(of(file, '提取JSON：[{"编号":"","文章":""}]'), Scholar(), file)
+    _, report = await told(of(file, '判断级别，JSON：[{"编号":"","级别":"高|低"}]'), Scholar(), file)
+
+    assert [record["文章"] for record in data(copied)] == [long, "短", "短"]
+    assert (report.rows, report.missed) == (3, 1)
 
 
 async def test_rows_that_no_time_was_left_for_are_reported() -> None:

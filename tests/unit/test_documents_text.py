@@ -204,6 +204,16 @@ def test_records_that_an_object_wraps_become_a_table_too(tmp_path: Path) -> None
     assert [page.text for page in structured.pages(Work(path))] == [f"total: 3\n\n# data\n\n{TABLE}"]
 
 
+def test_records_within_what_a_service_answers_become_a_table(tmp_path: Path) -> None:
+    """Services wrap their data in an object of data, with codes and counts around it."""
+    path = tmp_path / "a.json"
+    path.write_text('{"code": 0, "data": {"total": 2, "list": [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]}}')
+
+    (page,) = structured.pages(Work(path))
+
+    assert page.text == ("code: 0\n\n# data\n\ntotal: 2\n\n## list\n\n| a | b |\n| --- | --- |\n| 1 | x |\n| 2 | y |")
+
+
 def test_other_json_is_shown_as_it_is(tmp_path: Path) -> None:
     """What is nested is no table."""
     path = tmp_path / "a.json"

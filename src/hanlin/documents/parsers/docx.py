@@ -17,6 +17,19 @@ from hanlin.documents.values import Page
 _MARK = b"lastRenderedPageBreak"
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _CHUNK_BYTES = 256 * 1024
+_SYMBOLS: Mapping[str, str] = {  # of Wingdings and Wingdings 2, by which forms are ticked
+    "FE": "☑",
+    "FD": "☒",
+    "FC": "✓",
+    "FB": "✗",
+    "A8": "□",
+    "6F": "□",
+    "52": "☑",
+    "51": "☒",
+    "50": "✓",
+    "4F": "✗",
+    "A3": "□",
+}
 _SKIPPED = frozenset(
     {"Fallback", "rt", "pPrChange", "rPrChange", "tblPrChange", "trPrChange", "sectPrChange", "del", "moveFrom"}
 )
@@ -135,6 +148,7 @@ class Body:
             "br": self._break,
             "cr": lambda _: self._add("\n"),
             "tab": lambda attributes: None if attributes else self._add("\t"),  # the others say where tabs stop
+            "sym": lambda attributes: self._add(_SYMBOLS.get(attributes.get(f"{W}char", "")[-2:].upper(), "")),
             "noBreakHyphen": lambda _: self._add("-"),
             "blip": self._picture,
             "imagedata": self._picture,

@@ -15,6 +15,7 @@ from hanlin.documents.values import Page
 
 _COLUMNS = 60
 _SAMPLE = 50
+_WRAPPINGS = 2  # objects around the one that wraps records: what services answer has its data within some
 
 _INDENTED_BYTES = 32 * MIB
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -52,13 +53,17 @@ def _blocks(work: Work) -> Iterator[str] | None:
         return None
 
 
-def _fields(data: bytes) -> dict[str, msgspec.Raw] | None:
-    """Return the fields of an object that wraps lists of records, None for all others."""
+def _fields(data: bytes | msgspec.Raw, depth: int = 0) -> dict[str, msgspec.Raw] | None:
+    """Return the fields of an object that wraps lists of records, itself or further within; None for all others."""
     try:
-        fields = _OBJECT.decode(data)
+        fields = _OBJECT.decode(data) if bytes(memoryview(data)[:1]) == b"{" else {}
     except (*_NOT_JSON, MemoryError):
         return None
-    return fields if any(_wrapped(raw) is not None for raw in fields.values()) else None
+    wraps = any(
+        _wrapped(raw) is not None or (depth < _WRAPPINGS and _fields(raw, depth + 1) is not None)
+        for raw in fields.values()
+    )
+    return fields if wraps else None
 
 
 def _wrapped(raw: msgspec.Raw) -> Sequence[msgspec.Raw] | None:
@@ -70,12 +75,15 @@ def _wrapped(raw: msgspec.Raw) -> Sequence[msgspec.Raw] | None:
     return records if len(records) > 1 and _columns(records) is not None else None
 
 
-def _of_fields(fields: dict[str, msgspec.Raw], work: Work) -> Iterator[str]:
+def _of_fields(fields: dict[str, msgspec.Raw], work: Work, depth: int = 0) -> Iterator[str]:
     """Yield each field under its name: lists of records as tables."""
     for name, raw in fields.items():
         if (records := _wrapped(raw)) is not None:
-            yield flow.heading(name, 1)
+            yield flow.heading(name, 1 + depth)
             yield from _of_records(records, work)
+        elif depth < _WRAPPINGS and (within := _fields(raw, depth + 1)) is not None:
+            yield flow.heading(name, 1 + depth)
+            yield from _of_fields(within, work, depth + 1)
         else:
             (text,) = _each([raw], work)
             yield f"{name}: {text}"

@@ -1,5 +1,6 @@
 """Records out of running text: part by part, held to the form, and every value looked for in the part it came from."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -121,7 +122,10 @@ class Extractor:
         if bad:
             values = ", ".join(dict.fromkeys(f"“{wrong}”" for _, wrong in bad[:_SHOWN]))
             turns = [Message("user", f"{turns[0].text}\n\n{_BAD[self._chinese].format(values=values)}")]
-            value = self._opened(await shaped.ask(self.base, self.model, turns, self._part_form(), max_tokens=limit))
+            with contextlib.suppress(shaped.Unfit):  # the first answer was right in all else
+                value = self._opened(
+                    await shaped.ask(self.base, self.model, turns, self._part_form(), max_tokens=limit)
+                )
             bad = list(unbacked(value, self._schema, source))
             self.dropped += len(bad)
             value = without(value, {path for path, _ in bad})

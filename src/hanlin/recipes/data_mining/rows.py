@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hanlin.errors import ContextLengthExceeded
 from hanlin.metering.estimate import text_tokens
 from hanlin.recipes import shaped
 from hanlin.recipes.data_mining.forms import loose
@@ -20,7 +21,7 @@ from hanlin.recipes.tables import Row, Table, written
 from hanlin.recipes.texts import squeezed
 from hanlin.types import Message, Schema
 
-_SAMPLE_ROWS = 3
+_SAMPLE_ROWS, _SAMPLE_CHARS = 3, 100
 _BATCH_ROWS, _BATCH_TOKENS = 16, 700
 _PASSES = 3
 _AT_ONCE = 4
@@ -96,14 +97,15 @@ class Rows:
             "required": list(unknown),
             "additionalProperties": False,
         }
-        sample = written(headers, [row.cells for row in self.table.rows[:_SAMPLE_ROWS]])
+        rows = [[cell[:_SAMPLE_CHARS] for cell in row.cells] for row in self.table.rows[:_SAMPLE_ROWS]]
+        sample = written(headers, rows)
         prompt = (
             f"{sample}\n\nSay for each field which column of this table holds it, {_NOWHERE} where no column does."
             f"\n\nInstruction: {self.instruction}"
         )
         try:
             named = await shaped.ask(self.base, self.model, [Message("user", prompt)], form, max_tokens=600)
-        except shaped.Unfit:
+        except (shaped.Unfit, ContextLengthExceeded):
             return {}
         return {name: headers.index(header) for name, header in named.items() if header != _NOWHERE}
 
@@ -123,7 +125,7 @@ class Rows:
             return rows
         try:
             conditions = await conditions_of(self.base, self.model, self.instruction, self.table)
-        except shaped.Unfit:
+        except (shaped.Unfit, ContextLengthExceeded):
             return None
         kept = [row for row in rows if all(meets(row, self.table, condition) for condition in conditions)]
         return kept or None
@@ -188,7 +190,7 @@ class Rows:
         limit = min(3 * size + 40 * len(rows) + 200, max(self.base.context_tokens - text_tokens(prompt) - 200, 200))
         try:
             value = await shaped.ask(self.base, self.model, [Message("user", prompt)], form, max_tokens=limit)
-        except shaped.Unfit:
+        except (shaped.Unfit, ContextLengthExceeded):  # a cell can be longer than all that a model reads
             return {}
         found: dict[int, dict[str, Any]] = {}
         for made in value["records"]:
