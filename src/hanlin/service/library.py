@@ -115,7 +115,7 @@ class WorkspaceLibrary:
             "text_and_images": (self._files.picture_reader, b"\0images"),
         }
         reader, mark = readers.get(parsing, (self._files.reader, b""))
-        digest = hashlib.sha256(content + mark).hexdigest()
+        digest = await asyncio.to_thread(_digest, content, mark)
         folder = self._shelf.held(digest)
         meta = await asyncio.to_thread(meta_of, folder)
         if meta is None:
@@ -158,6 +158,12 @@ class WorkspaceLibrary:
             self._shelf.remove(work)
         self._shelf.trim()
         return meta
+
+
+def _digest(content: bytes, mark: bytes) -> str:
+    digest = hashlib.sha256(content)
+    digest.update(mark)
+    return digest.hexdigest()
 
 
 __all__ = ["MOST_FILES", "StoredDocument", "WorkspaceLibrary"]
