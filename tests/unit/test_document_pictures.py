@@ -61,7 +61,7 @@ def slides(path: Path) -> None:
 
 
 def page(path: Path) -> None:
-    """Write a page of text with a red picture below it, and a white one that has text in front of it."""
+    """Write a page of text with a red picture below it, one beside the page, and a white one behind the text."""
 
     def image(colour: bytes) -> bytes:
         return pdf_stream(
@@ -70,7 +70,7 @@ def page(path: Path) -> None:
             " /Filter /FlateDecode",
         )
 
-    content = "q 200 0 0 100 64 300 cm /I Do Q q 400 0 0 100 64 650 cm /J Do Q "
+    content = "q 200 0 0 100 64 300 cm /I Do Q q 200 0 0 100 900 300 cm /I Do Q q 400 0 0 100 64 650 cm /J Do Q "
     path.write_bytes(
         pdf_of_one(
             f"{content} BT /F 12 Tf 72 700 Td (Inspection of the pumps, twice a day) Tj ET".encode(),
@@ -105,6 +105,18 @@ def test_a_fact_in_a_picture_among_text_is_found_where_pictures_are_asked_for(
     assert (FACT in told) == everywhere
     assert len(reader.shown) == everywhere
     assert len(told) > 20
+
+
+@pytest.mark.parametrize("can_read", [True, False])
+def test_a_slide_that_is_nothing_but_a_picture_is_read(tmp_path: Path, can_read: bool) -> None:
+    """As a scanned page is: slides are often exported so."""
+    show = python_pptx.Presentation()
+    show.slides.add_slide(show.slide_layouts[6]).shapes.add_picture(io.BytesIO(png()), 0, 0)
+    show.save(str(tmp_path / "a.pptx"))
+
+    (found,) = pptx.pages(Work(tmp_path / "a.pptx", eyes=Reader(can_read)))
+
+    assert found.text == (FACT if can_read else "")
 
 
 def test_a_file_that_is_a_picture_is_read(tmp_path: Path) -> None:

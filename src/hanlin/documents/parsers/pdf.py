@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -167,12 +168,15 @@ def _in_pictures(page: Any, lines: Sequence[Line], work: Work) -> Iterator[str]:
     """Yield what is written in the pictures among a page's text; those that lie below text are told by it."""
     if page.get_rotation():
         return
-    boxes = [found.get_bounds() for found in page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE], max_depth=2)]
-    for left, bottom, right, top in boxes[:_PAGE_PICTURES]:
+    x, y, *_ = sheet = page.get_bbox()
+    images = itertools.islice(page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE], max_depth=1), _PAGE_PICTURES)
+    for box in [image.get_bounds() for image in images]:
+        left, bottom = map(max, box[:2], sheet[:2])
+        right, top = map(min, box[2:], sheet[2:])
         large = right - left >= _PICTURE_POINTS and top - bottom >= _PICTURE_POINTS
         middles = (line.middle for line in lines)
-        if large and not any(left < x < right and bottom < y < top for x, y in middles):
-            yield work.sight.read(_rendered(page, (left, bottom, right, top)))
+        if large and not any(left < at < right and bottom < height < top for at, height in middles):
+            yield work.sight.read(_rendered(page, (left - x, bottom - y, right - x, top - y)))
             work.tick(0, 0)
 
 

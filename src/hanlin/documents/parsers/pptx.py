@@ -1,4 +1,7 @@
-"""Presentations: a page a slide, with its title as the heading, its tables, and what the speaker notes say."""
+"""Presentations: a page a slide, with its title as the heading, its tables, and what the speaker notes say.
+
+A slide without text is looked at as pictures.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -48,7 +51,8 @@ def _blocks(archive: Archive, name: str, pictures: Pictures) -> Iterator[str]:
     yield from (title.removeprefix("# ") for title in titles[1:])
     yield from others
     related = xml.relations(archive, name)
-    for found in tree.iter(f"{_A}blip") if tree is not None and pictures.work.looks_everywhere else ():
+    is_picture = not titles and not others and pictures.work.sight.can_read
+    for found in tree.iter(f"{_A}blip") if tree is not None and (is_picture or pictures.work.looks_everywhere) else ():
         kind, target = related.get(str(found.get(f"{_R}embed")), ("", ""))
         if kind == "image" and (text := pictures.text_of(target, partial(archive.read, target))):
             yield text
