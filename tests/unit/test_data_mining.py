@@ -618,6 +618,19 @@ async def test_text_in_the_user_message_is_mined_as_well() -> None:
     assert data(text) == {"姓名": "张三", "电话": "123456"}
 
 
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_long_text_in_the_user_message_is_read_part_by_part(first: bool) -> None:
+    """Spec §3.1: up to 9,000 tokens, which is more than a small model reads at once."""
+    lines = "\n".join(f"产品：P{at}，价格：{at}元，颜色：红" for at in range(400))
+    wanted = '提取全部产品，JSON：[{"产品":"","价格":"","颜色":""}]'
+    base = Scholar(context_tokens=4096)
+
+    text, report = await told(of(None, f"{wanted}\n\n{lines}" if first else f"{lines}\n\n{wanted}"), base)
+
+    assert [record["产品"] for record in data(text)] == [f"P{at}" for at in range(400)]
+    assert report.parts == report.parts_read > 4
+
+
 async def test_an_answer_is_cut_where_the_caller_wants_no_more() -> None:
     """`max_tokens` holds here too, and the finish reason says so."""
     file = document(*sheet(1, 200), name="a.xlsx")

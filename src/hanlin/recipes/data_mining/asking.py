@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import msgspec
 
 from hanlin.errors import InvalidRequest
+from hanlin.metering.estimate import text_tokens
 from hanlin.types import Message
 
 MOST_URLS = 10
@@ -88,6 +89,18 @@ def _urls(raw: msgspec.Raw) -> Urls:
     return Urls(tuple(urls), parsing)
 
 
+def brief(text: str, budget_tokens: int) -> str:
+    """Return what of a text that holds its own instruction can be taken for that: its beginning and its end.
+
+    That is where people put what they want. A text within the budget is its instruction as a whole.
+    """
+    tokens = text_tokens(text)
+    if tokens <= budget_tokens:
+        return text
+    half = len(text) * budget_tokens // tokens // 2
+    return f"{text[:half]}\n…\n{text[-half:]}"
+
+
 def wants_json(instruction: str) -> bool:
     """Whether the answer is to be data rather than words."""
     return bool(_JSON.search(instruction) or _EXTRACTS.search(instruction))
@@ -128,6 +141,7 @@ __all__ = [
     "MOST_URLS",
     "Parsing",
     "Urls",
+    "brief",
     "classifies",
     "forbids_fence",
     "labels_in",

@@ -199,9 +199,12 @@ class _Task:
 
     def __post_init__(self) -> None:
         role = "" if _PLAIN_ROLE.fullmatch(self.asked.role.strip()) else self.asked.role
-        self.instruction = "\n\n".join(part for part in (role, self.asked.question.strip()) if part)
         self.model = self.desk.model.name
         self.documents: Sequence[Document] = self.opened.documents
+        question = self.asked.question.strip()
+        if not self.documents:  # the text stands beside the instruction, and may be as long as a document
+            question = asking.brief(question, self.base.context_tokens // 4)
+        self.instruction = "\n\n".join(part for part in (role, question) if part)
         self.several = asking.several_labels(self.instruction)
 
     @property

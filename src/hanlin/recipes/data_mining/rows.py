@@ -57,7 +57,7 @@ class Rows:
     dropped: int = 0
     copied: bool = False
     _fields: Mapping[str, Schema] = field(init=False)
-    _columns: dict[str, int] = field(init=False)
+    _columns: dict[str, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._fields = self.record["properties"]
