@@ -155,6 +155,17 @@ def test_a_header_that_says_again_what_is_above_is_part_of_it_and_data_is_not() 
     assert flow.with_second({0: "编号", 1: "价格"}, {0: "A1", 1: "1.5"}) is None
     assert flow.with_second({0: "编号", 1: "价格"}, {0: "编号", 2: "x"}) == {0: "编号", 1: "价格", 2: "价格 x"}
     assert flow.with_second({}, {}) is None
+    groups = {0: "基本信息", 1: "", 2: "联系方式", 3: ""}
+    names = {0: "姓名", 1: "部门", 2: "电话", 3: "邮箱"}
+    assert flow.with_second(groups, names) == {
+        0: "基本信息 姓名",
+        1: "基本信息 部门",
+        2: "联系方式 电话",
+        3: "联系方式 邮箱",
+    }
+    assert flow.with_second(groups, names | {2: "13800000001"}) is None
+    assert flow.with_second(groups, names | {1: ""}) is None
+    assert flow.with_second(groups | {1: "工号"}, names) is None
     assert flow.table([["甲", ""], ["1", "2"]]) == "| 甲 |  |\n| --- | --- |\n| 1 | 2 |"
 
 

@@ -111,11 +111,12 @@ def is_title(cells: Sequence[str]) -> bool:
 def with_second(header: Mapping[int, str], row: Mapping[int, str]) -> dict[int, str] | None:
     """Return a header, by column, with a second row of it; None where the row is none.
 
-    It is one where it says again what goes over both rows, and names columns below a group: `价格` above `含税` and
-    `不含税` makes `价格 含税` and `价格 不含税`.
+    It is one where it says again what goes over both rows, and names columns below a group (`价格` above `含税` and
+    `不含税` makes `价格 含税` and `价格 不含税`), or names every column where the header has nothing but groups.
     """
     says_again = any(text.strip() and row.get(at) == text for at, text in header.items())
-    if not says_again or not any(text.strip() and not header.get(at, "").strip() for at, text in row.items()):
+    names_more = any(text.strip() and not header.get(at, "").strip() for at, text in row.items())
+    if not names_more or not (says_again or _is_of_groups(header, row)):
         return None
     made, group = dict[int, str](), ""
     for at in sorted({*header, *row}):
@@ -123,6 +124,17 @@ def with_second(header: Mapping[int, str], row: Mapping[int, str]) -> dict[int, 
         group = above or group
         made[at] = f"{group} {below}" if below and below != above else above
     return made
+
+
+def _is_of_groups(header: Mapping[int, str], row: Mapping[int, str]) -> bool:
+    """Whether a header names several groups, each over columns that it has no names for, and a row names them all."""
+    groups = [at for at, text in header.items() if text.strip()]
+    return (
+        len(groups) > 1
+        and all(not header.get(at + 1, "").strip() and row.get(at + 1, "").strip() for at in groups)
+        and all(row.get(at, "").strip() for at in {*header, *row})
+        and not any(character.isdigit() for text in row.values() for character in text)
+    )
 
 
 class Rows:

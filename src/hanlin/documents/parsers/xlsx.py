@@ -122,16 +122,18 @@ def _blocks(rows: Iterator[Row]) -> Iterator[str]:
 def _begun(rows: Iterator[Row]) -> tuple[Sequence[str], Row | None, Iterator[Row]]:
     """Return the titles above a sheet's header, the header, and the rows below it.
 
-    Rows of one cell are titles where a row of several follows; a header may go over several rows.
+    Rows of one cell are titles where a row of several follows; a header may go over two rows.
     """
     first = list(itertools.islice(rows, 1))
     while first and len(first[-1]) == 1 and len(first) <= _MOST_TITLES and (row := next(rows, None)) is not None:
         first.append(row)
-    if not first or len(first[-1]) < _TITLED_COLUMNS:
-        return [], first[0] if first else None, itertools.chain(first[1:], rows)
+    if not first:
+        return [], None, rows
+    if len(first) > 1 and len(first[-1]) < _TITLED_COLUMNS:
+        return [], first[0], itertools.chain(first[1:], rows)
     *above, header = first
     row = next(rows, None)
-    while row is not None and (more := flow.with_second(header, row)) is not None:
+    if row is not None and (more := flow.with_second(header, row)) is not None:
         header, row = more, next(rows, None)
     titles = [" ".join(text.split()) for title in above for text in title.values()]
     return titles, header, itertools.chain([row] if row is not None else [], rows)
