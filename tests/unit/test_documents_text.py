@@ -214,6 +214,22 @@ def test_records_within_what_a_service_answers_become_a_table(tmp_path: Path) ->
     assert page.text == ("code: 0\n\n# data\n\ntotal: 2\n\n## list\n\n| a | b |\n| --- | --- |\n| 1 | x |\n| 2 | y |")
 
 
+def test_fields_of_objects_within_records_are_columns(tmp_path: Path) -> None:
+    """A line of a log of orders has a customer within it; records with lists of others are shown by themselves."""
+    path = tmp_path / "a.jsonl"
+    lines = [{"id": n, "客户": {"姓名": "张三", "地址": {"市": "杭州"}}, "标签": ["新", 1]} for n in (1, 2)]
+    path.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines))
+    deep = tmp_path / "b.jsonl"
+    deep.write_text('{"id": 1, "items": [{"a": 1}]}\n{"id": 2, "items": []}\n')
+
+    (page,) = structured.pages(Work(path))
+    (other,) = structured.pages(Work(deep))
+
+    assert page.text.splitlines()[0] == "| id | 客户.姓名 | 客户.地址.市 | 标签 |"
+    assert page.text.splitlines()[3] == "| 2 | 张三 | 杭州 | 新, 1 |"
+    assert '"items": [' in other.text
+
+
 def test_other_json_is_shown_as_it_is(tmp_path: Path) -> None:
     """What is nested is no table."""
     path = tmp_path / "a.json"

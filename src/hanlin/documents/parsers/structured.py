@@ -15,6 +15,7 @@ from hanlin.documents.values import Page
 
 _COLUMNS = 60
 _SAMPLE = 50
+_WITHIN = 2  # objects within a record whose fields are told beside its own
 _WRAPPINGS = 2  # objects around the one that wraps records: what services answer has its data within some
 
 _INDENTED_BYTES = 32 * MIB
@@ -117,11 +118,33 @@ def _columns(records: Sequence[msgspec.Raw]) -> list[str] | None:
     return list(names) if 0 < len(names) <= _COLUMNS else None
 
 
-def _flat(raw: msgspec.Raw) -> dict[str, Any] | None:
+def _flat(raw: msgspec.Raw) -> dict[str, Scalar] | None:
+    """Return a record with the fields of objects within it beside its own (`客户.姓名`), lists of plain values as one.
+
+    None for what is no record, or holds lists of records.
+    """
     try:
         return msgspec.json.decode(raw, type=dict[str, Scalar])
     except _NOT_JSON:
+        pass
+    try:
+        record = msgspec.json.decode(raw, type=dict[str, Any])
+    except _NOT_JSON:
         return None
+    flat: dict[str, Scalar] = {}
+    return flat if all(_laid(name, value, flat, 0) for name, value in record.items()) else None
+
+
+def _laid(name: str, value: Any, flat: dict[str, Scalar], depth: int) -> bool:
+    """Put a value into a flat record, under its name; False where it has no place in one."""
+    if isinstance(value, dict):
+        return depth < _WITHIN and all(_laid(f"{name}.{key}", part, flat, depth + 1) for key, part in value.items())
+    if isinstance(value, list):
+        if any(isinstance(part, dict | list) for part in value):
+            return False
+        value = ", ".join(map(_shown, value))
+    flat[name] = value
+    return True
 
 
 def _rows(records: Sequence[msgspec.Raw], names: list[str], work: Work) -> Iterator[list[str]]:
