@@ -174,7 +174,9 @@ def test_slides_need_a_stream_and_are_refused_there_too(service: Service) -> Non
         with pytest.raises(openai.BadRequestError) as streamed:
             list(client.chat.completions.create(**asked, stream=True))
 
-    assert "The parameter skill is only supported in stream mode" in unstreamed.value.message
+    assert isinstance(unstreamed.value.body, dict)
+    assert unstreamed.value.body["message"] == "The parameter skill is only supported in stream mode"
+    assert (unstreamed.value.status_code, unstreamed.value.param) == (400, "skill")
     assert "renders them" in streamed.value.message
     assert streamed.value.param == "skill"
 
