@@ -4,13 +4,14 @@ Nearly all of them are small: what makes them dangerous is what a careless reade
 """
 
 import io
+import itertools
 import json
 import os
 import random
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,7 +164,18 @@ def paragraph(text: str) -> str:
     return f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>"
 
 
-def xlsx(rows: str, *, strings: str | None = None, sheets: int = 1, before: str = "") -> bytes:
+def _columns(count: int) -> Iterator[str]:
+    """Yield the names of columns as sheets count them: A, Z, AA, ZZ, AAA."""
+    for length in (1, 2, 3):
+        for letters in itertools.product("ABCDEFGHIJKLMNOPQRSTUVWXYZ", repeat=length):
+            if count > 0:
+                yield "".join(letters)
+            count -= 1
+
+
+def xlsx(
+    rows: str, *, strings: str | None = None, sheets: int = 1, before: str = "", merged: Sequence[str] = ()
+) -> bytes:
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     of = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     listed = "".join(f'<sheet name="S{n}" sheetId="{n}" r:id="s{n}"/>' for n in range(1, sheets + 1))
@@ -173,6 +185,8 @@ def xlsx(rows: str, *, strings: str | None = None, sheets: int = 1, before: str 
     )
     if strings is not None:
         related += f'<Relationship Id="x" Type="{of}/sharedStrings" Target="sharedStrings.xml"/>'
+    joined = "".join(f'<mergeCell ref="{cells}"/>' for cells in merged)
+    joined = f"<mergeCells>{joined}</mergeCells>" if merged else ""
     parts: dict[str, str | bytes] = {
         "_rels/.rels": RELATIONS.format("xl/workbook.xml"),
         "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{of}"><sheets>{listed}</sheets></workbook>',
@@ -181,7 +195,7 @@ def xlsx(rows: str, *, strings: str | None = None, sheets: int = 1, before: str 
         ),
     }
     for number in range(1, sheets + 1):
-        data = f'{before}<worksheet xmlns="{main}"><sheetData>{rows}</sheetData></worksheet>'
+        data = f'{before}<worksheet xmlns="{main}"><sheetData>{rows}</sheetData>{joined}</worksheet>'
         parts[f"xl/worksheets/sheet{number}.xml"] = data
     if strings is not None:
         parts["xl/sharedStrings.xml"] = f'<sst xmlns="{main}">{strings}</sst>'
@@ -414,6 +428,21 @@ PDFS: Mapping[str, Case] = {
         _bytes(pdf_of_one(zlib.compress(b"q " * 1_000_000), entries="/Filter /FlateDecode")),
         ("blank", "broken"),
     ),
+    "pdf with a table of very many cells": Case(
+        "a.pdf",
+        _bytes(
+            pdf_of_one(
+                zlib.compress(
+                    "".join(
+                        [f"10 {10 + n * 8} m 590 {10 + n * 8} l S\n" for n in range(90)]
+                        + [f"{10 + n * 8} 10 m {10 + n * 8} 730 l S\n" for n in range(70)]
+                    ).encode()
+                ),
+                entries="/Filter /FlateDecode",
+            )
+        ),
+        ("blank",),
+    ),
     "pdf of pictures": Case("a.pdf", pdf_of_picture, ("needs_ocr",)),
 }
 
@@ -450,6 +479,13 @@ ARCHIVES: Mapping[str, Case] = {
     ),
     "docx of one endless paragraph": Case(
         "a.docx", lambda path: _put(path, docx(paragraph(_varied(2_000_000)))), ("endless 1999",)
+    ),
+    "docx of cells that go on from cells that are not there": Case(
+        "a.docx",
+        _bytes(
+            docx(f"<w:tbl><w:tr><w:tc><w:tcPr><w:vMerge/></w:tcPr></w:tc><w:tc>{paragraph(ZH)}</w:tc></w:tr></w:tbl>")
+        ),
+        (ZH,),
     ),
     "docx whose parts are encrypted": Case("a.docx", _bytes(flagged(docx(paragraph(ZH)))), ("encrypted",)),
     "docx with a password": Case("a.docx", _bytes(ole("EncryptedPackage")), ("encrypted",)),
@@ -492,6 +528,37 @@ ARCHIVES: Mapping[str, Case] = {
     ),
     "xlsx of five hundred sheets": Case(
         "a.xlsx", lambda path: _put(path, xlsx(f"<row>{cell('A1', ZH)}</row>", sheets=500)), (ZH,), within=500
+    ),
+    "xlsx whose cells all go down to the last row": Case(
+        "a.xlsx",
+        lambda path: _put(
+            path,
+            xlsx(
+                "".join(f'<row r="{n}">{cell(f"B{n}", ZH)}</row>' for n in range(1, 30_000)),
+                merged=[f"A{n}:A1048576" for n in range(1, 30_000)],
+            ),
+        ),
+        (ZH,),
+        within=30_000,
+    ),
+    "xlsx with merged cells that are none": Case(
+        "a.xlsx",
+        _bytes(
+            xlsx(f'<row r="x">{cell("A1", ZH)}</row>', merged=["A1:A0", "ZZZ1:ZZZ9", "A9999999:B9999999", "A1" * 99])
+        ),
+        (ZH,),
+    ),
+    "xlsx with labels that go down in every column": Case(
+        "a.xlsx",
+        lambda path: _put(
+            path,
+            xlsx(
+                "<row r='1'>" + '<c t="s"><v>0</v></c>' * 300 + "</row>" + "<row><c><v>1</v></c></row>" * 1_000,
+                strings=f"<si><t>{ZH}</t></si>",
+                merged=[f"{column}1:{column}1048576" for column in _columns(300)],
+            ),
+        ),
+        (ZH,),
     ),
     "xlsx with a billion words": Case(
         "a.xlsx", _bytes(xlsx(f"<row>{cell('A1', '&e9;')}</row>", before=entities("w"))), ("broken",)
@@ -543,6 +610,11 @@ ARCHIVES: Mapping[str, Case] = {
         ),
         ("encrypted",),
     ),
+    "epub of chapters in a trap": Case(
+        "a.epub",
+        _bytes(epub({"a.xhtml": f'<?xml version="1.0" encoding="punycode"?><p>{ZH}{"-a" * 200_000}'})),
+        (ZH,),
+    ),
     "epub without a list": Case("a.epub", _bytes(zipped({"META-INF/container.xml": "<container/>"})), ("broken",)),
 }
 
@@ -581,6 +653,26 @@ TEXTS: Mapping[str, Case] = {
         "a.html", _bytes(f'<html><p title="{"x" * 5_000_000}">{ZH}'.encode()), (ZH,)
     ),
     "html of tags without ends": Case("a.html", _bytes(f"<html>{'<b>' * 300_000}{ZH}".encode()), (ZH,)),
+    "html of cells that hang down": Case(
+        "a.html",
+        _bytes(
+            f"<html><table><tr>{f'<td rowspan=65534 colspan=1000>{ZH}' * 200}{'<tr><td>x' * 2_000}</table>".encode()
+        ),
+        (ZH,),
+    ),
+    "html with an endless title": Case(
+        "a.html", _bytes(f"<html><title>{'&amp;' * 500_000}</title><p>{ZH}".encode()), (ZH,)
+    ),
+    "html of one endless paragraph": Case(
+        "a.html", lambda path: _put(path, b"<html><p>" + b"word\n" * 1_000_000 + ZH.encode()), (ZH,)
+    ),
+    "html that says it is written in a trap": Case(
+        "a.html", _bytes(b'<html><meta charset="punycode"><p>' + ZH.encode("gb18030") + b"-a" * 200_000), (ZH,)
+    ),
+    "text of nothing but ends of pages": Case("a.txt", lambda path: _put(path, b"\f" * 20_000_000), ("too_large",)),
+    "csv whose first lines are one quotation": Case(
+        "a.csv", lambda path: _put(path, (b'"' + b"x" * 500_000 + b"\n") * 5 + ZH.encode()), (ZH,), within=2_000
+    ),
     "html named as pdf": Case("a.pdf", _bytes(f"<!DOCTYPE html><html><p>{ZH}".encode()), (ZH,)),
     "json of nested lists": Case("a.json", _bytes(b"[" * 100_000 + b"]" * 100_000), ("[[[[",)),
     "json of nested objects": Case("a.json", _bytes(b'{"a":' * 100_000 + b"1" + b"}" * 100_000), ('{"a":{"a":',)),

@@ -115,10 +115,10 @@ def test_of_a_long_file_the_engine_reads_the_passages_that_matter(service: Servi
 def test_a_table_of_an_uploaded_file_comes_back_whole(
     service: Service, engine: FakeEngine, tmp_path: Path, kind: str
 ) -> None:
-    """Whatever the format: the rows are copied, and the engine is not asked at all."""
+    """Five hundred rows in three files, whatever the format: they are copied, and the engine is not asked at all."""
     rows = [
         (f"A-{at:04d}", f"商品{at}", f"¥{at}.50", "已付" if at % 2 else "未付")
-        for at in range(60 if kind == "docx" else 170)
+        for at in range(160 if kind == "docx" else 170)
     ]
     path = spreadsheet(tmp_path / f"orders.{kind}", [("编号", "品名", "单价", "状态"), *rows])
     asked = '提取所有记录，输出JSON数组：[{"编号":"","品名":"","单价":"","状态":""}]'
@@ -174,7 +174,9 @@ def test_slides_need_a_stream_and_are_refused_there_too(service: Service) -> Non
         with pytest.raises(openai.BadRequestError) as streamed:
             list(client.chat.completions.create(**asked, stream=True))
 
-    assert "The parameter skill is only supported in stream mode" in unstreamed.value.message
+    assert isinstance(unstreamed.value.body, dict)
+    assert unstreamed.value.body["message"] == "The parameter skill is only supported in stream mode"
+    assert (unstreamed.value.status_code, unstreamed.value.param) == (400, "skill")
     assert "renders them" in streamed.value.message
     assert streamed.value.param == "skill"
 

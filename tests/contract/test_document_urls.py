@@ -1,5 +1,6 @@
 """Documents that a request names by their URLs, as the native surface will: fetched, read, and mined."""
 
+import io
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -7,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import docx
 import msgspec
 import pytest
 
@@ -15,11 +17,13 @@ from hanlin.errors import FileUnfit, UrlNotFetched
 from hanlin.home import Home, prepare
 from hanlin.service import chat
 from hanlin.service.files import open_files
+from hanlin.service.library import WorkspaceLibrary
 from hanlin.service.studio import Studio
 from hanlin.settings import Settings
 from hanlin.store.database import open_store
 from hanlin.testing import ScriptedEngine
 from hanlin.types import ChatRequest, MediaPart, Message, TextPart
+from tests.drawn_text import picture_of
 from tests.values import deployment
 
 ROWS = [(f"产品{number}", f"{number}99 元") for number in range(40)]
@@ -82,6 +86,31 @@ async def test_documents_are_fetched_read_and_mined_in_their_order(studio: Studi
 
     text = result.choices[0].text.removeprefix("```json").removesuffix("```")
     assert [(row["名称"], row["价格"]) for row in json.loads(text)] == ROWS
+
+
+async def test_a_fact_in_a_picture_is_read_as_the_strategy_says(tmp_path: Path, studio: Studio) -> None:
+    """Spec §3.5: `text_only` ignores it, `text_and_images` finds it; the same bytes are read anew for each."""
+    pytest.importorskip("rapidocr")
+    picture, path = io.BytesIO(), tmp_path / "a.docx"
+    picture_of(["CODE 7431"]).save(picture, "PNG")
+    document = docx.Document()
+    document.add_paragraph("口令见图。")
+    document.add_picture(picture)
+    document.save(str(path))
+    assert studio.files is not None
+    library = WorkspaceLibrary(studio.files, "default")
+    told: dict[str, str] = {}
+
+    for strategy in ("text_and_images", "text_only", "auto"):
+        taken = await library.take(path.read_bytes(), path.name, strategy)
+        told[strategy] = "\n".join(page.text for page in await taken.read())
+
+    assert all("口令见图。" in text for text in told.values())
+    assert {strategy: "7431" in text for strategy, text in told.items()} == {
+        "text_and_images": True,
+        "text_only": False,
+        "auto": False,
+    }
 
 
 async def test_what_cannot_be_read_is_said_by_its_name(studio: Studio, server: str) -> None:

@@ -66,6 +66,30 @@ def test_a_schema_that_refers_to_itself_comes_to_an_end() -> None:
     assert plain(tree)["properties"]["child"]["type"] == "object"
 
 
+def test_a_schema_that_doubles_and_doubles_comes_to_an_end() -> None:
+    """What a caller sends in a kilobyte must not become a billion parts."""
+    many = {"type": "object", "properties": {f"p{number}": {"$ref": "#"} for number in range(12)}}
+
+    assert len(str(plain(many))) < 1_000_000
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        '{"type":"object","properties":{"a":"string"}}',
+        '{"type":"object","properties":{"a":{"$ref":"#/x"}}}',
+        '{"type":"object","properties":{"a":{"enum":"x|y"}}}',
+        '{"type":"object","properties":{"a":{"type":"text","maxItems":"x"}}}',
+    ],
+)
+def test_what_only_looks_like_a_schema_still_names_its_fields(schema: str) -> None:
+    """People write schemas by heart; one that is none must not fail the call."""
+    form = Form(schema_of(example_in(schema)))
+
+    assert form.plain["properties"] == {"a": {"type": "string"}}
+    assert loose(form.plain)["type"] == "object"
+
+
 def test_a_part_may_lack_everything() -> None:
     """A form that demands a value would have it invented."""
     made = loose(plain(LIST))
@@ -164,6 +188,9 @@ def test_unbacked_values_are_found_by_their_place_and_taken_out() -> None:
         ("¥1,200", "number", 1200),
         ("3.5", "number", 3.5),
         ("7 件", "integer", 7),
+        ("7.5", "integer", None),
+        ("1.5万元", "number", 15000),
+        ("3亿", "integer", 300_000_000),
         ("是", "boolean", True),
         ("?", "boolean", None),
         ("x", "number", None),

@@ -1,7 +1,9 @@
 """Data out of documents: complete, of the form that was asked for, and nothing that is not in the source."""
 
 import json
+import random
 import re
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -17,7 +19,18 @@ from hanlin.recipes.data_mining.mining import Mined, Miner
 from hanlin.recipes.recipe import Recipe
 from hanlin.recipes.tables import written
 from hanlin.types import ChatRequest, MediaPart, Message, Sampling, Shape, TextPart, fold
-from tests.documents import MemoryDocument, MemoryLibrary, Scholar, asked, document, events_of, filler, library, needles
+from tests.documents import (
+    MemoryDocument,
+    MemoryLibrary,
+    Scholar,
+    asked,
+    document,
+    events_of,
+    filler,
+    library,
+    needles,
+    shaped,
+)
 from tests.values import Clock, model
 
 HEADERS = ["编号", "品名", "单价", "状态"]
@@ -121,6 +134,40 @@ async def test_of_several_sheets_those_with_such_columns_are_read() -> None:
     assert report.rows == 80
 
 
+async def test_a_remark_beside_a_table_does_not_change_its_order() -> None:
+    """It makes a column without a name on its page alone; two columns of the same name are two."""
+    remark = written([*HEADERS, ""], [(*row, "看这里" if at == 3 else "") for at, row in enumerate(rows(21, 20))])
+    twice = written(["编号", "备注", "备注"], [("A", "一", "二")])
+    file = document(*sheet(1, 20), Page(2, remark), Page(3, written(HEADERS, rows(41, 20))), name="a.xlsx")
+    other = document(twice, name="b.csv")
+
+    text, _ = await told(of(file, f"提取所有记录，输出JSON数组：{EXAMPLE}"), Scholar(), file)
+    both, report = await told(of(other, '提取JSON：[{"编号":"","备注":"","备注 2":""}]'), Scholar(), other)
+
+    assert [tuple(record.values()) for record in data(text)] == rows(1, 60)
+    assert (data(both), report.strategy) == ([{"编号": "A", "备注": "一", "备注 2": "二"}], "rows")
+
+
+async def test_what_was_right_is_kept_where_asking_again_brings_nothing() -> None:
+    """One made-up value is no reason to lose the others."""
+    file = document("姓名：张三，电话：123456", name="a.txt")
+    answers = iter(['{"姓名": "张三", "电话": "654321"}'])
+    base = Scholar(replies=[lambda _: next(answers, "不知道")])
+
+    text, report = await told(of(file, '提取JSON：{"姓名":"","电话":""}'), base, file)
+
+    assert (data(text), report.dropped, report.parts_read) == ({"姓名": "张三", "电话": ""}, 1, 1)
+
+
+async def test_parts_that_no_answer_fitted_are_not_counted_as_read() -> None:
+    """Silence about them would be a wrong count."""
+    file = document("姓名：张三", name="a.txt")
+
+    text, report = await told(of(file, '提取JSON：[{"姓名":""}]'), Scholar(replies=[lambda _: "不知道"]), file)
+
+    assert (data(text), report.parts, report.parts_read) == ([], 1, 0)
+
+
 async def test_only_rows_that_meet_the_condition_are_records() -> None:
     """The condition is worked out for every row, not guessed."""
     file = document(*sheet(1, 200), name="a.xlsx")
@@ -161,6 +208,64 @@ async def test_rows_that_no_record_comes_of_are_reported() -> None:
     _, report = await told(of(file, '判断级别，JSON：[{"编号":"","级别":"高|低"}]'), nothing, file)
 
     assert (report.rows, report.missed, report.records) == (20, 20, 0)
+
+
+async def test_a_field_and_a_column_may_be_called_as_the_numbers_of_rows_are() -> None:
+    """`#` is what many tables call their first column."""
+    table = written(["#", "品名"], [(f"N{at}", f"商品{at}") for at in range(5)])
+    file = document(table, name="a.xlsx")
+    form = '[{"#":"","级别":"高|低"}]'
+
+    def judged(request: ChatRequest) -> str | None:
+        if request.shape is None or not forms(request, "records"):
+            return None
+        numbers = request.shape.schema["properties"]["records"]["items"]["properties"]["##"]["enum"]
+        return json.dumps({"records": [{"##": n, "#": f"N{n - 1}", "级别": "高"} for n in numbers]})
+
+    text, report = await told(of(file, f"判断每条记录的级别，JSON：{form}"), Scholar(replies=[judged]), file)
+
+    assert data(text) == [{"#": f"N{at}", "级别": "高"} for at in range(5)]
+    assert report.missed == 0
+
+
+async def test_cells_that_leave_a_number_out_do_not_have_the_table_read_by_the_model() -> None:
+    """One `暂无` among hundreds of prices is no price, and no reason to doubt the others."""
+    cells = [("螺丝", "¥1.50"), ("螺母", "暂无"), ("垫片", "-"), ("螺栓", "1.2万元")]
+    file = document(written(["品名", "单价"], cells), name="a.xlsx")
+    base = Scholar()
+
+    text, _ = await told(of(file, '提取所有记录，输出JSON数组：[{"品名":"","单价":0}]'), base, file)
+
+    assert [record["单价"] for record in data(text)] == [1.5, None, None, 12000]
+    assert base.requests == []
+
+
+async def test_cells_longer_than_all_that_a_model_reads_are_no_reason_to_fail() -> None:
+    """Articles in a table: columns are named by how they begin, and a row that cannot be read is reported."""
+    long = "正文" * 20_000
+    file = document(written(["编号", "文章内容"], [("A-1", long), ("A-2", "短"), ("A-3", "短")]), name="a.csv")
+
+    copied, _ = await told(of(file, '提取JSON：[{"编号":"","文章":""}]'), Scholar(), file)
+    _, report = await told(of(file, '判断级别，JSON：[{"编号":"","级别":"高|低"}]'), Scholar(), file)
+
+    assert [record["文章"] for record in data(copied)] == [long, "短", "短"]
+    assert (report.rows, report.missed) == (3, 1)
+
+
+async def test_rows_that_no_time_was_left_for_are_reported() -> None:
+    """A table of judgements can be as long as a document, and an unstreamed call has its limit here too."""
+    file = document(*sheet(1, 400), name="a.xlsx")
+    clock = Clock()
+
+    def slow(request: ChatRequest) -> str | None:
+        clock.now += 100.0
+        return None
+
+    asked_for = of(file, '判断每条记录的级别，JSON：[{"编号":"","级别":"高|低"}]')
+    _, report = await told(asked_for, Scholar(replies=[slow]), file, by=recipe(clock=clock))
+
+    assert 0 < report.missed < report.rows == 400
+    assert report.calls < 10
 
 
 # --- running text
@@ -231,10 +336,90 @@ async def test_a_value_that_is_not_in_the_source_is_asked_for_again_and_then_lef
     assert data(mended) == {"姓名": "张三", "电话": "123456"}
 
 
+INVENTED = ("铁杉重工", "¥88888", "2031-07-19", "蓝鲸", "13999999999")
+
+
+def liar(chance: random.Random) -> Callable[[ChatRequest], str | None]:
+    """Return a reply that adds to what a text says: whole records, other values, one digit more or less."""
+
+    def lie(request: ChatRequest) -> str | None:
+        if request.shape is None:
+            return None
+        value = shaped(request)
+        for record in value["records"]:
+            for name, said in record.items():
+                kind = chance.randrange(6)
+                if kind == 0 or said is None:
+                    record[name] = chance.choice(INVENTED)
+                elif kind == 1:
+                    record[name] = said[:-1] if said[-1:].isdigit() else f"{said}{chance.choice(INVENTED)}"
+                elif kind == 2:
+                    record[name] = re.sub(r"\d$", lambda digit: str((int(digit[0]) + 1) % 10), said)
+        for _ in range(chance.randrange(3)):
+            value["records"].append({name: chance.choice(INVENTED) for name in ("姓名", "单号", "金额", "日期")})
+        return json.dumps(value, ensure_ascii=False)
+
+    return lie
+
+
+async def test_no_value_of_a_hundred_documents_is_absent_from_them() -> None:
+    """Spec §3.5, with a model that invents on purpose whenever it is asked: what is not in a document is left out."""
+    chance = random.Random(35)
+    fields = ("姓名", "单号", "金额", "日期")
+    kept = dropped = 0
+
+    for number in range(100):
+        people = [
+            {
+                "姓名": "".join(chance.choices("赵钱孙李周吴郑王冯陈褚卫", k=3)),
+                "单号": f"D-{chance.randrange(10**5, 10**6)}",
+                "金额": f"{chance.randrange(100, 1000)}.{chance.randrange(10, 100)}元",
+                "日期": f"20{chance.randrange(10, 25)}-{chance.randrange(10, 13)}-{chance.randrange(10, 29)}",
+            }
+            for _ in range(chance.randrange(1, 6))
+        ]
+        lines = ["，".join(f"{name}：{person[name]}" for name in fields) for person in people]
+        file = document("\n".join([f"第{number}号文件", *lines]), name=f"{number}.txt")
+
+        asked_for = of(file, '提取所有记录，JSON：[{"姓名":"","单号":"","金额":"","日期":""}]')
+        text, report = await told(asked_for, Scholar(replies=[liar(chance)]), file)
+
+        said = {name: {person[name] for person in people} | {""} for name in fields}
+        records = data(text)
+        assert [(name, record[name]) for record in records for name in fields if record[name] not in said[name]] == []
+        kept += sum(bool(record[name]) for record in records for name in fields)
+        dropped += report.dropped
+
+    assert kept > 500
+    assert dropped > 300
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("价格：135元", "35元"),
+        ("编号 A-00123", "A-0012"),
+        ("总价 ¥1,234.50", "234.50"),
+        ("总价 ¥1,234.50", "1234"),
+        ("电话 13800138000", "1380013800"),
+    ],
+)
+async def test_a_piece_of_a_number_is_another_number(source: str, value: str) -> None:
+    """Digits stand in digits everywhere; that says nothing."""
+    file = document(source, name="a.txt")
+    base = Scholar(replies=[lambda _: json.dumps({"value": value})])
+
+    text, report = await told(of(file, '提取JSON：{"value":""}'), base, file)
+
+    assert (data(text), report.dropped) == ({"value": ""}, 1)
+
+
 @pytest.mark.parametrize(
     ("source", "value"),
     [
         ("总价 ¥1,234.50", "1234.50"),
+        ("编号 00123，2024年", "2024年"),
+        ("2024-03-05", "2024"),
         ("签于 2024 年 3 月 5 日", "2024-03-05"),
         ("共三百二十人", "320"),
         ("Total: USD 12,000", "12000"),
@@ -323,6 +508,37 @@ async def test_reading_ends_in_time_and_says_so() -> None:
     assert 0 < report.parts_read < report.parts
 
 
+@pytest.mark.parametrize(
+    ("instruction", "price", "count", "share"),
+    [
+        ("", "¥1299.50", "4件", "5%"),
+        ("价格去掉货币符号，", "1299.50", "4件", "5%"),
+        ("不要货币符号和单位，", "1299.50", "4", "5%"),
+        ("only digits, without currency symbols and units,", "1299.50", "4", "5%"),
+    ],
+)
+async def test_amounts_lose_their_signs_where_that_is_asked_for(
+    instruction: str, price: str, count: str, share: str
+) -> None:
+    """Spec §3.4: only when told, whether a model reads them or they are copied. A share is nothing without its sign."""
+    read = document("说明。" * 60 + "\n价格：¥1299.50，数量：4件，折扣：5%", name="a.txt")
+    copied = document(written(["价格", "数量", "折扣"], [("¥1299.50", "4件", "5%")]), name="a.xlsx")
+    asked_for = f'提取所有记录，{instruction}JSON：[{{"价格":"","数量":"","折扣":""}}]'
+
+    for file in (read, copied):
+        text, _ = await told(of(file, asked_for), Scholar(), file)
+        assert data(text) == [{"价格": price, "数量": count, "折扣": share}]
+
+
+async def test_text_about_code_blocks_does_not_take_the_fence_away() -> None:
+    """What must be left out is explanations; the code block is what the answer is to stand in."""
+    file = document("姓名：张三", name="a.txt")
+
+    text, _ = await told(of(file, '提取姓名，不要解释，放在```json代码块中：{"姓名":""}'), Scholar(), file)
+
+    assert text.startswith("```json\n{")
+
+
 # --- the form of the answer
 
 
@@ -402,6 +618,19 @@ async def test_text_in_the_user_message_is_mined_as_well() -> None:
     assert data(text) == {"姓名": "张三", "电话": "123456"}
 
 
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_long_text_in_the_user_message_is_read_part_by_part(first: bool) -> None:
+    """Spec §3.1: up to 9,000 tokens, which is more than a small model reads at once."""
+    lines = "\n".join(f"产品：P{at}，价格：{at}元，颜色：红" for at in range(400))
+    wanted = '提取全部产品，JSON：[{"产品":"","价格":"","颜色":""}]'
+    base = Scholar(context_tokens=4096)
+
+    text, report = await told(of(None, f"{wanted}\n\n{lines}" if first else f"{lines}\n\n{wanted}"), base)
+
+    assert [record["产品"] for record in data(text)] == [f"P{at}" for at in range(400)]
+    assert report.parts == report.parts_read > 4
+
+
 async def test_an_answer_is_cut_where_the_caller_wants_no_more() -> None:
     """`max_tokens` holds here too, and the finish reason says so."""
     file = document(*sheet(1, 200), name="a.xlsx")
@@ -464,6 +693,14 @@ async def test_a_question_in_words_is_answered_as_one_about_documents() -> None:
     result = fold(await events_of(recipe(), of(file, "云杉项目的口令是什么？"), Scholar(), library(file)))
 
     assert "第42页" in result.choices[0].text
+
+
+async def test_a_model_that_gives_no_label_is_an_error_of_ours() -> None:
+    """Not one that nobody has foreseen."""
+    file = document("内容", name="a.txt")
+
+    with pytest.raises(AnswerUnfit):
+        await told(of(file, "分类。类别：合同、简历。"), Scholar(replies=[lambda _: "我不知道"]), file)
 
 
 # --- what is refused
@@ -536,6 +773,52 @@ async def test_files_behind_urls_are_mined_in_their_order() -> None:
 
     assert data(fold(events).choices[0].text) == [{"产品": "甲", "价格": "5"}, {"产品": "乙", "价格": "6"}]
     assert sorted((name, parsing) for _, name, parsing in shelf.taken) == [("A.docx", "auto"), ("B.docx", "auto")]
+
+
+async def test_all_products_of_two_manuals_come_back_in_order_with_bare_prices() -> None:
+    """Spec §3.5, as the documentation asks: a JSON array in a fence, both files whole, the first one first."""
+    manuals = {
+        f"/{name}.docx": "\n".join(
+            f"{'介绍。' * 20}\n产品：{name}-{at}，价格：¥{at + 100}.50，颜色：{'红蓝'[at % 2]}" for at in range(count)
+        )
+        for name, count in (("甲", 70), ("乙", 45))
+    }
+    asked_for = "请提取所有产品信息，并整理成一个标准的JSON数组，价格不带货币符号："
+    base = Scholar()
+
+    events = await events_of(
+        recipe(),
+        with_urls(
+            *(f"https://example.com{path}" for path in manuals), text=f'{asked_for}[{{"产品":"","价格":"","颜色":""}}]'
+        ),
+        base,
+        MemoryLibrary(),
+        fetcher=web(manuals),
+    )
+
+    text = fold(events).choices[0].text
+    assert (text.splitlines()[0], text.splitlines()[-1]) == ("```json", "```")
+    assert data(text) == [
+        {"产品": f"{name}-{at}", "价格": f"{at + 100}.50", "颜色": "红蓝"[at % 2]}
+        for name, count in (("甲", 70), ("乙", 45))
+        for at in range(count)
+    ]
+    assert len(base.requests) > 2
+
+
+async def test_ten_urls_are_all_read_in_their_order() -> None:
+    """Spec §3.5: as many as a request may name."""
+    files = {f"/{at}.txt": f"产品：P{at}，价格：{at}元" for at in range(10)}
+
+    events = await events_of(
+        recipe(),
+        with_urls(*(f"https://example.com{path}" for path in files)),
+        Scholar(),
+        MemoryLibrary(),
+        fetcher=web(files),
+    )
+
+    assert [record["产品"] for record in data(fold(events).choices[0].text)] == [f"P{at}" for at in range(10)]
 
 
 async def test_the_parsing_strategy_is_passed_on() -> None:

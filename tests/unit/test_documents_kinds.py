@@ -40,6 +40,8 @@ def kind(path: Path, name: str, data: bytes) -> str:
         ("a.jsonl", b"{}", "json"),
         ("a.docx", b"only text", "txt"),
         ("a.pdf", b'{"a": 1}', "json"),
+        ("a.md", b"A header is %PDF-1.4", "md"),
+        ("a.xls", "编号\t品名\n1\t螺丝\n".encode("gb18030"), "csv"),
     ],
 )
 def test_content_decides_where_it_is_certain_and_the_name_where_it_is_not(

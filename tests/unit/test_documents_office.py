@@ -66,7 +66,7 @@ def test_headings_lists_and_tables_of_a_word_document_are_kept(tmp_path: Path) -
     assert work.title == "运行手册"
     assert first.text == (
         "# 运行手册\n\n# 第一章 总则\n\n本手册适用于 Pump A。 And more.\n\n## 范围\n\n- 甲\n- 乙\n1. one\n2. two\n\n"
-        "| wide\\|r |  | c2 |\n| --- | --- | --- |\n| c3 | c4 | high |\n| c6 | c7 |  |\n\nend"
+        "| wide\\|r |  | c2 |\n| --- | --- | --- |\n| c3 | c4 | high |\n| c6 | c7 | high |\n\nend"
     )
     assert (second.number, second.text) == (2, "第二页")
 
@@ -146,6 +146,34 @@ def test_what_is_not_seen_in_a_word_document_is_not_told(tmp_path: Path) -> None
     )
 
     assert docx_pages(tmp_path, body) == ["kept\n\nbox\n\na\tb\nc"]
+
+
+def test_what_is_moved_is_told_once_and_ticks_are_seen(tmp_path: Path) -> None:
+    """Tracked changes stand in a document twice; a form without its ticks says nothing."""
+    moved = (
+        "<w:p><w:moveFrom><w:r><w:t>旧</w:t></w:r></w:moveFrom><w:del><w:r><w:delText>删</w:delText><w:tab/></w:r></w:del>"
+        "<w:moveTo><w:r><w:t>新</w:t></w:r></w:moveTo><w:ins><w:r><w:t>增</w:t></w:r></w:ins></w:p>"
+    )
+    ticks = (
+        '<w:p><w:r><w:sym w:font="Wingdings 2" w:char="F052"/><w:t>是 </w:t><w:sym w:font="Wingdings 2" w:char="00A3"/>'
+        '<w:t>否</w:t><w:sym w:font="Symbol" w:char="F0"/></w:r></w:p>'
+    )
+
+    assert docx_pages(tmp_path, moved + ticks) == ["新增\n\n☑是 □否"]
+
+
+def test_headings_are_found_by_their_chinese_names(tmp_path: Path) -> None:
+    """Word writes the English names of its own styles, other programs those that people see."""
+    body = "".join(
+        f'<w:p><w:pPr><w:pStyle w:val="{style}"/></w:pPr><w:r><w:t>{style}</w:t></w:r></w:p>'
+        for style in ("a", "b", "c")
+    )
+    styles = "".join(
+        f'<w:style w:type="paragraph" w:styleId="{style}"><w:name w:val="{name}"/></w:style>'
+        for style, name in (("a", "标题"), ("b", "标题 2"), ("c", "标题样式"))
+    )
+
+    assert docx_pages(tmp_path, body, styles=styles) == ["# a\n\n## b\n\nc"]
 
 
 def test_notes_stand_below_what_they_belong_to(tmp_path: Path) -> None:
@@ -266,6 +294,9 @@ def test_a_formula_shows_its_result_where_it_has_one(tmp_path: Path) -> None:
         ("0.1234", Form(percent=2), "12.34%"),
         ("0.30000000000000004", Form(), "0.3"),
         ("1E3", Form(), "1000"),
+        ("123", Form(digits=6), "000123"),
+        ("12.5", Form(digits=6), "12.5"),
+        ("-7", Form(digits=3), "-7"),
         ("nan", Form(), "nan"),
         ("text", Form(date=True), "text"),
     ],
@@ -276,6 +307,21 @@ def test_numbers_are_shown_in_their_form(value: str, form: Form, text: str) -> N
 
 
 # Presentations
+
+
+def test_codes_keep_their_zeros(tmp_path: Path) -> None:
+    """A number of six digits is a postcode to whoever reads it."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert isinstance(sheet, Worksheet)
+    for value, form in ((123, "000000"), (7, '00"号"'), (5, "0"), (5, "0.00")):
+        sheet.append([value])
+        sheet.cell(sheet.max_row, 1).number_format = form
+    book.save(tmp_path / "a.xlsx")
+
+    (page,) = xlsx.pages(Work(tmp_path / "a.xlsx"))
+
+    assert [line.strip("| ") for line in page.text.splitlines()[2:]] == ["000123", "---", "07", "5", "5"]
 
 
 def test_a_slide_is_its_title_its_points_its_tables_and_its_notes(tmp_path: Path) -> None:

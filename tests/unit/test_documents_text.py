@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hanlin.documents.parsers import delimited, encodings, flow, plain, structured
+from hanlin.documents.parsers import delimited, encodings, flow, html, plain, structured
 from hanlin.documents.parsers.work import Work
 
 ZH_HANS = "你好，世界。这是一份关于水泵检修的说明，请妥善保管。"
@@ -131,6 +131,45 @@ def test_a_table_is_found_whatever_divides_its_columns(tmp_path: Path, delimiter
     assert page.text == "| 名称 | 数量 | 说明 |\n| --- | --- | --- |\n| 水泵 | 3 | 大, 重; 旧\\| 坏 |\n| 阀门 | 5 |  |"
 
 
+def test_excel_may_be_told_what_divides_columns(tmp_path: Path) -> None:
+    """Its own first line for that is none of the table."""
+    path = tmp_path / "a.csv"
+    path.write_text("sep=;\n编号;数量\n1;2,5\n", encoding="utf-16")
+
+    (page,) = delimited.pages(Work(path))
+
+    assert page.text == "| 编号 | 数量 |\n| --- | --- |\n| 1 | 2,5 |"
+
+
+@pytest.mark.parametrize("line", ["abc,def\n", "abc,def "])
+def test_characters_that_come_late_say_how_a_text_is_written(tmp_path: Path, line: str) -> None:
+    """A log may hold nothing but ASCII for a megabyte."""
+    path = tmp_path / "a.log"
+    path.write_bytes((line * 40_000 + f"{ZH_HANS}\n" * 9).encode("gb18030"))
+
+    assert encodings.encoding_of(path) == "gb18030"
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec", "text"),
+    [
+        ("windows-1251", "windows-1251", "Цех"),
+        ("gb2312", "gb18030", "龘"),
+        ("Shift_JIS", "shift_jis", "弁"),
+        ("utf-8", "gb18030", ZH_HANS),
+        ("punycode", "gb18030", ZH_HANS),
+    ],
+)
+def test_a_page_is_read_as_it_says_where_it_can_be(tmp_path: Path, declared: str, codec: str, text: str) -> None:
+    """A word or two are too few to tell encodings apart; what a page says may be wrong, or a trap."""
+    path = tmp_path / "a.html"
+    path.write_bytes(f'<html><meta charset="{declared}"><p>{text}'.encode(codec))
+
+    (page,) = html.pages(Work(path))
+
+    assert page.text == text
+
+
 def test_a_quoted_line_end_stays_within_its_cell(tmp_path: Path) -> None:
     """A table that loses its rows' ends there is none."""
     path = tmp_path / "a.csv"
@@ -163,6 +202,32 @@ def test_records_that_an_object_wraps_become_a_table_too(tmp_path: Path) -> None
     path.write_text(json.dumps({"total": 3, "data": RECORDS}, ensure_ascii=False), encoding="utf-8")
 
     assert [page.text for page in structured.pages(Work(path))] == [f"total: 3\n\n# data\n\n{TABLE}"]
+
+
+def test_records_within_what_a_service_answers_become_a_table(tmp_path: Path) -> None:
+    """Services wrap their data in an object of data, with codes and counts around it."""
+    path = tmp_path / "a.json"
+    path.write_text('{"code": 0, "data": {"total": 2, "list": [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]}}')
+
+    (page,) = structured.pages(Work(path))
+
+    assert page.text == ("code: 0\n\n# data\n\ntotal: 2\n\n## list\n\n| a | b |\n| --- | --- |\n| 1 | x |\n| 2 | y |")
+
+
+def test_fields_of_objects_within_records_are_columns(tmp_path: Path) -> None:
+    """A line of a log of orders has a customer within it; records with lists of others are shown by themselves."""
+    path = tmp_path / "a.jsonl"
+    lines = [{"id": n, "客户": {"姓名": "张三", "地址": {"市": "杭州"}}, "标签": ["新", 1]} for n in (1, 2)]
+    path.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines))
+    deep = tmp_path / "b.jsonl"
+    deep.write_text('{"id": 1, "items": [{"a": 1}]}\n{"id": 2, "items": []}\n')
+
+    (page,) = structured.pages(Work(path))
+    (other,) = structured.pages(Work(deep))
+
+    assert page.text.splitlines()[0] == "| id | 客户.姓名 | 客户.地址.市 | 标签 |"
+    assert page.text.splitlines()[3] == "| 2 | 张三 | 杭州 | 新, 1 |"
+    assert '"items": [' in other.text
 
 
 def test_other_json_is_shown_as_it_is(tmp_path: Path) -> None:

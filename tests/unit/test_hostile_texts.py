@@ -11,10 +11,11 @@ import pytest
 
 from hanlin.documents.kinds import kind_of
 from hanlin.documents.limits import Limits
+from hanlin.documents.parsers import flow, html
 from hanlin.documents.unreadable import DocumentUnreadable
 from hanlin.documents.values import Page
 from hanlin.recipes import boxes, dialogue_analysis, grounding, jsontext, output_formats, shaped, tables, texts
-from hanlin.recipes.data_mining import forms, verifying
+from hanlin.recipes.data_mining import asking, forms, verifying
 from hanlin.recipes.long_documents.claims import Gate, Supplied
 from hanlin.recipes.translation import languages, leftovers, mending, prompts, protecting, segmenting
 from hanlin.service import gap_by_chat
@@ -60,6 +61,16 @@ def _left_over(text: str) -> None:
 
 CASES: dict[str, Callable[[], Any]] = {
     "alternatives of nothing but blanks": lambda: forms.schema_of({"a": "a" + ("|" + " " * 24) * 20 + "\n|"}),
+    "a label with blanks behind it": lambda: asking.labels_in("类别：\n- a" + " " * LONG),
+    "an example of nothing but gaps": lambda: forms.example_in('{"a":' + "…" * LONG + "}"),
+    "a schema that doubles": lambda: forms.plain(
+        {"type": "object", "properties": {f"p{number}": {"$ref": "#"} for number in range(40)}}
+    ),
+    "a paragraph of short lines": lambda: flow.joined(["ab cd"] * LONG),
+    "a title that never ends": lambda: list(html.blocks(html.Body(), ["<html><title>" + "&amp;" * LONG])),
+    "what nobody sees, deeply nested": lambda: list(
+        html.blocks(html.Body(), ["<html><svg>" + "".join(f"<a{number}>" for number in range(LONG // 5)) + "</svg>"])
+    ),
     "brackets that nobody closes": lambda: forms.example_in("[" * LONG),
     "brackets that could be JSON": lambda: jsontext.first_json("[" * LONG),
     "an example with a gap": lambda: forms.example_in('{"a": 1,' + " " * LONG + "x}"),
@@ -118,6 +129,7 @@ def test_numbers_that_are_too_long_to_be_numbers_are_text() -> None:
     digits = "9" * 5000
 
     assert verifying.typed(digits, {"type": "integer"}) is None
+    assert not verifying.Source(digits).holds(10**400)
     assert boxes.same_form(digits) == digits
     assert not grounding.is_said(10**400, "1")
     assert output_formats.dialogue_of(f"[{digits}] 客服：好").turns == frozenset()

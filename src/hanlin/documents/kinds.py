@@ -98,6 +98,7 @@ _PARTS: Sequence[tuple[str, str]] = (  # how the name of a part begins, and the 
     ("ppt/", "pptx"),
     ("meta-inf/container.xml", "epub"),
 )
+_SHEETS = ("xls", "xlsx", "xlsb")
 _HTML = re.compile(
     r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*+-->\s*+)*+<(?:!doctype\s+html|html)[\s>]", re.IGNORECASE | re.DOTALL
 )
@@ -130,7 +131,7 @@ def kind_of(path: Path, filename: str, limits: Limits) -> Kind:
 
 def _certain(path: Path, head: bytes, limits: Limits, named: Kind | None) -> Kind | None:
     """Return what the bytes leave no doubt about, None when they do."""
-    if b"%PDF-" in head[:1024]:
+    if head.startswith(b"%PDF-") or (b"%PDF-" in head[:1024] and not (named is not None and named.is_text)):
         return BY_NAME["pdf"]
     if head.startswith(_ZIP):
         return _zipped(path, limits, named)
@@ -182,6 +183,8 @@ def _text(path: Path, named: Kind | None) -> Kind | None:
         return BY_NAME["html"]
     if named.is_text:
         return named
+    if named.name in _SHEETS:
+        return BY_NAME["csv"]  # many programs export tables of text under a workbook's name
     return BY_NAME["json" if beginning.lstrip()[:1] in ("{", "[") else "txt"]
 
 

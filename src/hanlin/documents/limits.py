@@ -11,7 +11,8 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     `memory_bytes` bounds the address space of the process that parses, `ocr_memory_bytes` that of one that recognises
     text in pictures: its libraries map far more than they use. Without having read anything more it may go on for
     `stall_cpu_s` of CPU time and for `stall_s` by the clock, which on a busy machine are far apart; `total_s` bounds
-    the whole.
+    the whole. `reads_pictures`: the text of pages and files that are pictures; with `looks_everywhere` that of pictures
+    among text as well.
     """
 
     file_bytes: int = 150 * MIB
@@ -28,6 +29,7 @@ class Limits(msgspec.Struct, frozen=True, gc=False):
     stall_s: float = 120.0
     total_s: float = 3600.0
     reads_pictures: bool = True
+    looks_everywhere: bool = False
 
 
 __all__ = ["MIB", "Limits"]

@@ -32,6 +32,7 @@ PAGES_FILE, META_FILE = "pages.jsonl", "meta.json"
 _UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]+")
 _TITLE_CHARACTERS = 300
+_MOST_SECTIONS = 400_000  # pages that nobody but a parser has made: a file of nothing but their ends has millions
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -137,6 +138,8 @@ def _bounded(pages: Iterator[Page], kind: Kind, limits: Limits) -> Iterator[Page
         characters += len(page.text)
         if kind.counts_pages and page.number > limits.pages:
             raise DocumentUnreadable("too_many_pages")
+        if page.number > _MOST_SECTIONS:
+            raise DocumentUnreadable("too_large")
         if characters > limits.characters:
             raise DocumentUnreadable("too_large")
         if _UNWANTED.search(page.text) or _UNWANTED.search(page.label):

@@ -144,10 +144,15 @@ class Files:
         index: Indexer = index,
         pace: Pace | None = None,
         text_reader: Reader | None = None,
+        picture_reader: Reader | None = None,
     ) -> None:
-        """`text_reader` reads files without the text of their pictures; None leaves that to `reader`."""
+        """`text_reader` reads files without the text of their pictures, `picture_reader` with all of it.
+
+        None leaves that to `reader`.
+        """
         self.reader = reader
         self.text_reader = text_reader or reader
+        self.picture_reader = picture_reader or reader
         self.limits = limits
         self.shelf = shelf
         self.index = index
@@ -317,6 +322,7 @@ def open_files(home: Home, settings: Settings, store: Store) -> Files:
         parsing.Reader(limits),
         readers=settings.readers,
         text_reader=parsing.Reader(msgspec.structs.replace(limits, reads_pictures=False)),
+        picture_reader=parsing.Reader(msgspec.structs.replace(limits, looks_everywhere=True)),
     )
 
 

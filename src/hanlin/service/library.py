@@ -107,15 +107,18 @@ class WorkspaceLibrary:
     async def take(self, content: bytes, name: str, parsing: str) -> Document:
         """Return a document of bytes that were fetched for one request; the same bytes are read once.
 
-        `parsing` is the vendor's word (spec/scenarios.md §3.1): `text_only` leaves out what stands in pictures. Raises
-        FileUnfit, by the name.
+        `parsing` is the vendor's word (spec/scenarios.md §3.1): `text_only` leaves out what stands in pictures,
+        `text_and_images` reads those among text as well. Raises FileUnfit, by the name.
         """
-        only_text = parsing == "text_only"
-        digest = hashlib.sha256(content + (b"\0text" if only_text else b"")).hexdigest()
+        readers = {
+            "text_only": (self._files.text_reader, b"\0text"),
+            "text_and_images": (self._files.picture_reader, b"\0images"),
+        }
+        reader, mark = readers.get(parsing, (self._files.reader, b""))
+        digest = await asyncio.to_thread(_digest, content, mark)
         folder = self._shelf.held(digest)
         meta = await asyncio.to_thread(meta_of, folder)
         if meta is None:
-            reader = self._files.text_reader if only_text else self._files.reader
             try:
                 meta = await self._read(content, name, reader, folder)
             except DocumentUnreadable as problem:
@@ -155,6 +158,12 @@ class WorkspaceLibrary:
             self._shelf.remove(work)
         self._shelf.trim()
         return meta
+
+
+def _digest(content: bytes, mark: bytes) -> str:
+    digest = hashlib.sha256(content)
+    digest.update(mark)
+    return digest.hexdigest()
 
 
 __all__ = ["MOST_FILES", "StoredDocument", "WorkspaceLibrary"]

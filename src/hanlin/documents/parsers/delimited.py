@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 from collections.abc import Iterator
 
 from hanlin.documents.parsers import flow, plain
@@ -9,6 +10,7 @@ from hanlin.documents.parsers.work import Work
 from hanlin.documents.values import Page
 
 _DELIMITERS = ",\t;|，"
+_SAID = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*')  # what Excel is told in a first line
 _SAMPLE_LINES = 50
 _LINE_CHARACTERS = 1_000_000
 _COLUMNS = 2_000
@@ -22,7 +24,9 @@ def pages(work: Work) -> Iterator[Page]:
         yield from flow.paged(itertools.chain(sample, lines))
         return
     csv.field_size_limit(_LINE_CHARACTERS)
-    yield from flow.paged(flow.tables(_rows(itertools.chain(sample, lines), _delimiter(sample))))
+    said = _SAID.fullmatch(sample[0]) if sample else None
+    delimiter = said[1] if said else _delimiter(sample)
+    yield from flow.paged(flow.tables(_rows(itertools.chain(sample[1:] if said else sample, lines), delimiter)))
 
 
 def _rows(lines: Iterator[str], delimiter: str) -> Iterator[list[str]]:
@@ -66,7 +70,10 @@ def _delimiter(lines: list[str]) -> str:
     """Return the character that divides these lines into the same number of columns most often, and into most."""
 
     def fitness(delimiter: str) -> tuple[float, int]:
-        widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
+        try:
+            widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
+        except csv.Error:  # a quotation beyond all measure
+            return (0.0, 0)
         usual = max(set(widths), key=widths.count, default=1)
         return (widths.count(usual) / len(widths), usual) if usual > 1 else (0.0, 0)
 

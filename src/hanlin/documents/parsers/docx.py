@@ -10,12 +10,29 @@ from dataclasses import dataclass, field
 from hanlin.documents.parsers import docx_parts, flow, xml
 from hanlin.documents.parsers.archive import Archive
 from hanlin.documents.parsers.docx_parts import Numbering, Style, W
+from hanlin.documents.parsers.picture import Pictures
 from hanlin.documents.parsers.work import Work
 from hanlin.documents.values import Page
 
 _MARK = b"lastRenderedPageBreak"
+_R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _CHUNK_BYTES = 256 * 1024
-_SKIPPED = frozenset({"Fallback", "rt", "pPrChange", "rPrChange", "tblPrChange", "trPrChange", "sectPrChange"})
+_SYMBOLS: Mapping[str, str] = {  # of Wingdings and Wingdings 2, by which forms are ticked
+    "FE": "☑",
+    "FD": "☒",
+    "FC": "✓",
+    "FB": "✗",
+    "A8": "□",
+    "6F": "□",
+    "52": "☑",
+    "51": "☒",
+    "50": "✓",
+    "4F": "✗",
+    "A3": "□",
+}
+_SKIPPED = frozenset(
+    {"Fallback", "rt", "pPrChange", "rPrChange", "tblPrChange", "trPrChange", "sectPrChange", "del", "moveFrom"}
+)
 """What is told a second time (a drawing for old programs, the sound of a character), or was so before."""
 
 
@@ -25,6 +42,13 @@ def pages(work: Work) -> Iterator[Page]:
     work.title = xml.title(archive)
     related = dict(xml.relations(archive, name).values())
     has_pages = _has_pages(archive, name)
+    images = {key: target for key, (kind, target) in xml.relations(archive, name).items() if kind == "image"}
+    pictures = Pictures(work)
+
+    def look(key: str) -> str:
+        target = images.get(key, "")
+        return pictures.text_of(target, lambda: archive.read(target)) if target and work.looks_everywhere else ""
+
     body = Body(
         docx_parts.styles(archive, related.get("styles", "")),
         docx_parts.numbering(archive, related.get("numbering", "")),
@@ -33,6 +57,7 @@ def pages(work: Work) -> Iterator[Page]:
             "e": docx_parts.notes(archive, related.get("endnotes", "")),
         },
         rendered=has_pages,
+        look=look,
     )
     yield from flow.paged(
         _blocks(archive, name, body, work), size=flow.MOST_CHARACTERS if has_pages else flow.SECTION_CHARACTERS
@@ -78,7 +103,8 @@ class Table:
     row: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)  # of the cell that is being read
     columns: int = 1  # that it goes over
-    goes_on: bool = False  # the cell above, which has the text of both
+    goes_on: bool = False  # the cell above, whose text is that of both
+    above: list[str] = field(default_factory=list)  # the row above
     told: list[list[str]] = field(default_factory=list)  # the first rows, to know whether it is a table at all
 
 
@@ -92,12 +118,14 @@ class Body:
         notes: Mapping[str, Mapping[str, str]],
         *,
         rendered: bool,
+        look: Callable[[str], str] = lambda _: "",
     ) -> None:
         self.first_heading = ""
         self._styles = styles
         self._numbering = numbering
         self._notes = notes
         self._rendered = rendered
+        self._look = look
         self._paragraphs: list[Paragraph] = []
         self._tables: list[Table] = []
         self._blocks: list[str | None] = []
@@ -120,7 +148,10 @@ class Body:
             "br": self._break,
             "cr": lambda _: self._add("\n"),
             "tab": lambda attributes: None if attributes else self._add("\t"),  # the others say where tabs stop
+            "sym": lambda attributes: self._add(_SYMBOLS.get(attributes.get(f"{W}char", "")[-2:].upper(), "")),
             "noBreakHyphen": lambda _: self._add("-"),
+            "blip": self._picture,
+            "imagedata": self._picture,
             "lastRenderedPageBreak": self._rendered_break,
             "footnoteReference": lambda attributes: self._note("", attributes),
             "endnoteReference": lambda attributes: self._note("e", attributes),
@@ -169,6 +200,12 @@ class Body:
     def _add(self, text: str) -> None:
         if self._paragraphs:
             self._paragraphs[-1].text.append(text)
+
+    def _picture(self, attributes: Mapping[str, str]) -> None:
+        """Tell what is written in a picture, on lines of its own."""
+        key = attributes.get(f"{_R}embed") or attributes.get(f"{_R}id", "")
+        if text := self._look(key):
+            self._add(f"\n{text}\n")
 
     def _note(self, prefix: str, attributes: Mapping[str, str]) -> None:
         number = attributes.get(f"{W}id", "")
@@ -300,7 +337,10 @@ class Body:
     def _end_cell(self) -> None:
         if self._tables:
             table = self._tables[-1]
-            text = "" if table.goes_on else "\n".join(table.lines)
+            text = "\n".join(table.lines)
+            if table.goes_on:
+                at = len(table.row)
+                text = flow.repeated(table.above[at]) if at < len(table.above) else ""
             table.row += [text, *[""] * (table.columns - 1)]
             table.lines = []
 
@@ -309,6 +349,7 @@ class Body:
             return
         table = self._tables[-1]
         row, table.row, self._turned = table.row, [], False
+        table.above = row
         if len(self._tables) > 1:  # a table in a cell becomes lines of it
             self._tables[-2].lines.append(" ".join(filter(None, map(flow.cell, row))))
             return

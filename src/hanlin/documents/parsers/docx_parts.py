@@ -1,5 +1,6 @@
 """What a Word document says about its paragraphs in other parts: styles, numbering, notes."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from hanlin.documents.parsers.archive import Archive
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _CHAIN = 12  # how far a style is followed to those that it is based on
 _NOTE_CHARACTERS = 4_000
+_HEADING = re.compile("(?:heading|标题) ?([1-9])")  # Word keeps the English name, other programs may not
 _CHINESE = "〇一二三四五六七八九"
 _CHINESE_FORMATS = {
     *("chineseCounting", "chineseCountingThousand", "chineseLegalSimplified", "ideographDigital"),
@@ -126,10 +128,10 @@ def _style(element: xml.Element) -> Style:
     name = str(_value(element.find(f"{W}name")) or "").lower()
     outline = _number(_value(element.find(f"{W}pPr/{W}outlineLvl")))
     level = 0
-    if name == "title":
+    if name in ("title", "标题"):
         level = 1
-    elif name.startswith("heading ") and name[8:].isdigit():
-        level = int(name[8:][:2])
+    elif numbered := _HEADING.fullmatch(name):
+        level = int(numbered[1])
     elif outline is not None and outline < 9:
         level = outline + 1
     return Style(
@@ -177,7 +179,7 @@ def _level(element: xml.Element) -> Level:
     return Level(
         _value(element.find(f"{W}numFmt")) or "decimal",
         _value(element.find(f"{W}lvlText")) or "",
-        _number(_value(element.find(f"{W}start"))) or 1,
+        1 if (start := _number(_value(element.find(f"{W}start")))) is None else start,
         _value(element.find(f"{W}pStyle")) or "",
     )
 

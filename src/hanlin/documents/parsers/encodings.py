@@ -12,9 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _SAMPLE_BYTES = 128 * 1024
+_LINE_BYTES = 1024
 CHUNK_BYTES = 256 * 1024
 """How much of a file a piece of its text is made of."""
 
+_DECLARED = re.compile(
+    rb"""<\?xml[^>]{0,200}encoding=["']([A-Za-z0-9_-]+)["']|<meta[^>]{0,200}charset=["']?([A-Za-z0-9_-]+)""",
+    re.IGNORECASE,
+)
+_READ = re.compile(r"utf-?8|big5|euc|shift|sjis|iso-?8859|windows-|cp\d|koi8|latin|us-ascii|ascii|tis-")
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -61,10 +67,13 @@ _MOST_FLAWS = 1000
 _WESTERN = frozenset("éèàùçêîôûâëïüöäßñáíóúãõœæøåÉÈÀÇÜÖÄÅØÑÁÍÓÚ¿¡«»’‘“”–—€£§°…")
 
 
-def encoding_of(path: Path) -> str | None:
-    """Return the codec of a text file; None when it is no text."""
-    with path.open("rb") as file:
-        sample = file.read(_SAMPLE_BYTES)
+def encoding_of(path: Path, declared: str = "") -> str | None:
+    """Return the codec of a text file; None when it is no text.
+
+    `declared` is what the file says of itself (`declared_in`): believed where it is no UTF-8, and all of it can be
+    read so.
+    """
+    sample = _sample(path)
     for mark, codec in _MARKS:
         if sample.startswith(mark):
             return codec
@@ -72,9 +81,13 @@ def encoding_of(path: Path) -> str | None:
         return codec_found
     if not _is_text(sample):
         return None
-    flaws = _flaws(path)
+    flaws, first = _flaws(path)
     if not flaws:
         return "utf-8"
+    if declared and _decodes(path, declared):
+        return declared
+    if first >= len(sample):  # all of it ASCII until here: what comes now says what it is
+        sample = _sample(path, first)
     if codec_found := _by_characters(sample):
         return codec_found
     # UTF-8 that somebody has cut or patched: nearly all that is not ASCII is still valid.
@@ -82,6 +95,35 @@ def encoding_of(path: Path) -> str | None:
     if flaws * 20 <= max(beyond_ascii, 20) and flaws < _MOST_FLAWS:
         return "utf-8"
     return _western(sample) or _by_library(sample)
+
+
+def declared_in(head: bytes) -> str:
+    """Return the encoding that the beginning of a page of XML or HTML names, "" where it names none that we read."""
+    found = _DECLARED.search(head)
+    name = next(filter(None, found.groups()), b"").decode("ascii").lower() if found else ""
+    return "gb18030" if name.startswith("gb") else name if _READ.match(name) else ""
+
+
+def _sample(path: Path, start: int = 0) -> bytes:
+    """Return the bytes from a line's beginning before `start` on."""
+    with path.open("rb") as file:
+        file.seek(max(start - _LINE_BYTES, 0))
+        before = file.read(start - file.tell())
+        file.seek(start - len(before) + before.rfind(b"\n") + 1)
+        return file.read(_SAMPLE_BYTES)
+
+
+def _decodes(path: Path, codec: str) -> bool:
+    """Whether all bytes of a file are characters of an encoding."""
+    try:
+        decoder = codecs.getincrementaldecoder(codec)("strict")
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except (LookupError, UnicodeError):
+        return False
+    return True
 
 
 def text_of(path: Path, codec: str) -> Iterator[str]:
@@ -105,22 +147,27 @@ def _is_text(sample: bytes) -> bool:
     return controls * 100 <= len(sample) and sample.count(0) * 20 <= len(sample)
 
 
-def _flaws(path: Path) -> int:
-    """Return how many places of a file are no UTF-8, counting until they are too many; a cut end is none."""
+def _flaws(path: Path) -> tuple[int, int]:
+    """Return how many places of a file are no UTF-8, and about where the first is.
+
+    They are counted until they are too many; a cut end is none.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     lenient = codecs.getincrementaldecoder("utf-8")("replace")
-    flaws = 0
+    flaws = first = read = 0
     with path.open("rb") as file:
         while flaws < _MOST_FLAWS and (chunk := file.read(CHUNK_BYTES)):
             if not flaws:
                 kept = decoder.getstate()
                 try:
                     decoder.decode(chunk)
+                    read += len(chunk)
                     continue
-                except UnicodeError:
+                except UnicodeDecodeError as error:
+                    first = read + max(error.start - len(kept[0]), 0)
                     lenient.setstate(kept)
             flaws += lenient.decode(chunk).count("\ufffd")
-    return flaws
+    return flaws, first
 
 
 def _utf_16(sample: bytes) -> str | None:

@@ -1,12 +1,11 @@
 """Electronic books: the chapters in their order, each on a page of its own or on several."""
 
-import re
 from collections.abc import Iterator
 from urllib.parse import unquote
 
 from lxml import etree
 
-from hanlin.documents.parsers import flow, html, xml
+from hanlin.documents.parsers import encodings, flow, html, xml
 from hanlin.documents.parsers.archive import Archive
 from hanlin.documents.parsers.work import Work
 from hanlin.documents.unreadable import DocumentUnreadable
@@ -17,7 +16,6 @@ _OPF = "{http://www.idpf.org/2007/opf}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _ENCRYPTION = "{http://www.w3.org/2001/04/xmlenc#}"
 _FONTS_ONLY = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
-_DECLARED = re.compile(rb"""<\?xml[^>]*encoding=["']([A-Za-z0-9_-]+)["']|<meta[^>]*charset=["']?([A-Za-z0-9_-]+)""")
 _PIECE_CHARACTERS = 64 * 1024
 
 
@@ -57,9 +55,8 @@ def _chapter(data: bytes, number: int) -> Iterator[Page]:
 
 
 def _decoded(data: bytes) -> str:
-    declared = _DECLARED.search(data[:1024])
-    named = next(filter(None, declared.groups()), b"").decode("ascii") if declared else ""
-    for codec in (named or "utf-8", "utf-8", "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "gb18030"):
+    declared = encodings.declared_in(data[:1024]) or "utf-8"
+    for codec in (declared, "utf-8", "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "gb18030"):
         try:
             return data.decode(codec).replace("\0", "")
         except (UnicodeDecodeError, LookupError):

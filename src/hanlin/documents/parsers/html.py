@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
-from hanlin.documents.parsers import flow, plain
+from hanlin.documents.parsers import encodings, flow, plain
 from hanlin.documents.parsers.work import Work
 from hanlin.documents.values import Page
 
@@ -25,13 +25,18 @@ _BLOCKS = _LISTS | frozenset(
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LINE_END = "\v"
+_HEAD_BYTES = 1024  # in which a page says how it is written
+_TITLE_CHARACTERS = 300
+_MOST_HANGING = 200  # columns in which a cell goes over the same rows
 _PARAGRAPH_CHARACTERS = 600
 """A cell with more than this is a part of the page's layout, not of a table."""
 
 
 def pages(work: Work) -> Iterator[Page]:
     body = Body()
-    yield from flow.paged(_blocks(body, plain.text(work), work))
+    with work.path.open("rb") as file:
+        declared = encodings.declared_in(file.read(_HEAD_BYTES))
+    yield from flow.paged(_blocks(body, plain.text(work, declared), work))
 
 
 def _blocks(body: "Body", texts: Iterable[str], work: Work) -> Iterator[str]:
@@ -59,7 +64,35 @@ class Table:
     rows: flow.Rows = field(default_factory=flow.Rows)
     row: list[str] = field(default_factory=list)
     cell: list[str] | None = None  # the lines of the cell that is being read
-    columns: int = 1
+    columns: int = 1  # that it goes over
+    height: int = 1  # the rows that it goes over
+    hanging: dict[int, tuple[int, str]] = field(default_factory=dict)  # by column: for how many rows what hangs down
+
+    def take(self, text: str) -> None:
+        """Put a cell into the row, behind what hangs down there."""
+        self.take_hanging()
+        at = len(self.row)
+        self.row += [text, *[""] * (self.columns - 1)]
+        if self.height > 1 and len(self.hanging) < _MOST_HANGING:
+            self.hanging.update(dict.fromkeys(range(at, len(self.row)), (self.height - 1, "")))
+            self.hanging[at] = (self.height - 1, flow.repeated(text))
+
+    def end_row(self) -> list[str]:
+        """Return the row, with all that hangs down into it; nothing where it has no cell of its own."""
+        own = bool(self.row)
+        for at in sorted(self.hanging):
+            if at >= len(self.row):
+                self.row += [""] * (at - len(self.row))
+                self.take_hanging()
+        row, self.row = self.row, []
+        return row if own else []
+
+    def take_hanging(self) -> None:
+        while (found := self.hanging.pop(len(self.row), None)) is not None:
+            rows, text = found
+            if rows > 1:
+                self.hanging[len(self.row)] = (rows - 1, text)
+            self.row.append(text)
 
 
 class Body:
@@ -70,7 +103,7 @@ class Body:
         self.first_heading = ""
         self._blocks: list[str] = []
         self._text: list[str] = []
-        self._unseen: list[str] = []  # the elements within which nothing is seen, outermost first
+        self._unseen = 0  # how deep within what nobody sees
         self._titles = False
         self._preformatted = 0
         self._lists: list[int] = []  # for each: how many items it has had, -1 where they are not counted
@@ -82,10 +115,9 @@ class Body:
         if tag == "title":
             self._titles = not self.title
         if self._unseen:
-            if tag not in _VOID:
-                self._unseen.append(tag)
+            self._unseen += tag not in _VOID
         elif tag in _UNSEEN or (tag not in _VOID and _is_hidden(attributes)):
-            self._unseen.append(tag)
+            self._unseen = 1
         elif tag == "br":
             self._text.append("\n" if self._preformatted else _LINE_END)
         elif tag == "img":
@@ -108,9 +140,7 @@ class Body:
         if tag == "title":
             self._titles = False
         if self._unseen:
-            if tag in self._unseen:  # tags that were never closed end with what they stand in
-                while self._unseen.pop() != tag:
-                    pass
+            self._unseen -= tag not in _VOID  # the parser ends what it began, also what nobody closed
         elif tag in _HEADINGS:
             self._end_heading(_HEADINGS[tag])
         elif tag in _BLOCKS or tag == "li":
@@ -126,7 +156,8 @@ class Body:
 
     def data(self, data: str) -> None:
         if self._titles:
-            self.title = " ".join(f"{self.title} {data}".split())
+            if len(self.title) < _TITLE_CHARACTERS:
+                self.title = " ".join(f"{self.title} {data[:_TITLE_CHARACTERS]}".split())
         elif not self._unseen:
             self._text.append(data)
 
@@ -210,16 +241,15 @@ class Body:
             self._end_cell(self._tables[-1])
             table = self._tables[-1]
             table.cell = []
-            span = attributes.get("colspan", "1")
-            table.columns = min(int(span), 50) if span.isascii() and span.isdigit() and 0 < len(span) < 4 else 1
+            table.columns = _span(attributes.get("colspan", ""), 50)
+            table.height = _span(attributes.get("rowspan", ""), 999)
 
     def _end_table_part(self, tag: str) -> None:
         if not self._tables:
             return
         table = self._tables[-1]
         self._end_cell(table)
-        if tag in ("tr", "table") and table.row:
-            row, table.row = table.row, []
+        if tag in ("tr", "table") and (row := table.end_row()):
             self._tell_row(table, row)
         if tag == "table":
             self._tables.pop()
@@ -228,8 +258,8 @@ class Body:
 
     def _end_cell(self, table: Table) -> None:
         if table.cell is not None:
-            table.row += ["\n".join(table.cell), *[""] * (table.columns - 1)]
-            table.cell, table.columns = None, 1
+            table.take("\n".join(table.cell))
+            table.cell, table.columns, table.height = None, 1, 1
 
     def _tell_row(self, table: Table, row: list[str]) -> None:
         if len(self._tables) > 1:
@@ -242,6 +272,10 @@ class Body:
                     self._block(piece)
         elif (piece := table.rows.add(row)) is not None:
             self._block(piece)
+
+
+def _span(value: str, most: int) -> int:
+    return min(max(int(value), 1), most) if value.isascii() and value.isdigit() and len(value) < 6 else 1
 
 
 def _is_hidden(attributes: Mapping[str, str]) -> bool:

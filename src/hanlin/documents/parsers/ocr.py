@@ -2,7 +2,7 @@
 
 import importlib.util
 import logging
-from typing import Any
+from typing import Any, Protocol
 
 from hanlin.documents import confine
 from hanlin.documents.limits import Limits
@@ -10,6 +10,15 @@ from hanlin.documents.parsers import flow
 
 _THREADS = 2
 _SAME_LINE = 0.5  # of a line's height
+
+
+class Sight(Protocol):
+    """What reads pictures: arrays of RGB or of grey."""
+
+    @property
+    def can_read(self) -> bool: ...
+
+    def read(self, picture: Any) -> str: ...
 
 
 class Eyes:
@@ -77,4 +86,4 @@ def _joined(line: list[tuple[Box, str]]) -> str:
     return text
 
 
-__all__ = ["Eyes"]
+__all__ = ["Eyes", "Sight"]

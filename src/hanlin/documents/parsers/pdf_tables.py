@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ _SHORT = 6.0  # points: no rule of a table is shorter
 _STRAIGHT = 1.0
 _NEAR = 3.0  # rules this near to one another are the two sides of one
 _CELLS = 6_000
+_TITLES = 3
 _FILLED = 0.2  # a drawing with less text in its cells is a diagram
 
 Matrix = tuple[float, float, float, float, float, float]
@@ -35,13 +36,33 @@ class Rule:
 
 @dataclass(frozen=True)
 class Ruled:
-    """A table as Markdown, and the box that it stands in."""
+    """A table: its rows, the places of the rules between its columns, and the box that it stands in."""
 
-    text: str
-    left: float
+    rows: Sequence[Sequence[str]]
+    xs: Sequence[float]
     bottom: float
-    right: float
     top: float
+
+    @property
+    def left(self) -> float:
+        return self.xs[0]
+
+    @property
+    def right(self) -> float:
+        return self.xs[-1]
+
+    @property
+    def text(self) -> str:
+        """The table as Markdown, without columns that nothing stands in."""
+        kept = [column for column in range(len(self.xs) - 1) if any(row[column] for row in self.rows)]
+        return flow.table([[row[column] for column in kept] for row in self.rows])
+
+    @property
+    def head(self) -> Sequence[Sequence[str]]:
+        """The rows of the header: below titles, and two where the second belongs to it."""
+        rows = [row for at, row in enumerate(self.rows) if at >= _TITLES or not flow.is_title(row)]
+        two = len(rows) > 1 and flow.with_second(dict(enumerate(rows[0])), dict(enumerate(rows[1]))) is not None
+        return rows[: 1 + two]
 
     def holds(self, x: float, y: float) -> bool:
         return self.left - 1 <= x <= self.right + 1 and self.bottom - 1 <= y <= self.top + 1
@@ -55,6 +76,25 @@ def tables(page: Any, text_in: Callable[[float, float, float, float], str]) -> l
     across, down = _merged(across), _merged(down)
     found = [_table(*group, text_in) for group in _groups(across, down)]
     return sorted(filter(None, found), key=lambda table: -table.top)
+
+
+def continued(table: Ruled, before: Ruled) -> Ruled:
+    """Return a table that begins a page, with the header of the one that ended the page before where it goes on.
+
+    It does where its columns are the same to the point, and it begins with no header: with figures, where the other
+    has any. Programs that repeat the header on each page say so by doing it.
+    """
+    same = len(table.xs) == len(before.xs) and all(
+        abs(one - other) <= _NEAR for one, other in zip(table.xs, before.xs, strict=True)
+    )
+    has_figures = _has_figures(table.rows[0]) or not _has_figures(before.rows[-1])
+    if not same or not has_figures or list(table.rows[0]) == list(before.head[0]):
+        return table
+    return replace(table, rows=[*before.head, *table.rows])
+
+
+def _has_figures(row: Sequence[str]) -> bool:
+    return any(character.isdigit() for text in row for character in text)
 
 
 # Rules
@@ -218,9 +258,11 @@ def _table(
         return None
     if characters > 1.05 * len("".join(text_in(xs[0], ys[-1], xs[-1], ys[0]).split())) + 1:
         return None  # characters that stand in two cells: the rules go through them, as a plot's do
+    for (row, column), (last_row, _) in _extents(owner).items():
+        for below in filter(any, rows[row + 1 : last_row + 1]):
+            below[column] = flow.repeated(rows[row][column])
     rows = [row for row in rows if any(row)]
-    kept = [column for column in range(width) if any(row[column] for row in rows)]
-    return Ruled(flow.table([[row[column] for column in kept] for row in rows]), xs[0], ys[-1], xs[-1], ys[0])
+    return Ruled(rows, xs, ys[-1], ys[0])
 
 
 def _places(values: Sequence[float]) -> list[float]:

@@ -12,9 +12,12 @@ def pages(work: Work) -> Iterator[Page]:
     yield from flow.paged(blocks(text(work)))
 
 
-def text(work: Work) -> Iterator[str]:
-    """Yield the text of the file in pieces. Raises DocumentUnreadable when it is no text."""
-    codec = encodings.encoding_of(work.path)
+def text(work: Work, declared: str = "") -> Iterator[str]:
+    """Yield the text of the file in pieces. Raises DocumentUnreadable when it is no text.
+
+    `declared` is the encoding that the file says it has.
+    """
+    codec = encodings.encoding_of(work.path, declared)
     if codec is None:
         raise DocumentUnreadable("format")
     size = work.path.stat().st_size

@@ -1,9 +1,14 @@
-"""Presentations: a page a slide, with its title as the heading, its tables, and what the speaker notes say."""
+"""Presentations: a page a slide, with its title as the heading, its tables, and what the speaker notes say.
+
+A slide without text is looked at as pictures.
+"""
 
 from collections.abc import Iterator
+from functools import partial
 
 from hanlin.documents.parsers import flow, xml
 from hanlin.documents.parsers.archive import Archive
+from hanlin.documents.parsers.picture import Pictures
 from hanlin.documents.parsers.work import Work
 from hanlin.documents.values import Page
 from hanlin.words import say
@@ -22,17 +27,18 @@ def pages(work: Work) -> Iterator[Page]:
     name = xml.main_part(archive, "ppt/presentation.xml")
     related = xml.relations(archive, name)
     root = xml.required(archive, name)
+    pictures = Pictures(work)
     slides = [str(slide.get(f"{_R}id")) for slide in root.iterfind(f"{_P}sldIdLst/{_P}sldId")]
     for number, slide_id in enumerate(slides, start=1):
         work.tick(number, len(slides))
         _, slide = related.get(slide_id, ("", ""))
-        blocks = list(_blocks(archive, slide))
+        blocks = list(_blocks(archive, slide, pictures))
         if not work.title and blocks and blocks[0].startswith("# "):
             work.title = blocks[0][2:]
         yield Page(number, "\n\n".join(blocks))
 
 
-def _blocks(archive: Archive, name: str) -> Iterator[str]:
+def _blocks(archive: Archive, name: str, pictures: Pictures) -> Iterator[str]:
     """Yield what stands on a slide, its title first."""
     root = xml.parsed(archive.read(name))
     if root is None:
@@ -44,7 +50,13 @@ def _blocks(archive: Archive, name: str) -> Iterator[str]:
     yield from titles[:1]
     yield from (title.removeprefix("# ") for title in titles[1:])
     yield from others
-    for kind, target in xml.relations(archive, name).values():
+    related = xml.relations(archive, name)
+    is_picture = not titles and not others and pictures.work.sight.can_read
+    for found in tree.iter(f"{_A}blip") if tree is not None and (is_picture or pictures.work.looks_everywhere) else ():
+        kind, target = related.get(str(found.get(f"{_R}embed")), ("", ""))
+        if kind == "image" and (text := pictures.text_of(target, partial(archive.read, target))):
+            yield text
+    for kind, target in related.values():
         if kind == "diagramData":
             yield from _diagram(archive, target)
         elif kind == "notesSlide":
@@ -95,13 +107,16 @@ def _runs(paragraph: xml.Element) -> Iterator[str]:
 
 
 def _table(element: xml.Element) -> str:
-    rows = []
+    rows = list[list[str]]()
     for row in element.iterfind(f"{_A}tr"):
-        cells = []
+        cells = list[str]()
         for cell in row.iterfind(f"{_A}tc"):
-            continues = cell.get("hMerge") in ("1", "true") or cell.get("vMerge") in ("1", "true")
             lines = ("".join(_runs(paragraph)) for paragraph in cell.iter(f"{_A}p"))
-            cells.append("" if continues else " ".join(filter(None, lines)))
+            if cell.get("vMerge") in ("1", "true"):
+                above = rows[-1] if rows else []
+                cells.append(flow.repeated(above[len(cells)]) if len(cells) < len(above) else "")
+            else:
+                cells.append("" if cell.get("hMerge") in ("1", "true") else " ".join(filter(None, lines)))
         rows.append(cells)
     return flow.table(rows)
 

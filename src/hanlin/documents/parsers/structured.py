@@ -15,6 +15,8 @@ from hanlin.documents.values import Page
 
 _COLUMNS = 60
 _SAMPLE = 50
+_WITHIN = 2  # objects within a record whose fields are told beside its own
+_WRAPPINGS = 2  # objects around the one that wraps records: what services answer has its data within some
 
 _INDENTED_BYTES = 32 * MIB
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -52,13 +54,17 @@ def _blocks(work: Work) -> Iterator[str] | None:
         return None
 
 
-def _fields(data: bytes) -> dict[str, msgspec.Raw] | None:
-    """Return the fields of an object that wraps lists of records, None for all others."""
+def _fields(data: bytes | msgspec.Raw, depth: int = 0) -> dict[str, msgspec.Raw] | None:
+    """Return the fields of an object that wraps lists of records, itself or further within; None for all others."""
     try:
-        fields = _OBJECT.decode(data)
+        fields = _OBJECT.decode(data) if bytes(memoryview(data)[:1]) == b"{" else {}
     except (*_NOT_JSON, MemoryError):
         return None
-    return fields if any(_wrapped(raw) is not None for raw in fields.values()) else None
+    wraps = any(
+        _wrapped(raw) is not None or (depth < _WRAPPINGS and _fields(raw, depth + 1) is not None)
+        for raw in fields.values()
+    )
+    return fields if wraps else None
 
 
 def _wrapped(raw: msgspec.Raw) -> Sequence[msgspec.Raw] | None:
@@ -70,12 +76,15 @@ def _wrapped(raw: msgspec.Raw) -> Sequence[msgspec.Raw] | None:
     return records if len(records) > 1 and _columns(records) is not None else None
 
 
-def _of_fields(fields: dict[str, msgspec.Raw], work: Work) -> Iterator[str]:
+def _of_fields(fields: dict[str, msgspec.Raw], work: Work, depth: int = 0) -> Iterator[str]:
     """Yield each field under its name: lists of records as tables."""
     for name, raw in fields.items():
         if (records := _wrapped(raw)) is not None:
-            yield flow.heading(name, 1)
+            yield flow.heading(name, 1 + depth)
             yield from _of_records(records, work)
+        elif depth < _WRAPPINGS and (within := _fields(raw, depth + 1)) is not None:
+            yield flow.heading(name, 1 + depth)
+            yield from _of_fields(within, work, depth + 1)
         else:
             (text,) = _each([raw], work)
             yield f"{name}: {text}"
@@ -109,11 +118,33 @@ def _columns(records: Sequence[msgspec.Raw]) -> list[str] | None:
     return list(names) if 0 < len(names) <= _COLUMNS else None
 
 
-def _flat(raw: msgspec.Raw) -> dict[str, Any] | None:
+def _flat(raw: msgspec.Raw) -> dict[str, Scalar] | None:
+    """Return a record with the fields of objects within it beside its own (`客户.姓名`), lists of plain values as one.
+
+    None for what is no record, or holds lists of records.
+    """
     try:
         return msgspec.json.decode(raw, type=dict[str, Scalar])
     except _NOT_JSON:
+        pass
+    try:
+        record = msgspec.json.decode(raw, type=dict[str, Any])
+    except _NOT_JSON:
         return None
+    flat: dict[str, Scalar] = {}
+    return flat if all(_laid(name, value, flat, 0) for name, value in record.items()) else None
+
+
+def _laid(name: str, value: Any, flat: dict[str, Scalar], depth: int) -> bool:
+    """Put a value into a flat record, under its name; False where it has no place in one."""
+    if isinstance(value, dict):
+        return depth < _WITHIN and all(_laid(f"{name}.{key}", part, flat, depth + 1) for key, part in value.items())
+    if isinstance(value, list):
+        if any(isinstance(part, dict | list) for part in value):
+            return False
+        value = ", ".join(map(_shown, value))
+    flat[name] = value
+    return True
 
 
 def _rows(records: Sequence[msgspec.Raw], names: list[str], work: Work) -> Iterator[list[str]]:

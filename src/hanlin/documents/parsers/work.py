@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hanlin.documents.limits import Limits
+from hanlin.documents.parsers.ocr import Eyes, Sight
 
 Progress = Callable[[int, int], None]
 
@@ -31,7 +32,19 @@ class Work:
     progress: Progress = nothing
     title: str = ""
     unread: int = 0
+    eyes: Sight | None = None
     _ticked: float = 0.0
+
+    @property
+    def sight(self) -> Sight:
+        """What reads the pictures of this file."""
+        self.eyes = self.eyes or Eyes(self.limits)
+        return self.eyes
+
+    @property
+    def looks_everywhere(self) -> bool:
+        """Whether pictures among text are read too."""
+        return self.limits.looks_everywhere and self.sight.can_read
 
     def tick(self, done: int, total: int) -> None:
         now = time.monotonic()

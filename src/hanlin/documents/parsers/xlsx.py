@@ -1,12 +1,16 @@
 """Workbooks: a page a sheet, or several for a long one, each with the sheet's name and header row.
 
 Sheets are read as streams, row by row. Cells show what a person sees: dates as dates, shares as percents, the results
-of formulas; a formula that was never computed is shown as it was written.
+of formulas; a formula that was never computed is shown as it was written. Hidden sheets are left out, as long as there
+is another one.
 """
 
+import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hanlin.documents.limits import MIB
 from hanlin.documents.parsers import flow, xlsx_formats, xml
 from hanlin.documents.parsers.archive import Archive
 from hanlin.documents.parsers.work import Work
@@ -22,9 +26,20 @@ _SHARED_CHARACTERS = 60_000_000
 _ROWS_AT_A_TIME = 200
 _CELL_CHARACTERS = 40_000  # Excel itself takes 32,767
 _ROW_CHARACTERS = 10_000_000
+_MOST_TITLES = 3
+_TITLED_COLUMNS = 3
+_MERGE = re.compile(rb'<(?:\w{1,20}:)?mergeCell\s[^<>]{0,200}?ref="([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})"')
+_MERGE_BYTES = 256
+_CHUNK_BYTES = 256 * 1024
+_MERGED_BYTES = 64 * MIB  # of a sheet; larger ones are data, and nobody merges cells there
+_MOST_MERGES = 50_000
+_MOST_HANGING = 200  # columns in which a cell goes over the same rows
 
 Row = dict[int, str]
 """A row's cells that are not empty, by their columns."""
+
+Merges = Mapping[tuple[int, int], int]
+"""The last row of cells that go over several, by their first row and their column."""
 
 
 def pages(work: Work) -> Iterator[Page]:
@@ -41,16 +56,33 @@ def pages(work: Work) -> Iterator[Page]:
     )
     shared = _shared(archive, kinds.get("sharedStrings", ""), work)
     number = 1
-    for sheet in root.iterfind(f"{_S}sheets/{_S}sheet"):
+    for sheet in _seen(root.findall(f"{_S}sheets/{_S}sheet")):
         label = str(sheet.get("name", ""))
         kind, target = related.get(str(sheet.get(f"{_R}id")), ("", ""))
         if kind != "worksheet" or not archive.has(target):
             continue
-        rows = _rows(archive, target, Sheet(shared, forms), work)
+        rows = _rows(archive, target, Sheet(shared, forms, _merges(archive, target)), work)
         for block in _blocks(rows):
             for piece in flow.pieces(block, flow.MOST_CHARACTERS):
                 yield Page(number, f"{flow.heading(label, 1)}\n\n{piece}", label)
                 number += 1
+
+
+def _seen(sheets: Sequence[xml.Element]) -> Sequence[xml.Element]:
+    return [sheet for sheet in sheets if sheet.get("state", "visible") == "visible"] or sheets
+
+
+def _merges(archive: Archive, name: str) -> Merges:
+    """Return which cells of a sheet go over several rows. They are listed behind its cells."""
+    part, tail, found = archive.open(name), b"", dict[tuple[int, int], int]()
+    while part.size <= _MERGED_BYTES and len(found) < _MOST_MERGES and (chunk := part.read(_CHUNK_BYTES)):
+        for left, first, _, last in _MERGE.findall(tail + chunk):
+            column = _column(left.decode("ascii"))
+            if column is not None and int(last) > int(first):
+                found[int(first), column] = int(last)
+        tail = chunk[-_MERGE_BYTES:]
+    part.close()
+    return found
 
 
 def _shared(archive: Archive, name: str, work: Work) -> Sequence[str]:
@@ -68,28 +100,49 @@ def _rows(archive: Archive, name: str, sheet: "Sheet", work: Work) -> Iterator[R
 
 
 def _blocks(rows: Iterator[Row]) -> Iterator[str]:
-    """Yield tables of about a page each, all with the first row as their header.
+    """Yield tables of about a page each, all with the same header; titles stand above the first.
 
     The columns of a page are those that are used on it, so that a lonely cell far to the right takes no room elsewhere.
     """
-    header = next(rows, None)
+    titles, header, rows = _begun(rows)
     if header is None:
         return
     held, filled, told = list[Row](), 0, False
     for row in rows:
         size = sum(map(len, row.values())) + 3 * len(row)
         if held and (filled + size > flow.SECTION_CHARACTERS or len(held) >= _ROWS_AT_A_TIME):
-            yield _table(header, held)
+            yield _table(header, held, [] if told else titles)
             held, filled, told = [], 0, True
         held.append(row)
         filled += size
     if held or not told:
-        yield _table(header, held)
+        yield _table(header, held, [] if told else titles)
 
 
-def _table(header: Row, rows: Sequence[Row]) -> str:
+def _begun(rows: Iterator[Row]) -> tuple[Sequence[str], Row | None, Iterator[Row]]:
+    """Return the titles above a sheet's header, the header, and the rows below it.
+
+    Rows of one cell are titles where a row of several follows; a header may go over two rows.
+    """
+    first = list(itertools.islice(rows, 1))
+    while first and len(first[-1]) == 1 and len(first) <= _MOST_TITLES and (row := next(rows, None)) is not None:
+        first.append(row)
+    if not first:
+        return [], None, rows
+    if len(first) > 1 and len(first[-1]) < _TITLED_COLUMNS:
+        return [], first[0], itertools.chain(first[1:], rows)
+    *above, header = first
+    row = next(rows, None)
+    if row is not None and (more := flow.with_second(header, row)) is not None:
+        header, row = more, next(rows, None)
+    titles = [" ".join(text.split()) for title in above for text in title.values()]
+    return titles, header, itertools.chain([row] if row is not None else [], rows)
+
+
+def _table(header: Row, rows: Sequence[Row], titles: Sequence[str]) -> str:
     columns = sorted({column for row in (header, *rows) for column in row})
-    return flow.table([[row.get(column, "") for column in columns] for row in (header, *rows)])
+    lines = [flow.row([row.get(column, "") for column in columns], len(columns)) for row in (header, *rows)]
+    return "\n\n".join([*titles, "\n".join([lines[0], f"{'| --- ' * len(columns)}|", *lines[1:]])])
 
 
 class Strings:
@@ -141,9 +194,12 @@ class Cell:
 class Sheet:
     """Hears the cells of a sheet and gives away rows that have any text."""
 
-    def __init__(self, shared: Sequence[str], forms: Sequence[Form]) -> None:
+    def __init__(self, shared: Sequence[str], forms: Sequence[Form], merges: Merges) -> None:
         self._shared = shared
         self._forms = forms
+        self._merges = merges
+        self._hanging: dict[int, tuple[int, str]] = {}  # by column: until which row what hangs down
+        self._number = 0
         self._rows: list[Row] = []
         self._row: Row = {}
         self._cell: Cell | None = None
@@ -162,6 +218,8 @@ class Sheet:
             self._next_column = self._cell.column + 1
         elif name == "row":
             self._row, self._next_column, self._filled = {}, 0, 0
+            at = attributes.get("r", "")
+            self._number = int(at) if at.isascii() and at.isdigit() and len(at) < 8 else self._number + 1
         elif self._cell is not None and name in ("v", "t"):
             self._into = self._cell.value
         elif self._cell is not None and name == "f":
@@ -178,9 +236,13 @@ class Sheet:
                 self._filled += len(text)
                 if self._filled > _ROW_CHARACTERS:
                     raise DocumentUnreadable("too_large")
+                last = self._merges.get((self._number, self._cell.column))
+                if last is not None and len(self._hanging) < _MOST_HANGING:
+                    self._hanging[self._cell.column] = (last, flow.repeated(text))
             self._cell = None
         elif name == "row" and self._row:
-            self._rows.append(self._row)
+            self._hanging = {at: held for at, held in self._hanging.items() if self._number <= held[0]}
+            self._rows.append({at: text for at, (_, text) in self._hanging.items() if text} | self._row)
             self._row = {}
 
     def data(self, data: str) -> None:

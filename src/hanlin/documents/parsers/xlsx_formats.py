@@ -13,12 +13,16 @@ _MOST_FORMS = 100_000
 
 @dataclass(frozen=True)
 class Form:
-    """A number's form. `date` and `time` are what it shows of a moment; `percent` are the digits of a share."""
+    """A number's form. `date` and `time` are what it shows of a moment; `percent` are the digits of a share.
+
+    `digits` are those that a whole number has at least: codes keep their zeros.
+    """
 
     date: bool = False
     time: bool = False
     percent: int | None = None
     since_1904: bool = False
+    digits: int = 0
 
 
 GENERAL = Form()
@@ -57,6 +61,8 @@ def _written(code: str, since_1904: bool) -> Form:
     if "%" in plain:
         digits = re.search(r"\.([0#?]+)", plain)
         return Form(percent=len(digits[1]) if digits else 0)
+    if re.fullmatch("0{2,20}", plain):
+        return Form(digits=len(plain))
     if "general" in plain or re.search(r"[0#?]", plain.replace("ss.0", "").replace("ss.00", "")):
         return GENERAL
     time = "h" in plain or "s" in plain
@@ -76,7 +82,8 @@ def shown(value: str, form: Form) -> str:
         return f"{number * 100:.{min(form.percent, 10)}f}%"
     if form.date or form.time:
         return _moment(number, form) or _number(value, number)
-    return _number(value, number)
+    plain = _number(value, number)
+    return plain.zfill(form.digits) if number >= 0 and plain.isdigit() else plain
 
 
 def _number(value: str, number: float) -> str:

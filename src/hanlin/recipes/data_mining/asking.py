@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import msgspec
 
 from hanlin.errors import InvalidRequest
+from hanlin.metering.estimate import text_tokens
 from hanlin.types import Message
 
 MOST_URLS = 10
@@ -23,7 +24,7 @@ _EXTRACTS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _NO_FENCE = re.compile(
-    r"(?:不要|不用|无需|禁止|不得|勿|不带|不含|去掉|without|\bno\b|\bnot\b|don['’]t)[^。.\n]{0,24}"
+    r"(?:不要|不用|无需|禁止|不得|勿|不带|不含|去掉|without|\bno\b|\bnot\b|don['’]t)[^。.，；;\n]{0,24}"
     r"(?:代码块|代码围栏|围栏|markdown|```|反引号|code (?:block|fence)s?|fences?|backticks?)",
     re.IGNORECASE,
 )
@@ -43,7 +44,7 @@ _LABELS = re.compile(
 )
 _LABEL_LINES = re.compile(
     r"(?:类别|标签|分类|选项|categories|labels?|classes|options)[^\n]{0,24}[：:]\s*\n"
-    r"(?P<lines>(?:[ \t]*(?:[-*•]|\d+[.、)）])[^\n]+\n?){2,60})",
+    r"(?P<lines>(?:[ \t]*+(?:[-*•]|\d++[.、)）])[^\n]++(?:\n|\Z)){2,60})",
     re.IGNORECASE,
 )
 _BULLET = re.compile(r"^[ \t]*(?:[-*•]|\d+[.、)）])\s*", re.MULTILINE)
@@ -88,6 +89,18 @@ def _urls(raw: msgspec.Raw) -> Urls:
     return Urls(tuple(urls), parsing)
 
 
+def brief(text: str, budget_tokens: int) -> str:
+    """Return what of a text that holds its own instruction can be taken for that: its beginning and its end.
+
+    That is where people put what they want. A text within the budget is its instruction as a whole.
+    """
+    tokens = text_tokens(text)
+    if tokens <= budget_tokens:
+        return text
+    half = len(text) * budget_tokens // tokens // 2
+    return f"{text[:half]}\n…\n{text[-half:]}"
+
+
 def wants_json(instruction: str) -> bool:
     """Whether the answer is to be data rather than words."""
     return bool(_JSON.search(instruction) or _EXTRACTS.search(instruction))
@@ -128,6 +141,7 @@ __all__ = [
     "MOST_URLS",
     "Parsing",
     "Urls",
+    "brief",
     "classifies",
     "forbids_fence",
     "labels_in",

@@ -1,5 +1,6 @@
 """Records out of running text: part by part, held to the form, and every value looked for in the part it came from."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -46,7 +47,10 @@ _MISSED = {
 
 @dataclass
 class Extractor:
-    """Extracts one form from documents. After `extract`, the counts say how it went."""
+    """Extracts one form from documents. After `extract`, the counts say how it went.
+
+    `unread` are parts of which a piece was left out, because no answer about it fitted the form.
+    """
 
     base: Base
     model: str
@@ -57,6 +61,7 @@ class Extractor:
     dropped: int = 0
     parts: int = 0
     parts_read: int = 0
+    unread: set[int] = field(default_factory=set)
     _schema: Schema = field(init=False)
     _chinese: bool = field(init=False)
 
@@ -78,7 +83,7 @@ class Extractor:
             lambda: self.clock() - began < self.limit_s,
         )
         read = dict(done)
-        self.parts, self.parts_read = len(parts), len(read)
+        self.parts, self.parts_read = len(parts), len(read.keys() - self.unread)
         return merged([read[at] for at in sorted(read)], self._schema, [overlaps[at] for at in sorted(read)])
 
     def _overlap(self, before: Part, part: Part) -> str:
@@ -95,6 +100,7 @@ class Extractor:
             value = await self._asked(text)
         except shaped.Unfit:
             if len(halves) < 2 or depth >= _MOST_HALVINGS:
+                self.unread.add(part.number)
                 return merged([], self._schema, [])
             value = None
         full = value is not None and len(self._records(value)) >= MOST_RECORDS
@@ -116,7 +122,10 @@ class Extractor:
         if bad:
             values = ", ".join(dict.fromkeys(f"“{wrong}”" for _, wrong in bad[:_SHOWN]))
             turns = [Message("user", f"{turns[0].text}\n\n{_BAD[self._chinese].format(values=values)}")]
-            value = self._opened(await shaped.ask(self.base, self.model, turns, self._part_form(), max_tokens=limit))
+            with contextlib.suppress(shaped.Unfit):  # the first answer was right in all else
+                value = self._opened(
+                    await shaped.ask(self.base, self.model, turns, self._part_form(), max_tokens=limit)
+                )
             bad = list(unbacked(value, self._schema, source))
             self.dropped += len(bad)
             value = without(value, {path for path, _ in bad})
@@ -163,7 +172,8 @@ class Extractor:
                 added = True
         if not added:
             return value
-        records.sort(key=lambda record: _place(record, squeezed(text)))
+        plain = squeezed(text)
+        records.sort(key=lambda record: _place(record, plain))
         key = self.form.records[0]
         return records if key is None else {**value, key: records}
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
+from hanlin.errors import InvalidRequest
 from hanlin.recipes import shaped
 from hanlin.recipes.recipe import Base
 from hanlin.recipes.texts import squeezed
-from hanlin.schemas import parts
+from hanlin.schemas import check, parts
 from hanlin.types import Message, Schema, Shape
 
 _MOST_FIELDS = 40
@@ -24,6 +25,7 @@ _MOST_ALTERNATIVES, _ALTERNATIVE_CHARS = 21, 24
 _MOST_SCANNED = 300_000
 
 _DEEPEST = 12
+_MOST_PARTS = 2000
 _KEPT = ("enum", "const", "description", "maxItems", "required")
 
 _TYPES: Mapping[str, Schema] = {
@@ -175,7 +177,7 @@ def _balanced(text: str, start: int) -> str | None:
 def _mended(text: str) -> str:
     """Return an example as JSON: people leave out values, and write `…` where more would follow."""
     # Each begins where blanks begin: from every one of them, a long run would be read again and again.
-    text = re.sub(r"(?:(?<!\s)|(?=,)),?\s*+(?:\.{3}|…++)\s*+(?=[\]},])", "", text)
+    text = re.sub(r"(?:(?<![\s…])|(?=,)),?\s*+(?:\.{3}|…++)\s*+(?=[\]},])", "", text)
     text = re.sub(r"(:\s*)(?=[,}])", r'\1""', text)
     return re.sub(r",(\s*[\]}])", r"\1", text)
 
@@ -188,8 +190,8 @@ def _has_keys(value: Any) -> bool:
 
 def schema_of(example: Any) -> Schema:
     """Return the schema that an example stands for: its keys, and types by what stands there."""
-    if isinstance(example, dict) and isinstance(example.get("properties"), dict) and example.get("type") == "object":
-        return example  # a schema was shown, not an example
+    if _looks_like_schema(example):
+        return _shown_schema(example)
     if isinstance(example, dict):
         properties = {key: schema_of(value) for key, value in example.items()}
         return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
@@ -202,6 +204,29 @@ def schema_of(example: Any) -> Schema:
     if isinstance(example, str) and "|" in example and (alternatives := _alternatives(example)):
         return {"enum": alternatives}
     return {"type": "string"}
+
+
+def _looks_like_schema(example: Any) -> bool:
+    return (
+        isinstance(example, dict)
+        and example.get("type") == "object"
+        and isinstance(example.get("properties"), dict)
+        and bool(example["properties"])
+    )
+
+
+def _shown_schema(example: Any) -> Schema:
+    """Return a schema that was shown in place of an example; of one that is none, its fields and their plain types."""
+    try:
+        check(example, "messages")
+    except InvalidRequest:
+        kinds = {
+            key: part.get("type") if isinstance(part, dict) else part for key, part in example["properties"].items()
+        }
+        properties = {key: _TYPES.get(str(kind), _TYPES["string"]) for key, kind in kinds.items()}
+        return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    schema: Schema = example
+    return schema
 
 
 def _alternatives(example: str) -> list[str]:
@@ -228,34 +253,45 @@ def _with_labels(schema: Schema, labels: tuple[str, ...]) -> Schema:
     return {**schema, "properties": {**properties, about[0]: {"enum": list(labels)}}}
 
 
-def plain(schema: Schema, root: Schema | None = None, depth: int = 0) -> Schema:
+def plain(schema: Schema) -> Schema:
     """Return a schema without references, and with one form where it has several: the first that is not null.
 
-    Deeper than data is, anything goes.
+    Deeper than data is, and beyond 2,000 parts (references to themselves double and double), anything goes.
     """
-    root = schema if root is None else root
-    if depth > _DEEPEST:
-        return {}
-    if isinstance(reference := schema.get("$ref"), str):
-        return plain(parts.at(root, parts.target(reference)), root, depth + 1)
-    for word in ("anyOf", "oneOf", "allOf"):
-        forms = [form for form in schema.get(word) or () if isinstance(form, Mapping) and form.get("type") != "null"]
-        if forms:
-            made = plain(forms[0], root, depth + 1)
-            return {**made, "nullable": True} if _may_be_null(schema) else made
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = next((word for word in kind if word != "null"), "string")
-    kept = {key: value for key, value in schema.items() if key in _KEPT}
-    if _may_be_null(schema):
-        kept["nullable"] = True
-    if isinstance(properties := schema.get("properties"), Mapping):
-        kept["properties"] = {key: plain(part, root, depth + 1) for key, part in properties.items()}
-        kind = "object"
-    if isinstance(items := schema.get("items"), Mapping):
-        kept["items"] = plain(items, root, depth + 1)
-        kind = "array"
-    return {**kept, **({"type": kind} if kind else {})}
+    return _Plain(schema).of(schema, 0)
+
+
+@dataclass
+class _Plain:
+    """Makes the parts of one schema plain; `left` is how many more it will."""
+
+    root: Schema
+    left: int = _MOST_PARTS
+
+    def of(self, schema: Any, depth: int) -> Schema:
+        self.left -= 1
+        if depth > _DEEPEST or self.left < 0 or not isinstance(schema, Mapping):
+            return {}
+        if isinstance(reference := schema.get("$ref"), str):
+            return self.of(parts.at(self.root, parts.target(reference)), depth + 1)
+        for word in ("anyOf", "oneOf", "allOf"):
+            forms = [one for one in schema.get(word) or () if isinstance(one, Mapping) and one.get("type") != "null"]
+            if forms:
+                made = self.of(forms[0], depth + 1)
+                return {**made, "nullable": True} if _may_be_null(schema) else made
+        kind = schema.get("type")
+        if isinstance(kind, list):
+            kind = next((word for word in kind if word != "null"), "string")
+        kept = {key: value for key, value in schema.items() if key in _KEPT}
+        if _may_be_null(schema):
+            kept["nullable"] = True
+        if isinstance(properties := schema.get("properties"), Mapping):
+            kept["properties"] = {key: self.of(part, depth + 1) for key, part in properties.items()}
+            kind = "object"
+        if isinstance(items := schema.get("items"), Mapping):
+            kept["items"] = self.of(items, depth + 1)
+            kind = "array"
+        return {**kept, **({"type": kind} if kind else {})}
 
 
 def _may_be_null(schema: Schema) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from hanlin.documents.values import Document
+from hanlin.errors import AnswerUnfit
 from hanlin.metering.estimate import text_tokens
 from hanlin.recipes import shaped
 from hanlin.recipes.long_documents.parts import evenly, parts_of
@@ -38,7 +39,7 @@ async def labels_named(base: Base, model: str, instruction: str) -> tuple[str, .
 async def labelled(
     base: Base, model: str, instruction: str, document: Document, labels: Sequence[str], *, several: bool
 ) -> tuple[str, ...]:
-    """Return the labels of a document: of a long one, by its beginning, middle and end. Raises shaped.Unfit."""
+    """Return the labels of a document: of a long one, by its beginning, middle and end. Raises AnswerUnfit."""
     room = max((base.context_tokens - text_tokens(instruction) - 600) // _MOST_PARTS, 128)
     parts = await parts_of([document], room)
     text = "\n\n".join(parts[at].text for at in evenly(len(parts), _MOST_PARTS))
@@ -52,7 +53,10 @@ async def labelled(
         "additionalProperties": False,
     }
     prompt = f"{text}\n\n{instruction}\n\nLabels: {' | '.join(labels)}"
-    chosen = (await shaped.ask(base, model, [Message("user", prompt)], form, max_tokens=_LIST_TOKENS))["labels"]
+    try:
+        chosen = (await shaped.ask(base, model, [Message("user", prompt)], form, max_tokens=_LIST_TOKENS))["labels"]
+    except shaped.Unfit as unfit:
+        raise AnswerUnfit(f"it gives none of the labels: {unfit}") from unfit
     return tuple(dict.fromkeys(chosen)) if several else (chosen,)
 
 

@@ -16,6 +16,7 @@ from hanlin.metering.estimate import prompt_tokens, text_tokens
 from hanlin.recipes import attachments
 from hanlin.recipes.attachments import Asked, Attachment, Opened
 from hanlin.recipes.data_mining import asking, labelling
+from hanlin.recipes.data_mining.amounts import manner_of
 from hanlin.recipes.data_mining.asking import DOC_URL, Parsing, Urls
 from hanlin.recipes.data_mining.extracting import Extractor
 from hanlin.recipes.data_mining.forms import Form, form_of
@@ -37,6 +38,7 @@ STREAMED_S, UNSTREAMED_S = 1800.0, 480.0
 """How long parts are read before the data of those that were read is the answer."""
 
 _SAMPLE_CHARS = 1500
+_LEAST_FILLED = 0.1
 _FETCHES_AT_ONCE = 4
 _LINES_AT_ONCE = 8
 _PLAIN_ROLE = re.compile(r"you are a helpful assistant\.?|", re.IGNORECASE)
@@ -162,7 +164,8 @@ def _said(text: str, report: Mined, tokens: int, request: ChatRequest) -> list[l
 
 def _with(asked: Asked, opened: Opened, fetched: Sequence[Document]) -> tuple[Asked, Opened]:
     """Return a request to which fetched documents were attached, ahead of its last question."""
-    at = max(number for number, step in enumerate(asked.steps) if isinstance(step, Message) and step.role == "user")
+    users = [at for at, step in enumerate(asked.steps) if isinstance(step, Message) and step.role == "user"]
+    at = users[-1] if users else len(asked.steps)
     steps = (*asked.steps[:at], Attachment(ids=tuple(one.id for one in fetched)), *asked.steps[at:])
     before = sum(isinstance(step, Attachment) for step in asked.steps[:at])
     texts = tuple(replace_media(step) if isinstance(step, Message) else step for step in steps)
@@ -196,15 +199,22 @@ class _Task:
 
     def __post_init__(self) -> None:
         role = "" if _PLAIN_ROLE.fullmatch(self.asked.role.strip()) else self.asked.role
-        self.instruction = "\n\n".join(part for part in (role, self.asked.question.strip()) if part)
         self.model = self.desk.model.name
         self.documents: Sequence[Document] = self.opened.documents
+        question = self.asked.question.strip()
+        if not self.documents:  # the text stands beside the instruction, and may be as long as a document
+            question = asking.brief(question, self.base.context_tokens // 4)
+        self.instruction = "\n\n".join(part for part in (role, question) if part)
         self.several = asking.several_labels(self.instruction)
 
     @property
     def is_data(self) -> bool:
         """Whether the answer is JSON."""
         return self.request.shape is not None or asking.wants_json(self.instruction)
+
+    @property
+    def limit_s(self) -> float:
+        return STREAMED_S if self.request.stream else UNSTREAMED_S
 
     @property
     def plain_messages(self) -> tuple[Message, ...]:
@@ -227,7 +237,7 @@ class _Task:
         labels = asking.labels_in(self.instruction) if asking.classifies(self.instruction) else ()
         form = await form_of(self.base, self.model, self.instruction, self.request.shape, sample, labels)
         value, report = await self._of_tables(form, documents) or await self._of_text(form, documents)
-        made = completed(value, form.plain, strict=form.given)
+        made = completed(manner_of(self.instruction).written(value), form.plain, strict=form.given)
         why = "what it demands is not in the documents" if is_missing(made) else ""
         if form.given and not why:
             made = schemas.fitted(made, form.schema)
@@ -249,8 +259,12 @@ class _Task:
                 return None
             found += some
         key, record = place
-        rows = [Rows(self.base, self.model, self.instruction, record, table) for table in found]
-        about = [one for one in rows if await one.find()]
+        began = self.clock()
+        rows = [
+            Rows(self.base, self.model, self.instruction, record, table, lambda: self.clock() - began < self.limit_s)
+            for table in found
+        ]
+        about = [one for one in rows if one.goes_on() and await one.find()]
         rows = about or (rows if len(rows) == 1 else [])  # of several tables, those that have such columns
         if not rows:
             return None
@@ -277,7 +291,7 @@ class _Task:
             self.model,
             self.instruction,
             form,
-            STREAMED_S if self.request.stream else UNSTREAMED_S,
+            self.limit_s,
             self.clock,
         )
         value = await extractor.extract(documents)
@@ -293,12 +307,33 @@ async def _record_tables(document: Document) -> list[Table]:
     """Return the tables of a document that is little else; none of any other. Those with the same head are one."""
     pages = [page async for page in pages_of(document)]
     found, share = tables(pages)
-    if share < LEAST_SHARE or any(len(set(table.headers)) < len(table.headers) for table in found):
+    if share < LEAST_SHARE:
         return []
     rows: dict[tuple[str, ...], list[Row]] = {}
-    for table in found:
+    for table in map(_named, found):
         rows.setdefault(table.headers, []).extend(table.rows)
     return [Table(headers, tuple(some)) for headers, some in rows.items()]
+
+
+def _named(table: Table) -> Table:
+    """Return a table whose columns all have names, each its own.
+
+    A column without one in which hardly anything stands is a remark beside the table, and left out.
+    """
+    kept: dict[str, int] = {}
+    for at, header in enumerate(table.headers):
+        filled = sum(bool(row.cells[at]) for row in table.rows)
+        if not header and filled < _LEAST_FILLED * len(table.rows):
+            continue
+        name, count = header or f"column {at + 1}", 1
+        while name in kept:
+            count += 1
+            name = f"{header} {count}"
+        kept[name] = at
+    if list(kept) == list(table.headers):
+        return table
+    rows = tuple(Row(tuple(row.cells[at] for at in kept.values()), row.page) for row in table.rows)
+    return Table(tuple(kept), rows)
 
 
 __all__ = ["MOST_FILES", "Mined", "Miner", "Takes"]

@@ -5,22 +5,23 @@ in batches that fit an answer, counted, and asked for again until none is missin
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hanlin.errors import ContextLengthExceeded
 from hanlin.metering.estimate import text_tokens
 from hanlin.recipes import shaped
 from hanlin.recipes.data_mining.forms import loose
-from hanlin.recipes.data_mining.verifying import Source, is_empty, typed, unbacked, without
+from hanlin.recipes.data_mining.verifying import Source, is_empty, says_no_number, typed, unbacked, without
 from hanlin.recipes.long_documents.figures import conditions_of, meets
 from hanlin.recipes.parallel import each
 from hanlin.recipes.recipe import Base
 from hanlin.recipes.tables import Row, Table, written
-from hanlin.recipes.texts import amount, squeezed
+from hanlin.recipes.texts import squeezed
 from hanlin.types import Message, Schema
 
-_SAMPLE_ROWS = 3
+_SAMPLE_ROWS, _SAMPLE_CHARS = 3, 100
 _BATCH_ROWS, _BATCH_TOKENS = 16, 700
 _PASSES = 3
 _AT_ONCE = 4
@@ -37,27 +38,26 @@ _FILTERS = re.compile(
     r"|\bonly\b|\bwhere\b|\bgreater\b|\bless than\b|\bat least\b|\babove\b|\bbelow\b|\bmore than\b|\bexcept\b",
     re.IGNORECASE,
 )
-_BARE_AMOUNTS = re.compile(
-    r"(?:去[掉除]|不[带含要]|无|移除|删除)[^。\n]{0,8}(?:货币|单位|符号|￥|¥|\$|千分位|逗号)"
-    r"|\b(?:without|no|strip|remove)\b[^.\n]{0,24}\b(?:currency|symbols?|units?|separators?|signs?)\b",
-    re.IGNORECASE,
-)
 
 
 @dataclass
 class Rows:
-    """Reads the records of one table. `missed` counts rows that no record came of, `dropped` values without backing."""
+    """Reads the records of one table. `missed` counts rows that no record came of, `dropped` values without backing.
+
+    Once `goes_on` says no, the base model is asked for no more rows.
+    """
 
     base: Base
     model: str
     instruction: str
     record: Schema
     table: Table
+    goes_on: Callable[[], bool] = lambda: True
     missed: int = 0
     dropped: int = 0
     copied: bool = False
     _fields: Mapping[str, Schema] = field(init=False)
-    _columns: dict[str, int] = field(init=False)
+    _columns: dict[str, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._fields = self.record["properties"]
@@ -97,14 +97,15 @@ class Rows:
             "required": list(unknown),
             "additionalProperties": False,
         }
-        sample = written(headers, [row.cells for row in self.table.rows[:_SAMPLE_ROWS]])
+        rows = [[cell[:_SAMPLE_CHARS] for cell in row.cells] for row in self.table.rows[:_SAMPLE_ROWS]]
+        sample = written(headers, rows)
         prompt = (
             f"{sample}\n\nSay for each field which column of this table holds it, {_NOWHERE} where no column does."
             f"\n\nInstruction: {self.instruction}"
         )
         try:
             named = await shaped.ask(self.base, self.model, [Message("user", prompt)], form, max_tokens=600)
-        except shaped.Unfit:
+        except (shaped.Unfit, ContextLengthExceeded):
             return {}
         return {name: headers.index(header) for name, header in named.items() if header != _NOWHERE}
 
@@ -115,7 +116,7 @@ class Rows:
         cells = [row.cells[column] for row in self.table.rows if row.cells[column]]
         if "enum" in schema:
             return all(cell in schema["enum"] for cell in cells)
-        return all(typed(cell, schema) is not None for cell in cells)
+        return all(typed(cell, schema) is not None or says_no_number(cell, schema) for cell in cells)
 
     async def _wanted(self) -> list[Row] | None:
         """Return the rows that the instruction is about; None where that cannot be worked out."""
@@ -124,19 +125,14 @@ class Rows:
             return rows
         try:
             conditions = await conditions_of(self.base, self.model, self.instruction, self.table)
-        except shaped.Unfit:
+        except (shaped.Unfit, ContextLengthExceeded):
             return None
         kept = [row for row in rows if all(meets(row, self.table, condition) for condition in conditions)]
         return kept or None
 
     def _copied(self, row: Row) -> dict[str, Any]:
-        bare = bool(_BARE_AMOUNTS.search(self.instruction))
-        made: dict[str, Any] = {}
-        for name, schema in self._fields.items():
-            cell = row.cells[self._columns[name]]
-            value = typed(cell, schema) if cell else None
-            made[name] = _bare(value) if bare and isinstance(value, str) else value
-        return made
+        cells = {name: row.cells[self._columns[name]] for name in self._fields}
+        return {name: typed(cell, self._fields[name]) if cell else None for name, cell in cells.items()}
 
     # --- rows are read
 
@@ -147,7 +143,7 @@ class Rows:
         filters = bool(_FILTERS.search(self.instruction))
         for number in range(_PASSES):
             most = max(_BATCH_ROWS >> (2 * number), 1)
-            for _, records in await each(self._batch, self._batches(waiting, most), _AT_ONCE):
+            for _, records in await each(self._batch, self._batches(waiting, most), _AT_ONCE, self.goes_on):
                 found |= records
             waiting = [row for row in waiting if row not in found]
             if not waiting or filters:  # a row may have been left out on purpose
@@ -170,10 +166,13 @@ class Rows:
     async def _batch(self, rows: tuple[int, ...]) -> dict[int, dict[str, Any]]:
         """Return the records of some rows, by row."""
         record = loose(self.record)
+        sign = "#"
+        while sign in self._fields or sign in self.table.headers:
+            sign += "#"
         numbered: Schema = {
             "type": "object",
-            "properties": {"#": {"enum": [row + 1 for row in rows]}, **record["properties"]},
-            "required": ["#", *record["properties"]],
+            "properties": {sign: {"enum": [row + 1 for row in rows]}, **record["properties"]},
+            "required": [sign, *record["properties"]],
             "additionalProperties": False,
         }
         form: Schema = {
@@ -182,20 +181,20 @@ class Rows:
             "required": ["records"],
             "additionalProperties": False,
         }
-        shown = written(["#", *self.table.headers], [(str(row + 1), *self.table.rows[row].cells) for row in rows])
+        shown = written([sign, *self.table.headers], [(str(row + 1), *self.table.rows[row].cells) for row in rows])
         prompt = (
-            f"{shown}\n\nMake one record of each of these {len(rows)} rows, with its number as #. Take values from the "
-            f"row as they are; null for what it does not say.\n\nInstruction: {self.instruction}"
+            f"{shown}\n\nMake one record of each of these {len(rows)} rows, with its number as {sign}. Take values "
+            f"from the row as they are; null for what it does not say.\n\nInstruction: {self.instruction}"
         )
         size = text_tokens(shown)
         limit = min(3 * size + 40 * len(rows) + 200, max(self.base.context_tokens - text_tokens(prompt) - 200, 200))
         try:
             value = await shaped.ask(self.base, self.model, [Message("user", prompt)], form, max_tokens=limit)
-        except shaped.Unfit:
+        except (shaped.Unfit, ContextLengthExceeded):  # a cell can be longer than all that a model reads
             return {}
         found: dict[int, dict[str, Any]] = {}
         for made in value["records"]:
-            row = made.pop("#") - 1
+            row = made.pop(sign) - 1
             bad = list(unbacked(made, self.record, self._source(row)))
             if bad:
                 made = without(made, {path for path, _ in bad})
@@ -206,14 +205,6 @@ class Rows:
 
     def _source(self, row: int) -> Source:
         return Source("\n".join([*self.table.headers, *self.table.rows[row].cells]))
-
-
-def _bare(text: str) -> str:
-    """Return an amount without currency, separators and unit; other text as it is."""
-    if amount(text) is None:
-        return text
-    found = re.search(r"[-−+]?\d[\d,]*(?:\.\d+)?", text)
-    return found[0].replace(",", "") if found else text
 
 
 __all__ = ["Rows"]

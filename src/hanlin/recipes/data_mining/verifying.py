@@ -2,16 +2,18 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hanlin.recipes.long_documents.claims import Supplied
-from hanlin.recipes.texts import amount, number, numbers, shared, squeezed, terms
+from hanlin.recipes.long_documents.claims import Supplied, numeral
+from hanlin.recipes.texts import amount, folded, number, numbers, shared, squeezed, terms
 from hanlin.types import Schema
 
 _LONG_CHARS = 60
+_LARGEST = 1e15  # what a float holds to the last digit
 _LEAST_SHARED = 0.7
 _WORDED = re.compile(
     r"摘要|总结|概述|概括|描述|说明|原因|理由|评价|分析|建议|要点|summar|descri|reason|comment|analys|explanation|overview",
@@ -23,7 +25,11 @@ _TRUTHS = dict.fromkeys(("是", "有", "true", "yes", "y", "1", "√"), True) | 
     ("否", "无", "false", "no", "n", "0", "×"), False
 )
 
+_SCALES = {"万亿": 1e12, "亿": 1e8, "万": 1e4}
 _NUMERALS = "零一二三四五六七八九"
+_RUN = re.compile(r"[^\W_]+")
+_WITHIN_NUMBER = re.compile(r"\d(?:\.\d|,\d{3}(?!\d))")
+_FIGURE = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[〇零一二两三四五六七八九十百千万亿]{1,20}")
 _ONLY_DIGITS = re.compile(r"[\d\W_]+")
 
 Path = tuple[str | int, ...]
@@ -38,6 +44,17 @@ class Source:
     @cached_property
     def squeezed(self) -> str:
         return squeezed(self.text)
+
+    @cached_property
+    def joints(self) -> frozenset[int]:
+        """Where in the squeezed text something was left out that numbers do not go over."""
+        places, length, end = set[int](), 0, 0
+        plain = folded(self.text)
+        for word in _RUN.finditer(plain):
+            if not _WITHIN_NUMBER.match(plain, max(end - 1, 0)):
+                places.add(length)
+            length, end = length + len(word[0]), word.end()
+        return frozenset({*places, length})
 
     @cached_property
     def terms(self) -> frozenset[str]:
@@ -56,9 +73,9 @@ class Source:
         if value is None or value == "" or isinstance(value, bool):
             return True
         if isinstance(value, int | float):
-            return number(f"{abs(value):.6f}") in self.numbers
+            return abs(value) < _LARGEST and number(f"{abs(value):.6f}") in self.numbers
         text = str(value)
-        if squeezed(text) in self.squeezed:
+        if self._says(squeezed(text)):
             return True
         if not self._has_numbers(text):
             return False
@@ -69,10 +86,45 @@ class Source:
             return bool(numbers(text))
         return (len(text) > _LONG_CHARS or len(words) > 2) and shared(frozenset(words), self.terms) >= _LEAST_SHARED
 
+    def _says(self, plain: str) -> bool:
+        """Whether a squeezed value stands in the text, and is no piece of a longer number: 35元 is not in 135元."""
+        at = self.squeezed.find(plain)
+        while at >= 0:
+            if not plain or not (self._cuts_number(at) or self._cuts_number(at + len(plain))):
+                return True
+            at = self.squeezed.find(plain, at + 1)
+        return False
+
+    def _cuts_number(self, at: int) -> bool:
+        """Whether the digits on both sides of a place in the squeezed text are those of one number."""
+        around = self.squeezed[max(at - 1, 0) : at + 1]
+        return len(around) > 1 and around.isdigit() and at not in self.joints
+
+    @cached_property
+    def figures(self) -> list[str]:
+        return _figures(self.text)
+
     def _has_numbers(self, text: str) -> bool:
-        return all(
-            found in self.numbers or (len(found) == 1 and _NUMERALS[int(found)] in self.text) for found in numbers(text)
-        )
+        """Whether the numbers of a value are those of the text, and of one place in it where they are several.
+
+        The parts of a date stand all over a document; only together they are one of its dates.
+        """
+        own = numbers(text)
+        if len(own) > 1 and len(text) <= _LONG_CHARS:
+            figures = sorted(_figures(text))
+            return any(
+                sorted(self.figures[at : at + len(figures)]) == figures
+                for at in range(len(self.figures) - len(figures) + 1)
+            )
+        return all(found in self.numbers or (len(found) == 1 and _NUMERALS[int(found)] in self.text) for found in own)
+
+
+def _figures(text: str) -> list[str]:
+    """Return the numbers of a text in their order, those in words as digits."""
+    return [
+        number(run) if run[0].isdigit() else str(_NUMERALS.find(run) if len(run) == 1 else numeral(run))
+        for run in _FIGURE.findall(unicodedata.normalize("NFKC", text))
+    ]
 
 
 def unbacked(value: Any, schema: Schema, source: Source) -> Iterator[tuple[Path, Any]]:
@@ -120,10 +172,18 @@ def typed(text: str, schema: Schema) -> Any:
         worth = amount(text)
         if worth is None or not math.isfinite(worth):
             return None
-        return int(worth) if kind == "integer" or (worth.is_integer() and "." not in text) else worth
+        worth = round(worth * next((factor for sign, factor in _SCALES.items() if sign in text), 1), 6)
+        if kind == "integer":
+            return int(worth) if worth.is_integer() else None
+        return int(worth) if worth.is_integer() and "." not in text else worth
     if kind == "boolean":
         return _TRUTHS.get(text.strip().casefold())
     return text
 
 
-__all__ = ["Path", "Source", "is_empty", "typed", "unbacked", "without"]
+def says_no_number(text: str, schema: Schema) -> bool:
+    """Whether a cell leaves the number out that its field is: `-`, `N/A`, `暂无`."""
+    return schema.get("type") in ("number", "integer") and not any(map(str.isnumeric, text))
+
+
+__all__ = ["Path", "Source", "is_empty", "says_no_number", "typed", "unbacked", "without"]
