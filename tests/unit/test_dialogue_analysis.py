@@ -8,7 +8,7 @@ import pytest
 
 from hanlin.errors import AnswerUnfit
 from hanlin.recipes.dialogue_analysis import ANALYSIS
-from hanlin.recipes.grounding import is_quoted, is_said, numbers
+from hanlin.recipes.grounding import Heard, is_quoted, is_said, numbers
 from hanlin.recipes.output_formats import dialogue_of, json_format, label_format, missing_word
 from hanlin.types import ChatRequest, Message, Sampling, Shape
 from tests.desks import SaidBase, asked, events_of, reply_of
@@ -296,7 +296,7 @@ async def test_other_prompts_are_answered_as_they_are_with_the_likeliest_tokens(
 )
 def test_a_value_is_said_however_it_is_written(value: Any, text: str) -> None:
     """Full width, numerals, spaces and the endings of places make no difference."""
-    assert is_said(value, text)
+    assert is_said(value, Heard(text))
 
 
 @pytest.mark.parametrize(
@@ -313,14 +313,14 @@ def test_a_value_is_said_however_it_is_written(value: Any, text: str) -> None:
 )
 def test_a_value_that_is_not_said_is_not(value: Any, text: str) -> None:
     """Nor is what is empty, or a truth."""
-    assert not is_said(value, text)
+    assert not is_said(value, Heard(text))
 
 
 def test_a_quotation_is_word_for_word() -> None:
     """But for punctuation."""
-    assert is_quoted("好的，什么时候能来", DIALOGUE)
-    assert not is_quoted("好的，何时能来", DIALOGUE)
-    assert not is_quoted("……", DIALOGUE)
+    assert is_quoted("好的，什么时候能来", Heard(DIALOGUE))
+    assert not is_quoted("好的，何时能来", Heard(DIALOGUE))
+    assert not is_quoted("……", Heard(DIALOGUE))
 
 
 def test_numerals_are_numbers() -> None:

@@ -12,11 +12,11 @@ from contextlib import aclosing
 
 import msgspec
 
-from hanlin.recipes.asking import greedy, with_system
 from hanlin.recipes.boxes import OPENING, OneBox, boxed, closing, same_form
 from hanlin.recipes.languages import CHINESE, language_of
 from hanlin.recipes.recipe import Base, Desk, Recipe
 from hanlin.recipes.saying import answer_limit, prompt_within
+from hanlin.recipes.shaped import greedy, with_system
 from hanlin.types import ChatRequest, ChatResult, Event, Events, Message, Usage
 
 VOTERS = 5

@@ -127,11 +127,28 @@ def _choices(value: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A rule of an ordered list: the label that it gives, and the whole line that says when."""
+
+    label: str
+    text: str
+
+    @property
+    def is_about_absence(self) -> bool:
+        """Whether it is for what was not said, or for all the rest: there are no words to quote for that."""
+        return bool(_ABSENCE.search(self.text))
+
+
+@dataclass(frozen=True)
 class LabelFormat:
-    """A label, `#`, and a reason; of these `labels` where the prompt lists them. `frame` stands around the label."""
+    """A label, `#`, and a reason; of these `labels` where the prompt lists them. `frame` stands around the label.
+
+    `rules` are those that give the labels, where the prompt numbers them: the first one that applies counts.
+    """
 
     labels: tuple[str, ...]
     frame: tuple[str, str] = ("", "")
+    rules: tuple[Rule, ...] = ()
 
 
 _PAIR = re.compile(
@@ -144,6 +161,8 @@ _LISTED = re.compile(
 _RULE = re.compile(
     r"^\s*(?:规则)?[\d一二三四五六七八九十]+\s*[.、)）:：]\s*[“\"【]?([^\s：:”\"】#，,。→\-]{1,8})[”\"】]?\s*(?:[：:→]|-+>)"
 )
+_ABSENCE = re.compile("其他|其它|其余|否则|默认|没有|未|无|不(?:符合|属于|满足)|otherwise|none of|no ", re.IGNORECASE)
+_MOST_RULES = 12
 _MARKS = "“”\"'‘’「」『』【】[]（）()<>《》 \t"
 
 
@@ -158,8 +177,11 @@ def label_format(instructions: str) -> LabelFormat | None:
     frame = frames.pop() if len(frames) == 1 else ("", "")
     if frame[0] not in ("【", "[", "《", "「") or (placeholders and not shown and frame[0] == "["):
         frame = ("", "")
-    labels = _listed(instructions) or list(dict.fromkeys([*_ruled(instructions), *shown]))
-    return LabelFormat(tuple(labels) if len(labels) > 1 else (), frame)
+    rules = _ruled(instructions)
+    ruled = [rule.label for rule in rules]
+    labels = _listed(instructions) or list(dict.fromkeys([*ruled, *shown]))
+    decides = 2 <= len(rules) <= _MOST_RULES and set(labels) == set(ruled)
+    return LabelFormat(tuple(labels) if len(labels) > 1 else (), frame, tuple(rules) if decides else ())
 
 
 def _listed(instructions: str) -> list[str]:
@@ -171,9 +193,10 @@ def _listed(instructions: str) -> list[str]:
     return []
 
 
-def _ruled(instructions: str) -> Sequence[str]:
-    """Return the labels that numbered rules begin with."""
-    return [found[1].strip(_MARKS) for line in instructions.splitlines() if (found := _RULE.match(line))]
+def _ruled(instructions: str) -> Sequence[Rule]:
+    """Return the numbered rules that begin with a label."""
+    lines = instructions.splitlines()
+    return [Rule(found[1].strip(_MARKS), line.strip()) for line in lines if (found := _RULE.match(line))]
 
 
 __all__ = [
@@ -181,6 +204,7 @@ __all__ = [
     "Dialogue",
     "JsonFormat",
     "LabelFormat",
+    "Rule",
     "dialogue_of",
     "json_format",
     "label_format",
