@@ -86,7 +86,7 @@ def test_the_agent_reads_files_until_it_has_an_answer(run: Run, service: Service
     assert printed[-1] == "它返回参数 name。"
 
 
-@pytest.mark.parametrize("bad", ["新馆面积 5 万平方米。" * 10, "全部藏书 999 万册。", ""])
+@pytest.mark.parametrize("bad", ["新馆面积 5 万平方米。" * 5, "全部藏书 999 万册。", ""])
 def test_a_summary_has_no_other_numbers_and_is_as_long_as_asked_for(
     run: Run, service: Service, engine: FakeEngine, bad: str
 ) -> None:
@@ -101,7 +101,7 @@ def test_a_summary_has_no_other_numbers_and_is_as_long_as_asked_for(
     assert checks.endswith("问题：无")
 
 
-@pytest.mark.parametrize("bad", ["它是最好的，绝对第一。", "它很轻。" * 80, "短。" * 40])
+@pytest.mark.parametrize("bad", ["它是最好的，绝对第一。", "它很轻。" * 15, "短。" * 25])
 def test_a_text_keeps_to_its_brief(run: Run, service: Service, engine: FakeEngine, bad: str) -> None:
     """Forbidden words are out, required ones in, the length is kept to, whatever the model writes."""
     draft = (

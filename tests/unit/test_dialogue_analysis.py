@@ -494,6 +494,10 @@ def scribbled(draw: random.Random, schema: Any) -> Any:
     )
 
 
+def scribbling(draw: random.Random, schema: Any, *, shapes: bool = True) -> SaidBase:
+    return SaidBase(lambda request: json.dumps(scribbled(draw, schema), ensure_ascii=False), shapes=shapes)
+
+
 EXAMPLES = (
     '{"姓名": "张三", "次数": 2, "比例": 0.5, "已解决": true, "等级": "高/中/低", "原文依据": "……"}',
     '[{"规则": "礼貌", "结果": "通过/不通过", "轮次": [1, 2]}]',
@@ -510,11 +514,8 @@ async def test_every_answer_is_in_the_format_or_an_error(shapes: bool) -> None:
         told = f"请提取信息，没有的填“未提及”。输出：{EXAMPLES[number % len(EXAMPLES)]}\n"
         form = json_format(told, "未提及")
         assert form is not None
-        base = SaidBase(
-            lambda request, schema=form.schema: json.dumps(scribbled(draw, schema), ensure_ascii=False), shapes=shapes
-        )
         try:
-            reply = await reply_of(ANALYSIS, prompt(told + DIALOGUE), base)
+            reply = await reply_of(ANALYSIS, prompt(told + DIALOGUE), scribbling(draw, form.schema, shapes=shapes))
         except AnswerUnfit:
             continue
         value = json.loads(reply)
