@@ -75,6 +75,11 @@ def test_the_dialogue_is_told_from_the_task() -> None:
         ("按【标签】#理由 输出，标签有：A类、B类", ("A类", "B类"), ("【", "】")),
         ("满意#表示感谢\n不满意#表示愤怒", ("满意", "不满意"), ("", "")),
         ("格式：标签#理由", (), ("", "")),
+        (
+            "1. 甲类：投诉\n2. 乙类：感谢\n3. 输出：标签#理由\n\n要求：\n1. 语气：平和\n2. 长度：十个字",
+            ("甲类", "乙类"),
+            ("", ""),
+        ),
     ],
 )
 def test_a_label_and_a_reason_are_recognised(instructions: str, labels: Any, frame: Any) -> None:

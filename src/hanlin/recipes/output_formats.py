@@ -159,8 +159,10 @@ _LISTED = re.compile(
     r"(?:标签|类别|分类|等级|结论|label)[^\n：:]{0,14}(?:包括|包含|有|为|分为|取值|如下|：|:|是)\s*+[：:]?\s*+([^\n。；;#]+)"
 )
 _RULE = re.compile(
-    r"^\s*(?:规则)?[\d一二三四五六七八九十]+\s*[.、)）:：]\s*[“\"【]?([^\s：:”\"】#，,。→\-]{1,8})[”\"】]?\s*(?:[：:→]|-+>)"
+    r"^\s*(?:规则)?([\d一二三四五六七八九十]+)\s*[.、)）:：]\s*[“\"【]?([^\s：:”\"】#，,。→\-]{1,8})[”\"】]?\s*(?:[：:→]|-+>)"
 )
+_FIRST = frozenset({"1", "一"})
+_ABOUT_THE_ANSWER = re.compile("输出|格式|要求|语言|字数|注意|示例|说明|理由")
 _ABSENCE = re.compile("其他|其它|其余|否则|默认|没有|未|无|不(?:符合|属于|满足)|otherwise|none of|no ", re.IGNORECASE)
 _MOST_RULES = 12
 _MARKS = "“”\"'‘’「」『』【】[]（）()<>《》 \t"
@@ -180,7 +182,7 @@ def label_format(instructions: str) -> LabelFormat | None:
     rules = _ruled(instructions)
     ruled = [rule.label for rule in rules]
     labels = _listed(instructions) or list(dict.fromkeys([*ruled, *shown]))
-    decides = 2 <= len(rules) <= _MOST_RULES and set(labels) == set(ruled)
+    decides = len(labels) > 1 and 2 <= len(rules) <= _MOST_RULES and set(labels) == set(ruled)
     return LabelFormat(tuple(labels) if len(labels) > 1 else (), frame, tuple(rules) if decides else ())
 
 
@@ -194,9 +196,19 @@ def _listed(instructions: str) -> list[str]:
 
 
 def _ruled(instructions: str) -> Sequence[Rule]:
-    """Return the numbered rules that begin with a label."""
-    lines = instructions.splitlines()
-    return [Rule(found[1].strip(_MARKS), line.strip()) for line in lines if (found := _RULE.match(line))]
+    """Return the numbered rules that begin with a label: the first list of several of them.
+
+    Another list, which begins with 1 again, is about something else, as is what is said of the answer itself.
+    """
+    lists: list[list[Rule]] = [[]]
+    for line in instructions.splitlines():
+        found = _RULE.match(line)
+        if found is None or _ABOUT_THE_ANSWER.match(found[2]):
+            continue
+        if found[1] in _FIRST:
+            lists.append([])
+        lists[-1].append(Rule(found[2].strip(_MARKS), line.strip()))
+    return max(lists, key=lambda rules: len(rules) > 1)
 
 
 __all__ = [

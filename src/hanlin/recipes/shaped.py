@@ -1,7 +1,7 @@
 """Ask a base model for JSON of a form, whether or not its engine can be held to one.
 
-Where it can, the engine is; where it cannot, or refuses this form, it is asked in words. Everywhere the answer is
-checked, and asked for again with what is wrong with it.
+Where it can, the engine is; where it cannot, refuses this form, or does not keep to it, it is told the form in words.
+Everywhere the answer is checked, and asked for again with what is wrong with it.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,8 @@ async def value_of(
     """
     accepted = schema if accepted is None else accepted
     shape = Shape("json_schema", name, schema) if base.can_shape else None
-    asked = request.changed(messages=_for(shape, request.messages, schema), shape=shape)
+    told = _told(request.messages, schema)
+    asked = request.changed(messages=told if shape is None else request.messages, shape=shape)
     why = ""
     for _ in range(tries):
         try:
@@ -62,15 +63,15 @@ async def value_of(
                 raise
             # An engine that takes other schemas than this one.
             shape, why = None, problem.message
-            asked = request.changed(messages=_for(None, request.messages, schema), shape=None)
+            asked = request.changed(messages=told, shape=None)
             continue
         value, why = parsed(_text(result), accepted)
         if not why:
             return value
         if result.choices[0].finish_reason == "length":
             raise Unfit(why, cut=True)
-        turns = _for(shape, request.messages, schema)
-        asked = asked.changed(messages=(*turns, Message("assistant", _text(result)), Message("user", f"{why}\nJSON:")))
+        wrong = (Message("assistant", _text(result)), Message("user", f"{why}\nJSON:"))
+        asked = asked.changed(messages=(*told, *wrong))
     raise Unfit(why)
 
 
@@ -78,10 +79,8 @@ def _text(result: ChatResult) -> str:
     return result.choices[0].text
 
 
-def _for(shape: Shape | None, messages: tuple[Message, ...], schema: Schema) -> tuple[Message, ...]:
-    """Return the messages, with the form in words for a base that is not held to it."""
-    if shape is not None:
-        return messages
+def _told(messages: tuple[Message, ...], schema: Schema) -> tuple[Message, ...]:
+    """Return the messages with the form in words behind them."""
     *before, last = messages
     form = msgspec.json.encode(schema).decode()
     return (*before, Message(last.role, f"{last.text}\n\nJSON Schema:\n{form}\n\nJSON:"))
