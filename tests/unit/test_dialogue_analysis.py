@@ -10,7 +10,7 @@ import pytest
 from hanlin import schemas
 from hanlin.errors import AnswerUnfit
 from hanlin.recipes.dialogue_analysis import ANALYSIS, first_that_applies
-from hanlin.recipes.grounding import Heard, is_quoted, is_said, numbers
+from hanlin.recipes.grounding import Heard, is_quoted, is_said, numbers, unsaid_figures
 from hanlin.recipes.output_formats import Rule, dialogue_of, json_format, label_format, missing_word
 from hanlin.types import ChatRequest, Message, Sampling, Shape
 from tests.desks import SaidBase, asked, events_of, reply_of
@@ -300,6 +300,10 @@ async def test_other_prompts_are_answered_as_they_are_with_the_likeliest_tokens(
         (["北京", "上海"], "从北京到上海"),
         ({"city": "西安"}, "去西安"),
         ("Ｈello", "hello there"),
+        ("0930", "早上 09:30 见"),
+        ("18号", "中山路 18 号"),
+        (-18, "调到零下18度"),
+        (-5, "set it to -5"),
     ],
 )
 def test_a_value_is_said_however_it_is_written(value: Any, text: str) -> None:
@@ -316,12 +320,37 @@ def test_a_value_is_said_however_it_is_written(value: Any, text: str) -> None:
         ("", "任何"),
         ([], "任何"),
         ("20270101", "订单 20261123"),
+        ("112", "订单 20261123"),
+        ("26号", "订单 20261123"),
+        (-5, "5 度"),
         ("。", "。"),
     ],
 )
 def test_a_value_that_is_not_said_is_not(value: Any, text: str) -> None:
     """Nor is what is empty, or a truth."""
     assert not is_said(value, Heard(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "unsaid"),
+    [
+        ("1,280 元", []),
+        ("138-0000-0000", []),
+        ("2026-11-27 到", []),
+        ("299.50", []),
+        ("大约 12", []),
+        ("10-20", []),
+        ("1,281 元", ["1,281"]),
+        ("112", ["112"]),
+        ("2026-11-28 与 700", ["700"]),
+        ("139-0000-0001", ["139-0000-0001"]),
+    ],
+)
+def test_figures_that_were_not_said_are_found(text: str, unsaid: list[str]) -> None:
+    """However they are grouped; days and other short numbers are not looked for."""
+    heard = Heard("共 1280 元，电话 13800000000，2026 年 11 月 27 日，订单 20261123，运费 299.5")
+
+    assert list(unsaid_figures(text, heard)) == unsaid
 
 
 def test_a_quotation_is_word_for_word() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from hanlin.errors import AnswerUnfit
-from hanlin.recipes.grounding import Heard, is_quoted, is_said
+from hanlin.recipes.grounding import Heard, is_quoted, is_said, unsaid_figures
 from hanlin.recipes.output_formats import (
     Dialogue,
     JsonFormat,
@@ -48,7 +48,6 @@ _JUDGED = re.compile(
 )
 _EXTRACTS = re.compile(r"提取|抽取|摘出|找出|识别出|extract", re.IGNORECASE)
 _QUOTED = re.compile(r"“([^“”]{4,})”|「([^「」]{4,})」|\"([^\"]{4,})\"|‘([^‘’]{4,})’")
-_FIGURES = re.compile(r"\d{3,}")
 _SPEAKER = re.compile(r"^\s*+[\[【(（]?\d*[\]】)）]?\s*+\S{1,8}[：:]\s*")
 
 
@@ -216,9 +215,7 @@ def _unsaid_in(text: str, heard: Heard) -> Iterator[str]:
         quote = _without_speaker(next(one for one in found if one))
         if quote and not is_quoted(quote, heard):
             yield quote
-    for figures in _FIGURES.findall(text):
-        if figures not in heard.squeezed and float(figures) not in heard.numbers:
-            yield figures
+    yield from unsaid_figures(text, heard)
 
 
 # --- JSON

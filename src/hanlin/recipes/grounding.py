@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,8 @@ _WORDS = (
 )
 _PUNCTUATION = re.compile(r"[\s,.;:!?'\"，。；：！？、“”‘’「」『』（）()《》\[\]【】…—\-~·]+")
 _MOST_SHARE = 0.5
+_FIGURES = re.compile(r"\d+(?:[-,. ]\d+)*")
+_TELLING_FIGURES, _LONG_FIGURES = 3, 7
 _LARGEST = 10**300  # beyond it, JSON has whole numbers that are no floats
 _BELOW_ZERO = re.compile(r"[-−负]|零下|\b(?:minus|negative|below)\b")
 
@@ -74,6 +76,29 @@ def is_quoted(quote: str, heard: Heard) -> bool:
     return bool(bare) and bare in heard.squeezed
 
 
+def has_figures(figures: str, heard: Heard) -> bool:
+    """Say whether a text has a number, also one that is written in parts; a part of another number is none.
+
+    Long ones, such as those of telephones, are found wherever they stand: what comes before may be a number as well.
+    """
+    if float(figures) in heard.numbers:
+        return True
+    if len(figures) >= _LONG_FIGURES:
+        return figures in heard.squeezed
+    return re.search(rf"(?<!\d){figures}(?!\d)", heard.squeezed) is not None
+
+
+def unsaid_figures(text: str, heard: Heard) -> Iterator[str]:
+    """Yield the figures of a text, of three digits and more, that were not said: neither together nor one by one."""
+    for figures in _FIGURES.findall(text):
+        plain, together = figures.replace(",", ""), re.sub(r"\D", "", figures)
+        amount = bool(_NUMBER.fullmatch(plain)) and float(plain) in heard.numbers
+        parts = [part for part in re.split(r"\D", figures) if len(part) >= _TELLING_FIGURES]
+        known = amount or has_figures(together, heard) or all(has_figures(part, heard) for part in parts)
+        if len(together) >= _TELLING_FIGURES and not known:
+            yield figures
+
+
 def squeezed(text: str) -> str:
     """Return a text without punctuation and spaces, as it is compared."""
     return _PUNCTUATION.sub("", folded(text))
@@ -94,6 +119,8 @@ def _is_text_said(value: str, heard: Heard) -> bool:
     if not bare:
         return False
     short = bare.rstrip(_UNIT_ENDS) or bare
+    if short.isdecimal():
+        return has_figures(short, heard)
     if bare in whole or short in whole:
         return True
     if figures := numbers(value):
@@ -119,4 +146,4 @@ def _han_number(text: str) -> int | None:
     return total + section + digit
 
 
-__all__ = ["Heard", "is_quoted", "is_said", "numbers", "squeezed"]
+__all__ = ["Heard", "has_figures", "is_quoted", "is_said", "numbers", "squeezed", "unsaid_figures"]

@@ -167,6 +167,8 @@ async def _decided(wish: Wish, request: ChatRequest, base: Base) -> tuple[tuple[
     chosen = await _choice({**offers, NO_TOOL: _NO_TOOL}, "tool", _MOST_TOOLS, request, base) or ()
     calls: list[IntentCall] = []
     for tool in (tools[name] for name in chosen if name in offers):
+        if len(calls) >= _MOST_CALLS:
+            break
         for arguments in await _arguments(tool, request, base):
             missing = [name for name in tool.required if name not in arguments]
             if missing or schemas.problem(arguments, tool.parameters) is not None:
