@@ -397,10 +397,13 @@ def test_the_first_rule_that_applies_and_shows_it_counts(
 
 
 def test_no_rule_counts_where_none_applies_and_none_is_for_the_rest() -> None:
-    """Then it is up to the base."""
+    """Then it is up to the base; a rule about what is missing is no rule for the rest."""
     verdicts = [{"applies": False, "evidence": ""}] * 2
+    unsolved = (Rule("未解决", "1. 未解决：问题没有解决"), Rule("已解决", "2. 已解决：用户确认"))
 
     assert first_that_applies(RULES[:2], verdicts, Heard("好的")) is None
+    assert first_that_applies(unsolved, verdicts, Heard("好的")) is None
+    assert first_that_applies(unsolved, [{"applies": True, "evidence": ""}, verdicts[1]], Heard("好的")) == 0
 
 
 def test_rules_in_an_order_are_found() -> None:

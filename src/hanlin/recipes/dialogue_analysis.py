@@ -159,14 +159,14 @@ async def _judged(wanted: LabelFormat, heard: Heard, request: ChatRequest, base:
 def first_that_applies(rules: Sequence[Rule], verdicts: Sequence[Mapping[str, Any]], heard: Heard) -> int | None:
     """Return which rule counts: the first one that applies and shows it, None where no rule does.
 
-    What is shown must have been said. A rule about what was not said has nothing to show.
+    What is shown must have been said. A rule about what was not said has nothing to show; one for the rest counts where
+    no other does.
     """
     for at, (rule, verdict) in enumerate(zip(rules, verdicts, strict=True)):
         shown = rule.is_about_absence or is_quoted(_without_speaker(verdict["evidence"]), heard)
         if verdict["applies"] and shown:
             return at
-    rest = [at for at, rule in enumerate(rules) if rule.is_about_absence]
-    return rest[-1] if rest else None
+    return next((at for at, rule in enumerate(rules) if rule.is_for_the_rest), None)
 
 
 def _line(wanted: LabelFormat, label: str, reason: str, evidence: str, heard: Heard) -> str:

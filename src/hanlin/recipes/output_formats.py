@@ -134,9 +134,14 @@ class Rule:
     text: str
 
     @property
+    def is_for_the_rest(self) -> bool:
+        """Whether it is for all that no other rule is for."""
+        return bool(_REST.search(self.text))
+
+    @property
     def is_about_absence(self) -> bool:
-        """Whether it is for what was not said, or for all the rest: there are no words to quote for that."""
-        return bool(_ABSENCE.search(self.text))
+        """Whether it is for what was not said, or for the rest: there are no words to quote for that."""
+        return self.is_for_the_rest or bool(_ABSENCE.search(self.text))
 
 
 @dataclass(frozen=True)
@@ -163,7 +168,8 @@ _RULE = re.compile(
 )
 _FIRST = frozenset({"1", "一"})
 _ABOUT_THE_ANSWER = re.compile("输出|格式|要求|语言|字数|注意|示例|说明|理由")
-_ABSENCE = re.compile("其他|其它|其余|否则|默认|没有|未|无|不(?:符合|属于|满足)|otherwise|none of|no ", re.IGNORECASE)
+_REST = re.compile("其他|其它|其余|否则|默认|以上都不|otherwise|none of", re.IGNORECASE)
+_ABSENCE = re.compile(r"没有|未|无|不(?:符合|属于)|\bnot?\b", re.IGNORECASE)
 _MOST_RULES = 12
 _MARKS = "“”\"'‘’「」『』【】[]（）()<>《》 \t"
 
