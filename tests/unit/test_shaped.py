@@ -93,6 +93,12 @@ async def test_what_is_no_matter_of_form_is_the_callers(error: Exception) -> Non
     assert len(base.requests) == 1
 
 
+async def test_what_finds_no_room_for_another_try_is_unfit() -> None:
+    """The caller's own prompt was short enough; what was said of the answer made it too long."""
+    with pytest.raises(Unfit, match="no object"):
+        await value(answering("three", ContextLengthExceeded("m", 9, 8)))
+
+
 async def test_it_is_given_up_after_some_tries() -> None:
     """A model that cannot do it is not asked for ever."""
     base = answering(*["no"] * TRIES)

@@ -56,8 +56,10 @@ async def value_of(
     for _ in range(tries):
         try:
             result = await base.answer(asked)
-        except ContextLengthExceeded:
-            raise
+        except ContextLengthExceeded as problem:
+            if not why:
+                raise
+            raise Unfit(why) from problem  # it is what was said of the first answer that found no room
         except (AnswerUnfit, InvalidRequest) as problem:
             if shape is None:
                 raise
