@@ -53,7 +53,7 @@ proof: .venv/.dev .venv/.clients .home/.weights .home/.vectors tests/e2e/node_mo
 	TEST_DRILLS=all $(BIN)/pytest tests/process/test_shared_services.py
 	TEST_DRILLS=all $(BIN)/pytest tests/contract/test_needles.py
 	TEST_CASES=all $(BIN)/pytest tests/e2e/test_embedded_cases.py
-	TEST_DRILLS=all $(BIN)/pytest -s tests/e2e/test_embedded_intents.py tests/e2e/test_embedded_maths.py tests/e2e/test_embedded_gaps.py
+	TEST_DRILLS=all $(BIN)/pytest -s tests/e2e/test_embedded_intents.py tests/e2e/test_embedded_maths.py tests/e2e/test_embedded_gaps.py tests/e2e/test_embedded_dialogues.py
 	TEST_DRILLS=all $(BIN)/pytest -s tests/e2e/test_embedded_translation.py
 	TEST_DRILLS=all TEST_WEIGHTS=qwen2.5-coder-1.5b-instruct $(BIN)/pytest tests -m embedded
 

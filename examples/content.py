@@ -1,6 +1,7 @@
 """Write a short text to a brief: an outline, a draft, and reviews until its hard rules are kept."""
 
 import os
+import re
 
 from openai import OpenAI
 
@@ -12,13 +13,14 @@ client = OpenAI(
 BRIEF = "为一款便携咖啡机写一段产品介绍，面向经常出差的人。"
 REQUIRED = ["USB-C", "三分钟"]
 FORBIDDEN = ["最好", "第一", "绝对"]
-SHORTEST, LONGEST = 60, 200  # characters
-REVIEWS = 1
+LENGTH = 150  # characters, a tenth more or less
+SHORTEST, LONGEST = LENGTH * 9 // 10, LENGTH * 11 // 10
+REVIEWS = 2
 
 
 def ask(task: str) -> str:
     completion = client.chat.completions.create(
-        model="qwen-plus", messages=[{"role": "user", "content": task}], temperature=0.3, max_tokens=150
+        model="qwen-plus", messages=[{"role": "user", "content": task}], temperature=0.3, max_tokens=200
     )
     return completion.choices[0].message.content.strip()
 
@@ -31,29 +33,35 @@ def faults(text: str) -> list[str]:
     return found
 
 
-def repaired(text: str) -> str:
-    """What code can do where the model could not: forbidden words go, length and required phrases are seen to."""
-    for word in FORBIDDEN:
-        text = text.replace(word, "")
-    closing = "".join(f"{phrase}。" for phrase in REQUIRED if phrase not in text)
-    room = LONGEST - len(closing)
-    if len(text) > room:
-        end = max(text.rfind(mark, 0, room) for mark in "。！？")
-        text = text[: end + 1 if end > 0 else room]
-        closing = "".join(f"{phrase}。" for phrase in REQUIRED if phrase not in text)
-    return (text + closing)[:LONGEST]
+def closing(text: str) -> str:
+    return "".join(f"{phrase}。" for phrase in REQUIRED if phrase not in text)
+
+
+def repaired(drafts: list[str]) -> str:
+    """What code can do where the model could not: clauses without a forbidden word until they are enough.
+
+    Those of the last draft come first, then those of the drafts before it; required phrases are put behind them.
+    """
+    kept = ""
+    for clause in re.findall(r"[^，。；！？\n]+[，。；！？]?", "\n".join(reversed(drafts))):
+        allowed = not any(word in clause for word in FORBIDDEN) and clause.rstrip("，。；！？") not in kept
+        if allowed and len(kept + closing(kept)) < SHORTEST and len(kept + clause + closing(kept + clause)) < LONGEST:
+            kept += clause
+    kept = kept if kept.endswith(("。", "！", "？")) else kept.rstrip("，；") + "。"
+    return kept + closing(kept)
 
 
 rules = f"必须出现：{'、'.join(REQUIRED)}。不能出现：{'、'.join(FORBIDDEN)}。{SHORTEST} 到 {LONGEST} 个字。"
 outline = ask(f"{BRIEF}先列出三个要点，每点不超过 15 个字。")
 print(f"提纲：\n{outline}\n")
-text = ask(f"{BRIEF}\n要点：\n{outline}\n要求：{rules}\n只输出正文。")
+drafts = [ask(f"{BRIEF}\n要点：\n{outline}\n要求：{rules}\n只输出正文。")]
 for _ in range(REVIEWS):
-    if not (found := faults(text)):
+    if not (found := faults(drafts[-1])):
         break
-    text = ask(f"按要求修改下面的文字，只输出修改后的正文。\n要求：{rules}\n问题：{'；'.join(found)}\n文字：{text}")
-if faults(text):
-    text = repaired(text)
+    problems = "；".join(found)
+    task = f"按要求修改下面的文字，只输出修改后的正文。\n要求：{rules}\n问题：{problems}\n文字：{drafts[-1]}"
+    drafts.append(ask(task))
+text = repaired(drafts) if faults(drafts[-1]) else drafts[-1]
 
 print(text)
 print(f"{len(text)} 字，问题：{'；'.join(faults(text)) or '无'}")

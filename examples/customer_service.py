@@ -17,6 +17,7 @@ FAQ = {
     "发票": "怎么开发票？在订单详情页点击“申请发票”，电子发票当天发到邮箱。",
 }
 LEAST_ALIKE = 0.25
+CANNOT = "资料不足"
 HAND_OVER = "这个问题我需要请人工客服来回答，正在为您转接。"
 PROMISES = re.compile("保证|承诺|一定|肯定|赔偿|赔付|免费")
 
@@ -48,7 +49,8 @@ def answer(question: str) -> tuple[str, str]:
         messages=[
             {
                 "role": "system",
-                "content": f"你是客服。只根据资料用一两句话回答，不得添加资料以外的内容。\n资料：{FAQ[key]}",
+                "content": "你是客服。只根据资料用一两句话回答，不得添加资料以外的内容。"
+                f"资料没有提到问题的答案时，只回答“{CANNOT}”。\n资料：{FAQ[key]}",
             },
             {"role": "user", "content": question},
         ],
@@ -56,6 +58,8 @@ def answer(question: str) -> tuple[str, str]:
         max_tokens=100,
     )
     said = completion.choices[0].message.content.strip()
+    if CANNOT in said:
+        return HAND_OVER, ""
     return (said if is_backed(said, FAQ[key]) else FAQ[key].split("？", 1)[1]), key
 
 

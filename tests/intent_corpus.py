@@ -5,6 +5,7 @@ In Chinese and English, with the value of a required argument or without it, and
 
 import json
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -42,6 +43,30 @@ TOOLS: list[Any] = [
     _tool("call_contact", "打电话给联系人。", {"contact": _text("联系人姓名")}),
     _tool("get_news", "查看今天的新闻。", {}, {"topic": _text("新闻主题，如体育")}),
 ]
+
+MORE_TOOLS: list[Any] = [
+    _tool("order_takeaway", "点外卖。", {"dish": _text("菜名")}),
+    _tool("book_hotel", "预订酒店。", {"hotel": _text("酒店名称")}),
+    _tool("book_flight", "预订机票。", {"airport": _text("到达机场")}),
+    _tool("hail_taxi", "叫出租车。", {"pickup": _text("上车地点")}),
+    _tool("get_traffic", "查询路况。", {"road": _text("道路名称")}),
+    _tool("send_email", "发送电子邮件。", {"recipient": _text("收件人"), "body": _text("正文")}),
+    _tool("add_schedule", "添加日程。", {"event": _text("事项")}),
+    _tool("set_timer", "开始倒计时。", {"minutes": {"type": "integer", "description": "分钟数"}}),
+    _tool("convert_currency", "换算货币。", {"amount": {"type": "number", "description": "金额"}}),
+    _tool("adjust_temperature", "调节空调温度。", {"degrees": {"type": "integer", "description": "温度"}}),
+    _tool("open_curtain", "打开窗帘。", {}, {"room": _text("房间")}),
+    _tool("start_vacuum", "让扫地机器人开始打扫。", {}, {"room": _text("房间")}),
+    _tool("lock_door", "锁门。", {}),
+    _tool("take_photo", "拍照。", {}),
+    _tool("record_voice", "录音。", {}),
+    _tool("track_parcel", "查询快递。", {"number": _text("快递单号")}),
+    _tool("pay_bill", "缴纳水电费。", {"bill": _text("账单种类")}),
+    _tool("find_recipe", "查找菜谱。", {"dish": _text("菜名")}),
+    _tool("look_up_word", "查词典。", {"word": _text("单词")}),
+    _tool("count_steps", "查看今天走了多少步。", {}),
+]
+"""With these, thirty tools are offered: three times as many as the vendor advises."""
 
 TAGS: dict[str, str] = {
     "weather_query": "询问天气",
@@ -84,13 +109,10 @@ class Spoken:
     chat: bool = False
     earlier: tuple[tuple[str, str], ...] = field(default=())
 
-    @property
-    def system(self) -> str:
-        return system_of(self.mode)
-
-    def messages(self) -> list[Any]:
+    def messages(self, tools: list[Any] = TOOLS) -> list[Any]:
         turns = [{"role": role, "content": content} for role, content in self.earlier]
-        return [{"role": "system", "content": self.system}, *turns, {"role": "user", "content": self.text}]
+        system = system_of(self.mode, tools)
+        return [{"role": "system", "content": system}, *turns, {"role": "user", "content": self.text}]
 
 
 def system_of(mode: Mode, tools: list[Any] = TOOLS, tags: dict[str, str] = TAGS) -> str:
@@ -173,6 +195,29 @@ def _with_tags() -> list[Spoken]:
     return [Spoken("tag", text, tag=tag) for tag, texts in said.items() for text in texts]
 
 
+def calls_in(reply: str) -> list[Any]:
+    """Return the calls of a reply, found as clients find them. Raises ValueError for what they cannot read."""
+    calls: list[Any] = []
+    for block in re.findall(r"<tool_call>(.*?)</tool_call>", reply, re.DOTALL):
+        value = json.loads(block)
+        calls += value if isinstance(value, list) else [value]
+    return calls
+
+
+def is_right(one: Spoken, reply: str) -> bool:
+    """Whether a client gets what was meant; values may be written in other words (杭州 or 杭州市)."""
+    if one.tag:
+        return reply == one.tag
+    try:
+        calls = calls_in(reply)
+        if [call["name"] for call in calls] != [call["name"] for call in one.calls]:
+            return False
+        pairs = [(made["arguments"], meant["arguments"]) for made, meant in zip(calls, one.calls, strict=True)]
+        return all(str(meant[key]) in str(made.get(key, "")) for made, meant in pairs for key in meant)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+
+
 def utterances(count: int = 200) -> list[Spoken]:
     """Return so many utterances of all modes, always the same ones; fewer are a part of more."""
     every = [*_with_calls("intent"), *_with_calls("normal"), *_with_tags()]
@@ -186,4 +231,4 @@ def utterances(count: int = 200) -> list[Spoken]:
     return (every + again)[:count]
 
 
-__all__ = ["TAGS", "TOOLS", "Spoken", "system_of", "utterances"]
+__all__ = ["MORE_TOOLS", "TAGS", "TOOLS", "Spoken", "calls_in", "is_right", "system_of", "utterances"]

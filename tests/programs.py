@@ -1,10 +1,12 @@
 """Run the programs of `examples/` as their readers would, against a service: only their base URL is changed."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.service import KEY, Service
 
@@ -31,4 +33,19 @@ def run_program(name: str, service: Service, folder: Path, within_s: float = 600
     return done.stdout
 
 
-__all__ = ["EXAMPLES", "run_program"]
+def parts_of(name: str) -> dict[str, Any]:
+    """Return the functions and constants of a program by their names, without running it; `client` is no part."""
+    program = ast.parse((EXAMPLES / name).read_text(encoding="utf-8"))
+    parts: dict[str, Any] = {}
+    body = ast.Module([node for node in program.body if _is_part(node)], [])
+    exec(compile(body, name, "exec"), parts)  # a program of ours
+    return parts
+
+
+def _is_part(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign):
+        return all(one.id.isupper() for target in node.targets for one in ast.walk(target) if isinstance(one, ast.Name))
+    return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef)
+
+
+__all__ = ["EXAMPLES", "parts_of", "run_program"]

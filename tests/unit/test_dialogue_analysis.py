@@ -1,17 +1,20 @@
 """Analysis of dialogues: the prompt's own format, the dialogue's own words, and nothing that was never said."""
 
 import json
+import random
 import re
 from typing import Any
 
 import pytest
 
+from hanlin import schemas
 from hanlin.errors import AnswerUnfit
-from hanlin.recipes.dialogue_analysis import ANALYSIS
-from hanlin.recipes.grounding import is_quoted, is_said, numbers
-from hanlin.recipes.output_formats import dialogue_of, json_format, label_format, missing_word
+from hanlin.recipes.dialogue_analysis import ANALYSIS, first_that_applies
+from hanlin.recipes.grounding import Heard, is_quoted, is_said, numbers, unsaid_figures
+from hanlin.recipes.output_formats import Rule, dialogue_of, json_format, label_format, missing_word
 from hanlin.types import ChatRequest, Message, Sampling, Shape
 from tests.desks import SaidBase, asked, events_of, reply_of
+from tests.dialogue_corpus import LABELS, Gold, gold
 
 FLASH = "tongyi-xiaomi-analysis-flash"
 
@@ -72,6 +75,11 @@ def test_the_dialogue_is_told_from_the_task() -> None:
         ("按【标签】#理由 输出，标签有：A类、B类", ("A类", "B类"), ("【", "】")),
         ("满意#表示感谢\n不满意#表示愤怒", ("满意", "不满意"), ("", "")),
         ("格式：标签#理由", (), ("", "")),
+        (
+            "1. 甲类：投诉\n2. 乙类：感谢\n3. 输出：标签#理由\n\n要求：\n1. 语气：平和\n2. 长度：十个字",
+            ("甲类", "乙类"),
+            ("", ""),
+        ),
     ],
 )
 def test_a_label_and_a_reason_are_recognised(instructions: str, labels: Any, frame: Any) -> None:
@@ -292,11 +300,15 @@ async def test_other_prompts_are_answered_as_they_are_with_the_likeliest_tokens(
         (["北京", "上海"], "从北京到上海"),
         ({"city": "西安"}, "去西安"),
         ("Ｈello", "hello there"),
+        ("0930", "早上 09:30 见"),
+        ("18号", "中山路 18 号"),
+        (-18, "调到零下18度"),
+        (-5, "set it to -5"),
     ],
 )
 def test_a_value_is_said_however_it_is_written(value: Any, text: str) -> None:
     """Full width, numerals, spaces and the endings of places make no difference."""
-    assert is_said(value, text)
+    assert is_said(value, Heard(text))
 
 
 @pytest.mark.parametrize(
@@ -308,19 +320,44 @@ def test_a_value_is_said_however_it_is_written(value: Any, text: str) -> None:
         ("", "任何"),
         ([], "任何"),
         ("20270101", "订单 20261123"),
+        ("112", "订单 20261123"),
+        ("26号", "订单 20261123"),
+        (-5, "5 度"),
         ("。", "。"),
     ],
 )
 def test_a_value_that_is_not_said_is_not(value: Any, text: str) -> None:
     """Nor is what is empty, or a truth."""
-    assert not is_said(value, text)
+    assert not is_said(value, Heard(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "unsaid"),
+    [
+        ("1,280 元", []),
+        ("138-0000-0000", []),
+        ("2026-11-27 到", []),
+        ("299.50", []),
+        ("大约 12", []),
+        ("10-20", []),
+        ("1,281 元", ["1,281"]),
+        ("112", ["112"]),
+        ("2026-11-28 与 700", ["700"]),
+        ("139-0000-0001", ["139-0000-0001"]),
+    ],
+)
+def test_figures_that_were_not_said_are_found(text: str, unsaid: list[str]) -> None:
+    """However they are grouped; days and other short numbers are not looked for."""
+    heard = Heard("共 1280 元，电话 13800000000，2026 年 11 月 27 日，订单 20261123，运费 299.5")
+
+    assert list(unsaid_figures(text, heard)) == unsaid
 
 
 def test_a_quotation_is_word_for_word() -> None:
     """But for punctuation."""
-    assert is_quoted("好的，什么时候能来", DIALOGUE)
-    assert not is_quoted("好的，何时能来", DIALOGUE)
-    assert not is_quoted("……", DIALOGUE)
+    assert is_quoted("好的，什么时候能来", Heard(DIALOGUE))
+    assert not is_quoted("好的，何时能来", Heard(DIALOGUE))
+    assert not is_quoted("……", Heard(DIALOGUE))
 
 
 def test_numerals_are_numbers() -> None:
@@ -328,3 +365,215 @@ def test_numerals_are_numbers() -> None:
     assert numbers("三百二十万零五十") >= {3_200_050.0}
     assert numbers("二〇二六年") == {2026.0}
     assert not re.search("inf", str(numbers("9" * 400)))
+
+
+# --- the checks of the contract
+
+
+PRO = "tongyi-xiaomi-analysis-pro"
+RULES = (Rule("不满意", "1. 不满意：投诉"), Rule("满意", "2. 满意：感谢"), Rule("一般", "3. 一般：其他情况"))
+
+
+@pytest.mark.parametrize(
+    ("applies", "evidence", "counts"),
+    [
+        ((True, True, True), ("太差了", "谢谢", ""), 0),
+        ((False, True, True), ("", "谢谢", ""), 1),
+        ((True, True, False), ("我要投诉", "谢谢", ""), 1),
+        ((True, False, False), ("我要投诉", "", ""), 2),
+        ((False, False, True), ("", "", ""), 2),
+        ((False, False, False), ("", "", ""), 2),
+        ((True, True, False), ("", "", ""), 2),
+        ((True, False, False), ("用户：太差了！", "", ""), 0),
+    ],
+)
+def test_the_first_rule_that_applies_and_shows_it_counts(
+    applies: tuple[bool, ...], evidence: tuple[str, ...], counts: int
+) -> None:
+    """Words that nobody said show nothing; a rule for the rest has nothing to show."""
+    verdicts = [{"applies": one, "evidence": words} for one, words in zip(applies, evidence, strict=True)]
+
+    assert first_that_applies(RULES, verdicts, Heard("用户：太差了，唉。客服：抱歉。用户：谢谢")) == counts
+
+
+def test_no_rule_counts_where_none_applies_and_none_is_for_the_rest() -> None:
+    """Then it is up to the base; a rule about what is missing is no rule for the rest."""
+    verdicts = [{"applies": False, "evidence": ""}] * 2
+    unsolved = (Rule("未解决", "1. 未解决：问题没有解决"), Rule("已解决", "2. 已解决：用户确认"))
+
+    assert first_that_applies(RULES[:2], verdicts, Heard("好的")) is None
+    assert first_that_applies(unsolved, verdicts, Heard("好的")) is None
+    assert first_that_applies(unsolved, [{"applies": True, "evidence": ""}, verdicts[1]], Heard("好的")) == 0
+
+
+def test_rules_in_an_order_are_found() -> None:
+    """With the whole line of each: what it says about its label decides."""
+    found, other = label_format(gold(1)[0].prompt), label_format("标签包括：满意、不满意。\n1. 好评：表扬\n标签#理由")
+
+    assert found is not None
+    assert [rule.label for rule in found.rules] == list(LABELS)
+    assert [rule.is_about_absence for rule in found.rules] == [False, False, True]
+    assert other is not None
+    assert other.rules == ()
+
+
+def judging(one: Gold, *, knows_it: bool, habit: int) -> SaidBase:
+    """Return a base that knows the label of a dialogue or does not, and has a habit of writing it.
+
+    Judging rule by rule, it knows which apply; it falls into the trap of the contract and takes `好的` for thanks, with
+    words that were never said. What it does not know is the same everywhere.
+    """
+    guess = LABELS[(LABELS.index(one.label) + 1) % 3]
+
+    def says(request: ChatRequest) -> str:
+        label = one.label if knows_it else guess
+        if request.shape is None:
+            return (f"{label}#有依据", f"满意度：{label}。", f"我认为是“{label}”，因为……", f"```\n{label}#有依据\n```")[
+                habit
+            ]
+        if "rule_1" not in request.shape.schema["properties"]:
+            return json.dumps({"evidence": one.evidence, "label": label, "reason": "有依据"}, ensure_ascii=False)
+        verdicts = {
+            f"rule_{at}": {
+                "applies": name == label or (name == "满意" and label == "一般") or name == "一般",
+                "evidence": one.evidence if name == label and knows_it else "",
+            }
+            for at, name in enumerate(LABELS, 1)
+        }
+        if not knows_it and label in ("不满意", "满意"):
+            verdicts[f"rule_{LABELS.index(label) + 1}"]["evidence"] = "您好"
+        wrong = "满意" if label == "一般" else label
+        return json.dumps({**verdicts, "label": wrong, "reason": "有依据"}, ensure_ascii=False)
+
+    return SaidBase(says)
+
+
+@pytest.mark.parametrize("name", [FLASH, PRO])
+async def test_labels_agree_with_gold_at_least_as_often_as_a_free_prompt(name: str) -> None:
+    """Spec §9, two hundred dialogues, of a base that knows three of four: all of these are right, and in the format."""
+    draw = random.Random(90)
+    known = ours = free = 0
+    for one in gold(200):
+        knows_it, habit = draw.random() < 0.75, draw.choice((0, 0, 1, 2, 3))
+        base = judging(one, knows_it=knows_it, habit=habit)
+        request = asked(name, Message("user", one.prompt))
+        label, reason = (await reply_of(ANALYSIS, request, base)).split("#")
+        assert label in LABELS
+        assert reason
+        known += knows_it
+        ours += label == one.label
+        free += (await base.answer(request)).choices[0].text.split("#")[0] == one.label
+
+    assert ours >= known
+    assert ours >= free > 0
+
+
+async def test_every_rule_is_judged_by_itself_for_the_better_name() -> None:
+    """One call; the label that its verdicts give counts, not the one that it says in the end."""
+    one = next(one for one in gold(50) if one.label == "一般")
+    base = judging(one, knows_it=True, habit=0)
+
+    reply = await reply_of(ANALYSIS, asked(PRO, Message("user", one.prompt)), base)
+
+    assert reply == "一般#对话中没有明确的依据"
+    [request] = base.requests
+    assert request.shape is not None
+    assert list(request.shape.schema["properties"]) == ["rule_1", "rule_2", "rule_3", "label", "reason"]
+    assert "rule_3：3. 一般：其他情况；“好的”、“行”不算感谢。" in request.messages[0].text
+
+
+FACTS = {
+    "姓名": ("王芳", "李雷", "陈静"),
+    "电话": ("13911112222", "15933334444"),
+    "订单号": ("20261123", "20260815"),
+    "商品": ("洗衣机", "热水器", "蓝牙耳机"),
+    "地址": ("中山路 18 号", "人民大街 7 号"),
+    "金额": ("299 元", "1,280 元"),
+}
+
+
+@pytest.mark.parametrize("task", ["请提取信息，没有的填“未提及”。", "请填写下面的表，对话中没有的填“未提及”。"])
+async def test_fields_that_were_not_said_are_never_invented(task: str) -> None:
+    """Spec §9: two hundred dialogues with any of their fields missing, of a base that always has something to write."""
+    draw = random.Random(91)
+    for _ in range(200):
+        said = {name: draw.choice(values) for name, values in FACTS.items() if draw.random() < 0.5}
+        invented = {name: draw.choice(values) for name, values in FACTS.items() if name not in said}
+        turns = [f"[{number}] 用户：我的{name}是 {value}。" for number, (name, value) in enumerate(said.items(), 2)]
+        dialogue = "\n".join(["[1] 客服：您好，请说。", *turns])
+        example = json.dumps(dict.fromkeys(FACTS, "……"), ensure_ascii=False)
+        values = {name: said.get(name, invented.get(name)) for name in FACTS}
+
+        reply = await reply_of(ANALYSIS, prompt(f"{task}输出 JSON：{example}\n{dialogue}"), says(values, values))
+
+        assert json.loads(reply) == {name: said.get(name, "未提及") for name in FACTS}
+
+
+def scribbled(draw: random.Random, schema: Any) -> Any:
+    """Return a value that a base might write for a schema: mostly of its types, never out of the dialogue."""
+    if "anyOf" in schema:
+        schema = draw.choice(schema["anyOf"])
+    if draw.random() < 0.03:
+        return None
+    match schema.get("type"):
+        case "object":
+            return {name: scribbled(draw, part) for name, part in schema["properties"].items()}
+        case "array":
+            return [scribbled(draw, schema["items"]) for _ in range(draw.randint(0, 3))]
+        case "integer":
+            return draw.randint(0, 9)
+        case "number":
+            return draw.choice((0.5, 7, -1.25))
+        case "boolean":
+            return draw.random() < 0.5
+    return draw.choice(
+        schema.get("enum", ["", "好的", "“我要退货”", "第 12345 号", "a\nb", "#", '"', "未提及", "x" * 300])
+    )
+
+
+def scribbling(draw: random.Random, schema: Any, *, shapes: bool = True) -> SaidBase:
+    return SaidBase(lambda request: json.dumps(scribbled(draw, schema), ensure_ascii=False), shapes=shapes)
+
+
+EXAMPLES = (
+    '{"姓名": "张三", "次数": 2, "比例": 0.5, "已解决": true, "等级": "高/中/低", "原文依据": "……"}',
+    '[{"规则": "礼貌", "结果": "通过/不通过", "轮次": [1, 2]}]',
+    '{"用户": {"姓名": "张三", "诉求": ["退货"]}, "轮次": 3}',
+)
+
+
+@pytest.mark.parametrize("shapes", [True, False], ids=["shapes", "words"])
+async def test_every_answer_is_in_the_format_or_an_error(shapes: bool) -> None:
+    """Spec §9: conformity 100 %, whatever a base scribbles into the fields; a program can parse what it gets."""
+    draw = random.Random(92)
+    answered = 0
+    for number in range(200):
+        told = f"请提取信息，没有的填“未提及”。输出：{EXAMPLES[number % len(EXAMPLES)]}\n"
+        form = json_format(told, "未提及")
+        assert form is not None
+        try:
+            reply = await reply_of(ANALYSIS, prompt(told + DIALOGUE), scribbling(draw, form.schema, shapes=shapes))
+        except AnswerUnfit:
+            continue
+        value = json.loads(reply)
+        answered += 1
+        assert schemas.problem({"items": value} if form.listed else value, form.schema) is None, reply
+        assert ("\n" in reply) == form.lines
+
+    assert answered > 100
+
+
+async def test_every_label_is_in_its_line_or_an_error() -> None:
+    """Spec §9, of `标签#理由`: one line, one of the labels, one reason."""
+    draw = random.Random(93)
+    answered = 0
+    for name in (FLASH, PRO) * 100:
+        base = SaidBase(lambda request: json.dumps(scribbled(draw, request.shape.schema), ensure_ascii=False))  # type: ignore[union-attr]  # it is held
+        try:
+            reply = await reply_of(ANALYSIS, asked(name, Message("user", SATISFACTION)), base)
+        except AnswerUnfit:
+            continue
+        answered += 1
+        assert re.fullmatch("(不满意|满意|一般)#[^#\n]+", reply)
+
+    assert answered > 100

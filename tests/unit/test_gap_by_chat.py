@@ -9,6 +9,7 @@ import pytest
 from hanlin.service.gap_by_chat import CANDIDATES, can_be_read, fill_by_chat, fitted, is_python
 from hanlin.testing import ScriptedEngine, says
 from hanlin.types import ChatResult, CompletionRequest, Sampling, Usage, fold
+from tests.code_corpus import python_gaps
 
 
 def gap(before: str, behind: str | None = None, **sampling: object) -> CompletionRequest:
@@ -134,7 +135,6 @@ async def test_both_sides_are_shown_to_the_model() -> None:
 async def test_two_hundred_gaps_in_python_are_filled_with_code_that_parses() -> None:
     """Spec §7.6, of a model that knows the line and wraps it in every bad habit."""
     draw = random.Random(7)
-    cases = [gap_of(source, line) for source in SOURCES for line in range(1, source.count("\n"))]
     habits: list[Callable[[str, CompletionRequest], str]] = [
         lambda line, _: line,
         lambda line, _: f"```python\n{line}\n```",
@@ -143,8 +143,7 @@ async def test_two_hundred_gaps_in_python_are_filled_with_code_that_parses() -> 
         lambda line, request: f"{line}{(request.suffix or '')[:20]}",
     ]
     wrong = []
-    for number in range(200):
-        request, line = cases[number % len(cases)]
+    for request, line in python_gaps(200):
         engine = ScriptedEngine(says(draw.choice(habits)(line, request)))
 
         result = await filled(request, engine)
@@ -155,51 +154,6 @@ async def test_two_hundred_gaps_in_python_are_filled_with_code_that_parses() -> 
             wrong.append((request.prompt, result.choices[0].text))
 
     assert len(wrong) <= 10, wrong
-
-
-def gap_of(source: str, number: int) -> tuple[CompletionRequest, str]:
-    """Return a source with one of its lines taken out behind its indentation, and that line."""
-    lines = source.splitlines(keepends=True)
-    line = lines[number].rstrip("\n")
-    lead = line[: len(line) - len(line.lstrip())]
-    return gap("".join(lines[:number]) + lead, "\n" + "".join(lines[number + 1 :])), line
-
-
-SOURCES = [
-    """def mean(values):
-    total = 0
-    for value in values:
-        total += value
-    return total / len(values)
-""",
-    """class Stack:
-    def __init__(self):
-        self.items = []
-
-    def push(self, item):
-        self.items.append(item)
-        return len(self.items)
-""",
-    """import json
-
-
-def load(path):
-    with open(path) as file:
-        rows = json.load(file)
-    return {row["id"]: row for row in rows if row.get("id")}
-""",
-    """def fizz(n):
-    out = []
-    for i in range(1, n + 1):
-        if i % 15 == 0:
-            out.append("fizzbuzz")
-        elif i % 5 == 0:
-            out.append("buzz")
-        else:
-            out.append(str(i))
-    return out
-""",
-]
 
 
 async def test_a_caller_who_hangs_up_stops_the_model() -> None:

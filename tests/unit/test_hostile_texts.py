@@ -1,6 +1,7 @@
 """Texts made to keep a program busy: a caller's prompt, a file and a model's answer may hold them, and one thread of a
 service reads them for everybody. Each of these took hours, or the square of its length, at some time."""
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,23 @@ from hanlin.documents.limits import Limits
 from hanlin.documents.parsers import flow, html
 from hanlin.documents.unreadable import DocumentUnreadable
 from hanlin.documents.values import Page
-from hanlin.recipes import boxes, dialogue_analysis, grounding, jsontext, output_formats, shaped, tables, texts
+from hanlin.engines.gaps import within_gap, without_tags
+from hanlin.recipes import (
+    boxes,
+    dialogue_analysis,
+    grounding,
+    intent_replies,
+    jsontext,
+    output_formats,
+    shaped,
+    tables,
+    texts,
+)
 from hanlin.recipes.data_mining import asking, forms, verifying
 from hanlin.recipes.long_documents.claims import Gate, Supplied
 from hanlin.recipes.translation import languages, leftovers, mending, prompts, protecting, segmenting
 from hanlin.service import gap_by_chat
-from hanlin.types import CompletionRequest
+from hanlin.types import CompletionRequest, Event, Events
 
 CPU_S = 20.0
 """A hundred times what any of them takes, and far from what the old ways took."""
@@ -59,6 +71,34 @@ def _left_over(text: str) -> None:
     leftovers.left_over(text, source, target, text, ())
 
 
+def _into_a_gap(piece: str) -> None:
+    """Fill a gap with a piece that comes again and again, as small weights do that have nothing more to say."""
+
+    async def written() -> Events:
+        for _ in range(LONG // 10):
+            yield [Event(text=piece)]
+
+    async def read() -> None:
+        gap = CompletionRequest("m", "def f():\n    ", "\n    return x\n", fills_gap=True)
+        async for _ in without_tags(within_gap(written(), gap)):
+            pass
+
+    asyncio.run(read())
+
+
+def _boxed(box: boxes.OneBox, begun: str, piece: str) -> None:
+    box.feed(begun)
+    for _ in range(LONG // 10):
+        box.feed(piece)
+    box.close()
+
+
+def _looked_for(value: str) -> None:
+    heard = grounding.Heard("话" * LONG)
+    for _ in range(1000):
+        assert not grounding.is_said(value, heard)
+
+
 CASES: dict[str, Callable[[], Any]] = {
     "alternatives of nothing but blanks": lambda: forms.schema_of({"a": "a" + ("|" + " " * 24) * 20 + "\n|"}),
     "a label with blanks behind it": lambda: asking.labels_in("类别：\n- a" + " " * LONG),
@@ -77,7 +117,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "a line of blanks in a dialogue": lambda: output_formats.dialogue_of(" " * LONG + "x"),
     "blanks behind the number of a turn": lambda: output_formats.dialogue_of("1" + " " * LONG + "x"),
     "a list of labels that never comes": lambda: output_formats.label_format("标签#理由\n标签为" + "\n" * LONG),
-    "quotes that open": lambda: list(dialogue_analysis._unsaid_in("“" * LONG, "text")),
+    "quotes that open": lambda: list(dialogue_analysis._unsaid_in("“" * LONG, grounding.Heard("text"))),
     "a speaker without a name": lambda: dialogue_analysis._without_speaker(" " * LONG + "x"),
     "a border of blanks": lambda: tables.tables([Page(1, "|a|\n" + " " * LONG + "-|x")]),
     "an amount without digits": lambda: texts.amount("-" + " " * LONG + "x"),
@@ -99,6 +139,20 @@ CASES: dict[str, Callable[[], Any]] = {
     "a fence that stays open": lambda: shaped.parsed("```" + " " * LONG + "x", {}),
     "letters that could be a code": lambda: _gate("a" * (LONG // 10)),
     "digits that could be a code": lambda: _gate("1," * (LONG // 10)),
+    "a fence of many words that stays open": lambda: shaped.parsed("``` {" * (LONG // 10), {}),
+    "lines of blanks in a gap": lambda: _into_a_gap("\n"),
+    "blanks in a line of a gap": lambda: _into_a_gap("\n    " + " " * 20),
+    "beginnings of tags in a gap": lambda: _into_a_gap("<|fim"),
+    "a gap's sides said again": lambda: gap_by_chat.fitted(
+        "a" * LONG, CompletionRequest("m", "ab" * LONG, "ab" * LONG)
+    ),
+    "marks within marks": lambda: intent_replies.plain_text("<ta" * (LONG // 10) + "gs>" * (LONG // 10)),
+    "calls that nobody closes": lambda: intent_replies.earlier("<tool_call>" * (LONG // 10)),
+    "a prefix's box that stays open": lambda: _boxed(boxes.OneBox(r"\boxed{"), "", "x{ "),
+    "a long way behind a box": lambda: _boxed(boxes.OneBox(), r"\boxed{1}", "1 + 1 "),
+    "printed lists that are none": lambda: jsontext.first_json("[" * 190 + "x," * 9000 + "]" * 190),
+    "an example of nothing but levels": lambda: output_formats.json_format('{"a":' * 900 + "1" + "}" * 900, "无"),
+    "many values of a long dialogue": lambda: _looked_for("12 号"),
     "empty lines around a gap": lambda: gap_by_chat.is_python(CompletionRequest("m", "\n" * LONG + "x")),
 }
 
@@ -131,5 +185,5 @@ def test_numbers_that_are_too_long_to_be_numbers_are_text() -> None:
     assert verifying.typed(digits, {"type": "integer"}) is None
     assert not verifying.Source(digits).holds(10**400)
     assert boxes.same_form(digits) == digits
-    assert not grounding.is_said(10**400, "1")
+    assert not grounding.is_said(10**400, grounding.Heard("1"))
     assert output_formats.dialogue_of(f"[{digits}] 客服：好").turns == frozenset()

@@ -14,7 +14,7 @@ from hanlin.recipes.intent import INTENT, MOST_OFFERED, NO_TOOL
 from hanlin.recipes.intent_asks import Mode, wish_of
 from hanlin.types import ChatRequest, Message, Sampling, Tool, ToolChoice, fold
 from tests.desks import SaidBase, asked, events_of, reply_of
-from tests.intent_corpus import TAGS, TOOLS, Spoken, system_of, utterances
+from tests.intent_corpus import MORE_TOOLS, TAGS, TOOLS, Spoken, calls_in, is_right, system_of, utterances
 
 NAME = "tongyi-intent-detect-v3"
 UTTERANCES = utterances()
@@ -27,17 +27,8 @@ GRAMMAR = {
 }
 
 
-def messages_of(one: Spoken) -> tuple[Message, ...]:
-    return tuple(Message(row["role"], row["content"]) for row in one.messages())
-
-
-def calls_in(reply: str) -> list[Any]:
-    """Return the calls of a reply, found as clients find them."""
-    calls: list[Any] = []
-    for block in re.findall(r"<tool_call>(.*?)</tool_call>", reply, re.DOTALL):
-        value = json.loads(block)
-        calls += value if isinstance(value, list) else [value]
-    return calls
+def messages_of(one: Spoken, tools: list[Any] = TOOLS) -> tuple[Message, ...]:
+    return tuple(Message(row["role"], row["content"]) for row in one.messages(tools))
 
 
 def outside(one: Spoken, reply: str) -> str:
@@ -223,6 +214,11 @@ async def test_what_is_missing_is_asked_first_and_called_with_second() -> None:
     )
 
 
+def required_of(tool: Any) -> dict[str, Any]:
+    parameters = tool["parameters"] or {"properties": {}, "required": []}
+    return {name: parameters["properties"][name] for name in parameters["required"]}
+
+
 def conversation(request: ChatRequest) -> str:
     wanted = request.shape.schema["properties"] if request.shape is not None else {}
     said = any("杭州" in message.text for message in request.messages if message.role == "user")
@@ -231,6 +227,110 @@ def conversation(request: ChatRequest) -> str:
     if "calls" in wanted:
         return json.dumps({"calls": [{"location": "杭州" if said else None}]})
     return "好的，请问您想查询哪个城市的天气呢？"
+
+
+MISSING = [tool for tool in TOOLS if any("default" not in part for part in required_of(tool).values())]
+
+
+@pytest.mark.parametrize("mode", ["intent", "normal"])
+@pytest.mark.parametrize("tool", MISSING, ids=lambda tool: str(tool["name"]))
+async def test_every_tool_asks_for_what_it_needs_and_then_is_called(tool: Any, mode: Any) -> None:
+    """Spec §4.3: missing-slot dialogues ask first and call second, whatever the base makes up meanwhile."""
+    needed = {name: part for name, part in required_of(tool).items() if "default" not in part}
+    values = {name: part.get("enum", [f"甲{name}"])[0] for name, part in needed.items()}
+
+    def says(request: ChatRequest) -> str:
+        wanted = request.shape.schema["properties"] if request.shape is not None else {}
+        said = any("甲" in message.text for message in request.messages if message.role == "user")
+        if "chosen" in wanted:
+            return json.dumps({"chosen": [tool["name"]]})
+        if "calls" in wanted:
+            return json.dumps({"calls": [values if said else dict.fromkeys(values, "亚特兰蒂斯")]}, ensure_ascii=False)
+        return json.dumps(dict.fromkeys(wanted, "甲" if said else "")) if wanted else "请问是什么？"
+
+    first = (Message("system", system_of(mode)), Message("user", "帮个忙"))
+    question = await reply_of(INTENT, asked(NAME, *first), SaidBase(says))
+    answer = Message("user", "，".join(map(str, values.values())) + "，甲")
+    call = await reply_of(INTENT, asked(NAME, *first, Message("assistant", question), answer), SaidBase(says))
+
+    assert "请问是什么？" in question
+    assert calls_in(question) == []
+    [made] = calls_in(call)
+    assert made["name"] == tool["name"]
+    assert values.items() <= made["arguments"].items()
+    assert outside(Spoken(mode, ""), call) == ""
+
+
+def half_knowing(one: Spoken, knows_it: bool, habit: int) -> Callable[[ChatRequest], str]:
+    """Return a base that knows what an utterance means or does not, and has a habit of writing it.
+
+    Asked with the caller's own prompt, it writes its answer in one of four ways, of which only the first is what the
+    prompt wants: models explain, put fences around, and leave out marks.
+    """
+
+    def says(request: ChatRequest) -> str:
+        if request.shape is not None:
+            return knows(one)(request) if knows_it else inventing(request)
+        if "Ask the user" in request.messages[0].text or "helpful assistant. Answer in" in request.messages[0].text:
+            return knows(one)(request)
+        calls = json.dumps(list(one.calls) if one.mode == "intent" else (one.calls or ({},))[0], ensure_ascii=False)
+        meant = one.tag or (f"<tool_call>\n{calls}\n</tool_call>" if one.calls else "请问是哪一个？")
+        bare = (meant if knows_it else "我不知道").strip()
+        return (bare, f"标签是 {bare}。", f"```\n{bare}\n```", bare.replace("<tool_call>", "").upper())[habit]
+
+    return says
+
+
+async def test_it_is_right_at_least_as_often_as_its_base_with_a_free_prompt() -> None:
+    """Spec §4.3, of a base that knows three of four: nothing of that is lost, nor are its habits the caller's."""
+    draw = random.Random(43)
+    known = ours = free = 0
+    for one in UTTERANCES:
+        knows_it, habit = draw.random() < 0.75, draw.choice((0, 0, 0, 1, 2, 3))
+        base = SaidBase(half_knowing(one, knows_it, habit))
+        known += knows_it
+        ours += is_right(one, await reply_of(INTENT, asked(NAME, *messages_of(one)), base))
+        free += is_right(one, (await base.answer(asked(NAME, *messages_of(one)))).choices[0].text)
+
+    assert ours >= known
+    assert ours >= free
+    assert free > 0
+
+
+async def test_thirty_tools_are_as_good_as_ten() -> None:
+    """Spec §4.3, of a base that understands: what is chosen is among what it is shown, and no call is mixed up."""
+    wrong: dict[int, list[str]] = {}
+    for tools in (TOOLS, TOOLS + MORE_TOOLS):
+        spoken = [one for one in UTTERANCES if one.mode != "tag"]
+        replies = [
+            await reply_of(INTENT, asked(NAME, *messages_of(one, tools)), SaidBase(knows(one))) for one in spoken
+        ]
+        wrong[len(tools)] = [
+            one.text
+            for one, reply in zip(spoken, replies, strict=True)
+            if not is_right(one, reply) or outside(one, reply)
+        ]
+
+    assert wrong == {10: [], 30: []}
+
+
+async def test_no_more_is_asked_of_the_base_than_calls_are_made() -> None:
+    """The same call twice is one, and five are enough."""
+
+    def says(request: ChatRequest) -> str:
+        wanted = request.shape.schema["properties"] if request.shape is not None else {}
+        if "chosen" in wanted:
+            return '{"chosen": ["get_current_weather"]}'
+        if "calls" in wanted:
+            return json.dumps({"calls": [{"location": "Paris"}] * 4 + [{"location": "杭州"}]})
+        return '{"location": "巴黎"}'
+
+    base = SaidBase(says)
+
+    reply = await reply_of(INTENT, asked(NAME, *messages_of(Spoken("normal", "巴黎和杭州的天气"))), base)
+
+    assert [call["arguments"]["location"] for call in calls_in(reply)] == ["Paris", "杭州"]
+    assert len(base.requests) == 3
 
 
 async def test_several_things_are_several_calls() -> None:

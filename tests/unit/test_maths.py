@@ -1,6 +1,7 @@
 """qwen-math: steps as they come, one boxed result at the end, and a vote where the name promises more."""
 
 import random
+import zlib
 from functools import partial
 from typing import Any
 
@@ -161,7 +162,8 @@ def says_always(text: str, _request: ChatRequest) -> str:
     return text
 
 
-async def test_two_hundred_solutions_have_one_box_each() -> None:
+@pytest.mark.parametrize("name", [TURBO, PLUS])
+async def test_two_hundred_solutions_have_one_box_each(name: str) -> None:
     """Spec §8: of solutions with none, one, several, open and empty boxes, wherever they stand."""
     draw = random.Random(8)
     parts = [
@@ -177,9 +179,53 @@ async def test_two_hundred_solutions_have_one_box_each() -> None:
     for _ in range(200):
         text = "".join(draw.choice(parts) for _ in range(draw.randint(1, 6)))
 
-        reply = await reply_of(MATHS, asked(TURBO, QUESTION), _with_last_call(SaidBase(partial(says_always, text))))
+        reply = await reply_of(MATHS, asked(name, QUESTION), _with_last_call(SaidBase(partial(says_always, text))))
 
         assert reply.count(OPENING) == 1, (text, reply)
+
+
+@pytest.mark.parametrize("name", [TURBO, PLUS])
+async def test_the_same_request_gets_the_same_text(name: str) -> None:
+    """Spec §8: of a base whose answer hangs on everything that it is told and drawn with, a vote included."""
+
+    def says(request: ChatRequest) -> str:
+        drawn = zlib.crc32(repr((request.messages, request.sampling, request.partial)).encode())
+        return rf"By way {drawn} the result is \boxed{{{drawn % 3}}}."
+
+    for number in range(20):
+        request = asked(name, Message("user", f"Problem {number}"), sampling=Sampling(seed=number or None))
+
+        assert await reply_of(MATHS, request, SaidBase(says)) == await reply_of(MATHS, request, SaidBase(says))
+
+
+def solving(result: int, right: float) -> Any:
+    """Return a base each of whose solutions has a chance to be right; what it is told decides, always the same way.
+
+    In a free prompt it says the result in words; wrong results are scattered.
+    """
+
+    def says(request: ChatRequest) -> str:
+        drawn = zlib.crc32(repr((result, request.messages[-1], request.sampling)).encode()) % 1000
+        found = result if drawn < 1000 * right else result + 1 + drawn % 7
+        told = any("boxed" in message.text for message in request.messages)
+        return rf"Step by step. $\boxed{{{found}}}$" if told else f"The result is {found}."
+
+    return SaidBase(says)
+
+
+@pytest.mark.parametrize("name", [TURBO, PLUS])
+async def test_it_is_right_at_least_as_often_as_its_base_with_a_bare_prompt(name: str) -> None:
+    """Spec §8: a bare prompt has the result somewhere in its words; a vote finds the one that comes up most often."""
+    bare = ours = 0
+    for result in range(200):
+        problem = Message("user", f"Problem {result}")
+        said = (await solving(result, 0.6).answer(asked(name, problem, sampling=Sampling(temperature=0.0)))).choices[0]
+        bare += said.text == f"The result is {result}."
+        reply = await reply_of(MATHS, asked(name, problem), solving(result, 0.6))
+        ours += rf"\boxed{{{result}}}" in reply
+
+    assert ours >= bare
+    assert name == TURBO or ours > 1.1 * bare
 
 
 async def test_a_solution_that_was_cut_short_is_left_at_that() -> None:
@@ -269,6 +315,25 @@ async def test_the_result_that_most_agree_with_is_given(results: tuple[str, ...]
     assert rf"\boxed{{{winner}}}" in reply if winner else OPENING in reply
     assert sum(len(one.messages) == 2 for one in base.requests) == calls
     assert calls <= VOTERS
+
+
+async def test_a_solution_with_a_wrong_sum_has_no_vote() -> None:
+    """Three of five slip in the same way; the two that can be checked and hold are heard."""
+    solutions = [rf"12 * 17 = 214, so \boxed{{214}} {number}" for number in range(3)]
+    solutions += [rf"12 * 17 = 204, so \boxed{{204}} {number}" for number in range(2)]
+
+    reply = await reply_of(MATHS, asked(PLUS, QUESTION), SaidBase(lambda request: solutions.pop(0)))
+
+    assert reply == r"12 * 17 = 204, so \boxed{204} 0"
+
+
+async def test_where_every_solution_has_a_wrong_sum_all_of_them_vote() -> None:
+    """Some answer is due."""
+    solutions = [rf"1 + 1 = 3, so \boxed{{{result}}}" for result in (3, 4, 4, 4, 5)]
+
+    reply = await reply_of(MATHS, asked(PLUS, QUESTION), SaidBase(lambda request: solutions.pop(0)))
+
+    assert r"\boxed{4}" in reply
 
 
 def _with_last_call(base: SaidBase) -> SaidBase:

@@ -1,5 +1,6 @@
 """Partial mode: what comes back goes on behind the prefix, also from a server that begins with the prefix again."""
 
+import ast
 import random
 from collections.abc import AsyncGenerator
 
@@ -9,6 +10,7 @@ from hanlin.engines.manner import Manner
 from hanlin.engines.native import NativeAnswer
 from hanlin.engines.profiles import profiles
 from hanlin.types import Burst, Event, Message, Usage, fold
+from tests.code_corpus import SOURCES
 from tests.values import request
 
 VLLM = Manner(profiles().engine["vllm"])
@@ -47,6 +49,25 @@ async def test_an_answer_never_begins_with_its_prefix() -> None:
             wrong.append((prefix, rest, again, behind))
 
     assert wrong == []
+
+
+async def test_two_hundred_beginnings_of_code_are_whole_with_what_follows() -> None:
+    """Spec §7.6: prefix and reply parse, wherever the code was cut, whether or not the server says the prefix again."""
+    draw = random.Random(78)
+    wrong = []
+    for number in range(200):
+        source = SOURCES[number % len(SOURCES)]
+        at = draw.randint(4, len(source) - 2)
+        prefix, rest = source[:at], source[at:]
+
+        reply = await goes_on(prefix, prefix + rest if draw.random() < 0.5 else rest, draw.randint(1, 9))
+
+        try:
+            ast.parse(prefix + reply)
+        except SyntaxError:
+            wrong.append((prefix, reply))
+
+    assert len(wrong) <= 10, wrong
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Code with a gap, as engines are shown it: in the tags that the weights learned, or in the contract's own."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -65,25 +65,36 @@ def encode_gap(request: CompletionRequest, manner: Manner, stop: Sequence[str]) 
     return msgspec.json.encode(body)
 
 
-async def within_gap(events: Events, request: CompletionRequest) -> Events:
+def within_gap(events: Events, request: CompletionRequest) -> Events:
     """Yield what fills a gap as it comes, up to a line that stands further out than both the gap and what follows it.
 
     Such a line has left the block that the gap is in: small weights go on with the rest of a file of their own.
     """
     least = _least_indentation(request)
+    return _up_to(events, lambda text, ended: _inside(text, least, ended=ended)) if least else events
+
+
+def without_tags(events: Events) -> Events:
+    """Yield what fills a gap as it comes, up to where a tag of a gap would follow: there it is over."""
+    return _up_to(events, lambda text, ended: _before_tag(text, ended=ended))
+
+
+Cut = Callable[[str, bool], tuple[str, str, bool]]
+"""Takes what has not been shown yet, and whether it ends there. Returns what of it is shown, what is kept until more
+has come, and whether the text is over here."""
+
+
+async def _up_to(events: Events, cut: Cut) -> Events:
+    """Yield events until their text is over; what may belong to its end is kept back."""
     held = ""
     async with aclosing(events) as bursts:
         async for burst in bursts:
             shown: list[Event] = []
             for event in burst:
-                held += event.text
-                left = next((line for line in _LINE.finditer(held) if len(line[1]) < least), None)
-                open_line = _OPEN_LINE.search(held) if least and event.finish_reason is None else None
-                at = left.start() if left else open_line.start() if open_line else len(held)
-                text, held = held[:at], held[at:]
+                text, held, over = cut(held + event.text, event.finish_reason is not None)
                 if text:
                     shown.append(Event(text=text))
-                if left:
+                if over:
                     yield [*shown, Event(finish_reason="stop")]
                     return
                 if not event.is_text:
@@ -91,8 +102,29 @@ async def within_gap(events: Events, request: CompletionRequest) -> Events:
             yield shown
 
 
-_LINE = re.compile(r"\n+([ \t]*)(?=\S)")
-_OPEN_LINE = re.compile(r"\n\s*\Z")
+_BLANK = re.compile(r"\n\s*")
+_LONGEST_BLANK = 1000
+"""Characters of an open line that are kept back: weights that write nothing but blanks are not read again and again."""
+
+
+def _inside(text: str, least: int, *, ended: bool) -> tuple[str, str, bool]:
+    """Cut a text in front of a line that is indented less than `least`; a line of blanks is not one yet."""
+    for blank in _BLANK.finditer(text):
+        if blank.end() == len(text):
+            kept = 0 if ended else min(len(text) - blank.start(), _LONGEST_BLANK)
+            return text[: len(text) - kept], text[len(text) - kept :], False
+        if len(blank[0]) - blank[0].rindex("\n") - 1 < least:
+            return text[: blank.start()], "", True
+    return text, "", False
+
+
+def _before_tag(text: str, *, ended: bool) -> tuple[str, str, bool]:
+    """Cut a text in front of a tag."""
+    at = text.find(_TAG)
+    if at >= 0:
+        return text[:at], "", True
+    kept = 0 if ended else max((size for size in range(1, len(_TAG)) if text.endswith(_TAG[:size])), default=0)
+    return text[: len(text) - kept], text[len(text) - kept :], False
 
 
 def _least_indentation(request: CompletionRequest) -> int:
@@ -104,31 +136,3 @@ def _least_indentation(request: CompletionRequest) -> int:
 
 def _indentation(line: str) -> int:
     return len(line) - len(line.lstrip())
-
-
-async def without_tags(events: Events) -> Events:
-    """Yield what fills a gap as it comes, up to where a tag of a gap would follow: there it is over."""
-    held = ""
-    async with aclosing(events) as bursts:
-        async for burst in bursts:
-            shown: list[Event] = []
-            for event in burst:
-                held += event.text
-                text, held, ended = _shown(held, ended=event.finish_reason is not None)
-                if text:
-                    shown.append(Event(text=text))
-                if ended:
-                    yield [*shown, Event(finish_reason="stop")]
-                    return
-                if not event.is_text:
-                    shown.append(msgspec.structs.replace(event, text=""))
-            yield shown
-
-
-def _shown(text: str, *, ended: bool) -> tuple[str, str, bool]:
-    """Return what of a text can be shown, what may become a tag, and whether one has come."""
-    at = text.find(_TAG)
-    if at >= 0:
-        return text[:at], "", True
-    kept = 0 if ended else max((size for size in range(1, len(_TAG)) if text.endswith(_TAG[:size])), default=0)
-    return text[: len(text) - kept], text[len(text) - kept :], False

@@ -11,20 +11,37 @@ _LONGEST_VALUE = 200
 
 def closing(text: str, opening: int) -> int | None:
     """Return where the brace closes that is open at the end of `\\boxed{`, which begins at `opening`."""
-    depth = 0
-    at = opening + len(OPENING) - 1
-    while at < len(text):
-        if text[at] == "\\":
-            at += 2  # `\{` is no brace
-            continue
-        if text[at] == "{":
-            depth += 1
-        elif text[at] == "}":
-            depth -= 1
-            if depth == 0:
-                return at
-        at += 1
-    return None
+    begun = opening + len(OPENING)
+    at = _Braces().feed(text[begun:])
+    return None if at is None else begun + at
+
+
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
+
+class _Braces:
+    """Looks for the end of a brace that is open, in a text that comes in pieces; each is read once."""
+
+    def __init__(self) -> None:
+        self._depth = 1
+        self._escapes = False  # the last piece ended with a backslash: `\\{` is no brace
+
+    def feed(self, text: str) -> int | None:
+        """Return where in this piece the brace is closed, None where it is not."""
+        start = int(self._escapes and bool(text))
+        if text:
+            self._escapes = False
+        for found in _BRACE.finditer(text, start):
+            self._depth += {"{": 1, "}": -1}.get(found[0], 0)
+            if self._depth == 0:
+                return found.start()
+        bare = text[start:]
+        self._escapes = self._escapes or (len(bare) - len(bare.rstrip("\\"))) % 2 == 1
+        return None
+
+    def missing(self) -> str:
+        """Return what closes it; behind a backslash, one brace more."""
+        return "}" * (self._depth + self._escapes)
 
 
 class OneBox:
@@ -37,28 +54,30 @@ class OneBox:
     def __init__(self, prefix: str = "") -> None:
         self.value: str | None = None
         self._held = ""
+        self._seen = 0  # characters of `_held` in which no further box begins
         self._boxing = False
-        self._inside: str | None = None  # a box of the prefix that is still open: its text so far
+        self._inside: list[str] | None = None  # a box of the prefix that is still open: its text so far
+        self._braces = _Braces()
         opening = prefix.rfind(OPENING)
         if opening < 0:
             return
-        end = closing(prefix, opening)
+        inside = prefix[opening + len(OPENING) :]
+        end = self._braces.feed(inside)
         if end is None:
-            self._inside = prefix[opening:]
+            self._inside = [inside]
         else:
-            self.value = prefix[opening + len(OPENING) : end].strip() or None
+            self.value = inside[:end].strip() or None
 
     def feed(self, text: str) -> str:
         """Return what can be shown of the solution after `text`."""
         shown = ""
         if self._inside is not None:
-            before = len(self._inside)
-            self._inside += text
-            end = closing(self._inside, 0)
+            end = self._braces.feed(text)
+            self._inside.append(text[:end])
             if end is None:
                 return text
-            self.value = self._inside[len(OPENING) : end].strip() or None
-            shown, text = self._inside[before : end + 1], self._inside[end + 1 :]
+            self.value = "".join(self._inside).strip() or None
+            shown, text = text[: end + 1], text[end + 1 :]
             self._inside = None
         self._held += text
         return shown + self._released()
@@ -66,18 +85,18 @@ class OneBox:
     def close(self, *, cut: bool = False) -> str:
         """Return the rest. A solution that was cut short is left as it is, any other box is closed."""
         if self._inside is not None:
-            inside, self._inside = self._inside, None
+            inside, self._inside = "".join(self._inside), None
             if not cut:
-                self.value = inside[len(OPENING) :].strip() or None
-            return "" if cut else _missing(inside)
+                self.value = inside.strip() or None
+            return "" if cut else self._braces.missing()
         rest, self._held = self._held, ""
         if not self._boxing or cut:
             return rest
         self._boxing = False
+        braces = _Braces()
+        if braces.feed(rest[len(OPENING) :]) is None:
+            rest += braces.missing()
         end = closing(rest, 0)
-        if end is None:
-            rest += _missing(rest)
-            end = len(rest) - 1
         value = rest[len(OPENING) : end].strip()
         if self.value is not None or not value:
             return _unboxed(rest)
@@ -95,24 +114,17 @@ class OneBox:
                     self._held = self._held[len(self._held) - kept :]
                     return shown
                 shown, self._held, self._boxing = shown + self._held[:opening], self._held[opening:], True
-            following = self._held.find(OPENING, len(OPENING))
+            following = self._held.find(OPENING, max(len(OPENING), self._seen - len(OPENING) + 1))
             if following < 0:
+                self._seen = len(self._held)
                 return shown
             shown += _unboxed(self._held[:following])
-            self._held = self._held[following:]
+            self._held, self._seen = self._held[following:], 0
 
 
 def _may_begin(text: str) -> int:
     """Return how many characters at the end of a text may become the opening of a box."""
     return max((size for size in range(1, len(OPENING)) if text.endswith(OPENING[:size])), default=0)
-
-
-def _missing(text: str) -> str:
-    """Return the braces that close a box which was left open."""
-    for count in range(1, 8):
-        if closing(text + "}" * count, 0) is not None:
-            return "}" * count
-    return "}"
 
 
 def _unboxed(text: str) -> str:

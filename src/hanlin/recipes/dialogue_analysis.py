@@ -6,21 +6,33 @@ What is quoted must have been said; what was not said is `未提及`.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from hanlin.errors import AnswerUnfit
-from hanlin.recipes.asking import greedy, value_of, with_system
-from hanlin.recipes.grounding import is_quoted, is_said, numbers, squeezed
-from hanlin.recipes.output_formats import Dialogue, JsonFormat, LabelFormat, dialogue_of, json_format, label_format
+from hanlin.recipes.grounding import Heard, is_quoted, is_said, unsaid_figures
+from hanlin.recipes.output_formats import (
+    Dialogue,
+    JsonFormat,
+    LabelFormat,
+    Rule,
+    dialogue_of,
+    json_format,
+    label_format,
+)
 from hanlin.recipes.output_formats import missing_word as missing_word_of
 from hanlin.recipes.recipe import Base, Desk, Recipe
 from hanlin.recipes.saying import prompt_within, said
+from hanlin.recipes.shaped import Unfit, greedy, value_of, with_system
 from hanlin.types import ChatRequest, Events, Message, Schema
+
+JUDGING_GRADE = 3
+"""Names of this grade and above judge each rule of an ordered list: of the hosted ones, only the `-pro`."""
 
 _LONGEST_LABEL, _LONGEST_REASON, _LONGEST_EVIDENCE = 20, 120, 80
 _LONGEST_EXTRACT = 30
@@ -34,9 +46,8 @@ _JUDGED = re.compile(
     "|emotion|intent|category|class|type|label|level|reason|summary|score|count",
     re.IGNORECASE,
 )
-_EXTRACTS = re.compile(r"提取|抽取|摘出|extract", re.IGNORECASE)
+_EXTRACTS = re.compile(r"提取|抽取|摘出|找出|识别出|extract", re.IGNORECASE)
 _QUOTED = re.compile(r"“([^“”]{4,})”|「([^「」]{4,})」|\"([^\"]{4,})\"|‘([^‘’]{4,})’")
-_FIGURES = re.compile(r"\d{3,}")
 _SPEAKER = re.compile(r"^\s*+[\[【(（]?\d*[\]】)）]?\s*+\S{1,8}[：:]\s*")
 
 
@@ -46,12 +57,15 @@ async def _run(request: ChatRequest, desk: Desk) -> Events:
     prompt = "\n".join(message.text for message in request.messages if message.role in ("system", "user"))
     dialogue = dialogue_of(prompt)
     missing = missing_word_of(dialogue.instructions)
+    heard = Heard(dialogue.text)
     labels = label_format(dialogue.instructions) if request.shape is None else None
     wanted = json_format(dialogue.instructions, missing) if request.shape is None and labels is None else None
-    if labels is not None:
-        text = await _labelled(labels, dialogue, request, base)
+    if labels is not None and labels.rules and desk.model.grade >= JUDGING_GRADE:
+        text = await _judged(labels, heard, request, base)
+    elif labels is not None:
+        text = await _labelled(labels, heard, request, base)
     elif wanted is not None:
-        text = await _filled(wanted, _Facts(dialogue, missing, prompt), request, base)
+        text = await _filled(wanted, _Facts(dialogue, heard, missing), request, base)
     else:
         async with aclosing(base.stream(_likeliest(request))) as bursts:
             async for burst in bursts:
@@ -86,51 +100,105 @@ async def _corrected(request: ChatRequest, value: Any, faults: list[str], schema
         Message("assistant", json.dumps(value, ensure_ascii=False)),
         Message("user", f"以下内容在对话中找不到：{wrong}。请重新输出：引用须与对话逐字一致，对话没有的信息不得编造。"),
     )
-    again = await value_of(base, request.changed(messages=messages), schema, "analysis")
-    return value if again is None else again
+    try:
+        return await value_of(base, request.changed(messages=messages), schema, "analysis")
+    except Unfit:
+        return value
 
 
 # --- a label and its reason
 
 
-async def _labelled(wanted: LabelFormat, dialogue: Dialogue, request: ChatRequest, base: Base) -> str:
+async def _labelled(wanted: LabelFormat, heard: Heard, request: ChatRequest, base: Base) -> str:
     """Return a label and its reason. Raises AnswerUnfit."""
-    label: dict[str, Any] = {"type": "string", "maxLength": _LONGEST_LABEL}
-    schema: Schema = {
-        "type": "object",
-        "properties": {
-            "evidence": {"type": "string", "maxLength": _LONGEST_EVIDENCE},
-            "label": {"type": "string", "enum": list(wanted.labels)} if wanted.labels else label,
-            "reason": {"type": "string", "maxLength": _LONGEST_REASON},
-        },
-        "required": ["evidence", "label", "reason"],
-        "additionalProperties": False,
-    }
+    schema = _object(evidence=_text(_LONGEST_EVIDENCE), label=_label_of(wanted), reason=_text(_LONGEST_REASON))
     note = (
         "只依据对话判断，不得编造。规则有先后顺序：从第一条起逐条判断，第一条符合的规则生效。"
         "以 JSON 输出：evidence 是作为依据的原话，须与对话逐字一致；label 是标签；reason 是一句话的理由。"
     )
     inner = _inner(request, note)
-    value = await value_of(base, inner, schema, "analysis")
-    if value is None:
-        raise AnswerUnfit("the model gives no label")
-    faults = _faults_of_label(value, dialogue)
+    try:
+        value = await value_of(base, inner, schema, "analysis")
+    except Unfit as unfit:
+        raise AnswerUnfit("the model gives no label") from unfit
+    faults = [*_unsaid_in(value["reason"], heard), *_unquoted([value["evidence"]], heard)]
     if faults:
         value = await _corrected(inner, value, faults, schema, base)
-    evidence = _without_speaker(value["evidence"])
-    reason = _one_line(value["reason"])
-    if not reason or list(_unsaid_in(reason, dialogue.text)):
-        reason = f"依据“{evidence}”" if is_quoted(evidence, dialogue.text) else "对话中没有明确的依据"
+    return _line(wanted, value["label"], value["reason"], value["evidence"], heard)
+
+
+async def _judged(wanted: LabelFormat, heard: Heard, request: ChatRequest, base: Base) -> str:
+    """Return the label of the first rule that applies, and a reason. Raises AnswerUnfit.
+
+    The base judges every rule by itself, with the words that show it; which one counts is decided here.
+    """
+    names = [f"rule_{number}" for number in range(1, len(wanted.rules) + 1)]
+    verdict = _object(evidence=_text(_LONGEST_EVIDENCE), applies={"type": "boolean"})
+    schema = _object(**dict.fromkeys(names, verdict), label=_label_of(wanted), reason=_text(_LONGEST_REASON))
+    rules = "\n".join(f"{name}：{rule.text}" for name, rule in zip(names, wanted.rules, strict=True))
+    note = (
+        f"只依据对话判断，不得编造。逐条判断每一条规则：\n{rules}\n"
+        "以 JSON 输出：每条规则的 evidence 是符合该规则的原话，须与对话逐字一致，没有则为空；applies 表示是否符合。"
+        "label 是第一条符合的规则的标签；reason 是一句话的理由。"
+    )
+    inner = _inner(request, note)
+    try:
+        value = await value_of(base, inner, schema, "analysis")
+    except Unfit as unfit:
+        raise AnswerUnfit("the model gives no label") from unfit
+    given = [value[name]["evidence"] for name in names if value[name]["applies"]]
+    if faults := [*_unsaid_in(value["reason"], heard), *_unquoted(given, heard)]:
+        value = await _corrected(inner, value, faults, schema, base)
+    at = first_that_applies(wanted.rules, [value[name] for name in names], heard)
+    if at is None:
+        return _line(wanted, value["label"], value["reason"], "", heard)
+    label, evidence = wanted.rules[at].label, value[names[at]]["evidence"]
+    return _line(wanted, label, value["reason"] if label == value["label"] else "", evidence, heard)
+
+
+def first_that_applies(rules: Sequence[Rule], verdicts: Sequence[Mapping[str, Any]], heard: Heard) -> int | None:
+    """Return which rule counts: the first one that applies and shows it, None where no rule does.
+
+    What is shown must have been said. A rule about what was not said has nothing to show; one for the rest counts where
+    no other does.
+    """
+    for at, (rule, verdict) in enumerate(zip(rules, verdicts, strict=True)):
+        shown = rule.is_about_absence or is_quoted(_without_speaker(verdict["evidence"]), heard)
+        if verdict["applies"] and shown:
+            return at
+    return next((at for at, rule in enumerate(rules) if rule.is_for_the_rest), None)
+
+
+def _line(wanted: LabelFormat, label: str, reason: str, evidence: str, heard: Heard) -> str:
+    """Return the answer's line; a reason that has what nobody said is replaced by the evidence."""
+    reason, evidence = _one_line(reason), _without_speaker(evidence)
+    if not reason or any(_unsaid_in(reason, heard)):
+        reason = f"依据“{_one_line(evidence)}”" if is_quoted(evidence, heard) else "对话中没有明确的依据"
     opening, closing = wanted.frame
-    return f"{opening}{_one_line(value['label'])}{closing}#{reason}"
+    return f"{opening}{_one_line(label)}{closing}#{reason}"
 
 
-def _faults_of_label(value: Mapping[str, Any], dialogue: Dialogue) -> list[str]:
-    evidence = _without_speaker(value["evidence"])
-    faults = list(_unsaid_in(value["reason"], dialogue.text))
-    if evidence and not is_quoted(evidence, dialogue.text):
-        faults.append(evidence)
-    return faults
+def _label_of(wanted: LabelFormat) -> Schema:
+    return {"type": "string", "enum": list(wanted.labels)} if wanted.labels else _text(_LONGEST_LABEL)
+
+
+def _text(longest: int) -> Schema:
+    return {"type": "string", "maxLength": longest}
+
+
+def _object(**properties: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _unquoted(quotes: Iterable[str], heard: Heard) -> list[str]:
+    """Return the quotations that nobody said; what is empty is none."""
+    bare = [_without_speaker(quote) for quote in quotes]
+    return [quote for quote in bare if quote and not is_quoted(quote, heard)]
 
 
 def _one_line(text: str) -> str:
@@ -141,16 +209,13 @@ def _without_speaker(quote: str) -> str:
     return _SPEAKER.sub("", quote).strip(' “”"「」')
 
 
-def _unsaid_in(text: str, dialogue: str) -> Iterator[str]:
+def _unsaid_in(text: str, heard: Heard) -> Iterator[str]:
     """Yield the quotations and the longer figures of a text that the dialogue does not have."""
     for found in _QUOTED.findall(text):
         quote = _without_speaker(next(one for one in found if one))
-        if quote and not is_quoted(quote, dialogue):
+        if quote and not is_quoted(quote, heard):
             yield quote
-    whole, known = squeezed(dialogue), numbers(dialogue)
-    for figures in _FIGURES.findall(text):
-        if figures not in whole and float(figures) not in known:
-            yield figures
+    yield from unsaid_figures(text, heard)
 
 
 # --- JSON
@@ -161,12 +226,14 @@ class _Facts:
     """What an answer may be made of: the dialogue, the task around it, and the word for what is not there."""
 
     dialogue: Dialogue
+    heard: Heard
     missing: str
-    prompt: str
 
-    @property
+    @cached_property
     def extracts(self) -> bool:
-        return bool(_EXTRACTS.search(self.dialogue.instructions))
+        """Whether values are to be taken out of the dialogue: so it is where something may be missing from it."""
+        told = self.dialogue.instructions
+        return bool(_EXTRACTS.search(told)) or (bool(self.missing) and self.missing in told)
 
 
 async def _filled(wanted: JsonFormat, facts: _Facts, request: ChatRequest, base: Base) -> str:
@@ -176,9 +243,10 @@ async def _filled(wanted: JsonFormat, facts: _Facts, request: ChatRequest, base:
         f"只有对话中确实没有的才写“{facts.missing}”。"
     )
     inner = _inner(request, note)
-    value = await value_of(base, inner, wanted.schema, "analysis")
-    if value is None:
-        raise AnswerUnfit("the model gives no JSON like the example")
+    try:
+        value = await value_of(base, inner, wanted.schema, "analysis")
+    except Unfit as unfit:
+        raise AnswerUnfit("the model gives no JSON like the example") from unfit
     faults: list[str] = []
     checked = _checked(value, wanted.schema, "", facts, faults)
     if faults:
@@ -224,22 +292,20 @@ def _is_turn(value: float, _key: str, facts: _Facts) -> bool:
 
 
 def _is_number_said(value: float, key: str, facts: _Facts) -> bool:
-    return bool(_JUDGED.search(key)) or not facts.extracts or is_said(value, facts.dialogue.text)
+    return bool(_JUDGED.search(key)) or not facts.extracts or is_said(value, facts.heard)
 
 
 def _wrong_in(value: str, key: str, facts: _Facts) -> Iterator[str]:
     """Yield what of a text was never said: of evidence every piece, of what was to be extracted the whole."""
-    text = facts.dialogue.text
     if _EVIDENCE.search(key):
-        pieces = [_without_speaker(piece) for piece in re.split(r"[；;\n]", value)]
-        yield from (piece for piece in pieces if piece and not is_quoted(piece, text))
+        yield from _unquoted(re.split(r"[；;\n]", value), facts.heard)
         return
-    yield from _unsaid_in(value, text)
+    yield from _unsaid_in(value, facts.heard)
     is_extract = facts.extracts and not _JUDGED.search(key) and len(value) <= _LONGEST_EXTRACT
-    if is_extract and not is_said(value, text):
+    if is_extract and not is_said(value, facts.heard):
         yield f"{key}={value}"
 
 
 ANALYSIS = Recipe("dialogue-analysis", _run)
 
-__all__ = ["ANALYSIS"]
+__all__ = ["ANALYSIS", "JUDGING_GRADE", "first_that_applies"]

@@ -2,7 +2,9 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from hanlin.recipes.likeness import folded, terms
@@ -22,10 +24,36 @@ _WORDS = (
 )
 _PUNCTUATION = re.compile(r"[\s,.;:!?'\"，。；：！？、“”‘’「」『』（）()《》\[\]【】…—\-~·]+")
 _MOST_SHARE = 0.5
+_FIGURES = re.compile(r"\d+(?:[-,. ]\d+)*")
+_TELLING_FIGURES, _LONG_FIGURES = 3, 7
 _LARGEST = 10**300  # beyond it, JSON has whole numbers that are no floats
+_BELOW_ZERO = re.compile(r"[-−负]|零下|\b(?:minus|negative|below)\b")
 
 
-def is_said(value: Any, text: str) -> bool:
+@dataclass(frozen=True)
+class Heard:
+    """A text in which values are looked for; what it takes to find them is worked out once, however many they are."""
+
+    text: str
+
+    @cached_property
+    def squeezed(self) -> str:
+        return squeezed(self.text)
+
+    @cached_property
+    def numbers(self) -> frozenset[float]:
+        return numbers(self.text)
+
+    @cached_property
+    def terms(self) -> frozenset[str]:
+        return terms(self.text)
+
+    @cached_property
+    def goes_below_zero(self) -> bool:
+        return bool(_BELOW_ZERO.search(folded(self.text)))
+
+
+def is_said(value: Any, heard: Heard) -> bool:
     """Say whether a value stands in a text: as it is, or as people write the same thing.
 
     Of several parts each must; truths and what is empty are never said by the letter.
@@ -33,18 +61,42 @@ def is_said(value: Any, text: str) -> bool:
     if isinstance(value, bool) or value is None:
         return False
     if isinstance(value, int | float):
-        return abs(value) < _LARGEST and float(value) in numbers(text)
+        is_known = abs(value) < _LARGEST and abs(float(value)) in heard.numbers
+        return is_known and (value >= 0 or heard.goes_below_zero)
     if isinstance(value, Mapping):
-        return bool(value) and all(is_said(one, text) for one in value.values())
+        return bool(value) and all(is_said(one, heard) for one in value.values())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return bool(value) and all(is_said(one, text) for one in value)
-    return _is_text_said(str(value), text)
+        return bool(value) and all(is_said(one, heard) for one in value)
+    return _is_text_said(str(value), heard)
 
 
-def is_quoted(quote: str, text: str) -> bool:
+def is_quoted(quote: str, heard: Heard) -> bool:
     """Say whether a text has this very wording in it; punctuation and spaces do not count."""
     bare = squeezed(quote)
-    return bool(bare) and bare in squeezed(text)
+    return bool(bare) and bare in heard.squeezed
+
+
+def has_figures(figures: str, heard: Heard) -> bool:
+    """Say whether a text has a number, also one that is written in parts; a part of another number is none.
+
+    Long ones, such as those of telephones, are found wherever they stand: what comes before may be a number as well.
+    """
+    if float(figures) in heard.numbers:
+        return True
+    if len(figures) >= _LONG_FIGURES:
+        return figures in heard.squeezed
+    return re.search(rf"(?<!\d){figures}(?!\d)", heard.squeezed) is not None
+
+
+def unsaid_figures(text: str, heard: Heard) -> Iterator[str]:
+    """Yield the figures of a text, of three digits and more, that were not said: neither together nor one by one."""
+    for figures in _FIGURES.findall(text):
+        plain, together = figures.replace(",", ""), re.sub(r"\D", "", figures)
+        amount = bool(_NUMBER.fullmatch(plain)) and float(plain) in heard.numbers
+        parts = [part for part in re.split(r"\D", figures) if len(part) >= _TELLING_FIGURES]
+        known = amount or has_figures(together, heard) or all(has_figures(part, heard) for part in parts)
+        if len(together) >= _TELLING_FIGURES and not known:
+            yield figures
 
 
 def squeezed(text: str) -> str:
@@ -53,7 +105,7 @@ def squeezed(text: str) -> str:
 
 
 def numbers(text: str) -> frozenset[float]:
-    """Return the numbers of a text, in figures or in words."""
+    """Return the numbers of a text, in figures or in words, without their signs."""
     text = folded(text)
     bare = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
     found = {number for one in _NUMBER.findall(bare) if math.isfinite(number := float(one))}
@@ -62,17 +114,19 @@ def numbers(text: str) -> frozenset[float]:
     return frozenset(found | {float(number) for number, word in enumerate(_WORDS) if word in words})
 
 
-def _is_text_said(value: str, text: str) -> bool:
-    bare, whole = squeezed(value), squeezed(text)
+def _is_text_said(value: str, heard: Heard) -> bool:
+    bare, whole = squeezed(value), heard.squeezed
     if not bare:
         return False
     short = bare.rstrip(_UNIT_ENDS) or bare
+    if short.isdecimal():
+        return has_figures(short, heard)
     if bare in whole or short in whole:
         return True
     if figures := numbers(value):
-        return figures <= numbers(text) and bool(_NUMBER.fullmatch(bare) or terms(value) & terms(text))
-    ours, theirs = terms(value), terms(text)
-    return len(ours & theirs) > _MOST_SHARE * len(ours)
+        return figures <= heard.numbers and bool(_NUMBER.fullmatch(bare) or terms(value) & heard.terms)
+    ours = terms(value)
+    return len(ours & heard.terms) > _MOST_SHARE * len(ours)
 
 
 def _han_number(text: str) -> int | None:
@@ -92,4 +146,4 @@ def _han_number(text: str) -> int | None:
     return total + section + digit
 
 
-__all__ = ["is_quoted", "is_said", "numbers", "squeezed"]
+__all__ = ["Heard", "has_figures", "is_quoted", "is_said", "numbers", "squeezed", "unsaid_figures"]

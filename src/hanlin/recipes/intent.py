@@ -13,14 +13,14 @@ import msgspec
 from hanlin import schemas
 from hanlin.catalogue.models import Model
 from hanlin.errors import InvalidRequest
-from hanlin.recipes.asking import greedy, value_of
-from hanlin.recipes.grounding import is_quoted, is_said, squeezed
+from hanlin.recipes.grounding import Heard, is_quoted, is_said, squeezed
 from hanlin.recipes.intent_asks import Mode, OfferedTool, Wish, wish_of
 from hanlin.recipes.intent_replies import NO_INTENT, IntentCall, bare, earlier, plain_text, with_intent
 from hanlin.recipes.languages import language_of
 from hanlin.recipes.likeness import likeliest, likeness, terms
 from hanlin.recipes.recipe import Base, Desk, Recipe
 from hanlin.recipes.saying import prompt_within, said
+from hanlin.recipes.shaped import Unfit, greedy, value_of
 from hanlin.types import ChatRequest, Events, Message, Schema
 
 MOST_OFFERED = 30
@@ -42,8 +42,8 @@ def _check(request: ChatRequest, _model: Model) -> None:
 
 async def _run(request: ChatRequest, desk: Desk) -> Events:
     base = desk.base
-    wish = wish_of(request.messages)
     prompt_tokens = await prompt_within(base, request, desk.model)
+    wish = wish_of(request.messages)
     reply = await _reply(wish, request, base)
     if reply is None:
         async for burst in base.stream(request):
@@ -99,8 +99,9 @@ async def _choice(
         f"{shown}\n"
         f'Reply with JSON: {{"chosen": [the {what}]}}.'
     )
-    alike = sorted((line for line in lines if likeness(asked, line)), key=lambda line: -likeness(asked, line))
-    hint = "\n\nLook at these first:\n" + "\n".join(alike[:_HINTS]) if alike else ""
+    alike = {line: share for line in lines if (share := likeness(asked, line))}
+    first = sorted(alike, key=lambda line: -alike[line])[:_HINTS]
+    hint = "\n\nLook at these first:\n" + "\n".join(first) if first else ""
     dialogue = [_as_said(message) for message in request.messages if message.role in ("user", "assistant")]
     last = Message("user", (dialogue[-1].text if dialogue else "") + hint)
     schema: Schema = {
@@ -117,8 +118,11 @@ async def _choice(
         "additionalProperties": False,
     }
     wanted = _inner(request, [Message("system", system), *dialogue[:-1], last], _DECISION_TOKENS)
-    value = await value_of(base, wanted, schema, "choice")
-    return None if value is None else list(dict.fromkeys(value["chosen"]))
+    try:
+        value = await value_of(base, wanted, schema, "choice")
+    except Unfit:
+        return None
+    return list(dict.fromkeys(value["chosen"]))
 
 
 def _as_said(message: Message) -> Message:
@@ -163,6 +167,8 @@ async def _decided(wish: Wish, request: ChatRequest, base: Base) -> tuple[tuple[
     chosen = await _choice({**offers, NO_TOOL: _NO_TOOL}, "tool", _MOST_TOOLS, request, base) or ()
     calls: list[IntentCall] = []
     for tool in (tools[name] for name in chosen if name in offers):
+        if len(calls) >= _MOST_CALLS:
+            break
         for arguments in await _arguments(tool, request, base):
             missing = [name for name in tool.required if name not in arguments]
             if missing or schemas.problem(arguments, tool.parameters) is not None:
@@ -197,10 +203,13 @@ async def _arguments(tool: OfferedTool, request: ChatRequest, base: Base) -> lis
     gaps = _with_gaps(tool.parameters)
     dialogue = [_as_said(message) for message in request.messages if message.role in ("user", "assistant")]
     wanted = _inner(request, [Message("system", system), *dialogue], _DECISION_TOKENS)
-    value = await value_of(base, wanted, _list_of(gaps), "arguments", _list_of({**gaps, "required": []}))
-    rows = value["calls"] if value is not None else [{}]
-    asked = _said_by_user(request.messages)
-    return [await _grounded(tool, arguments, asked, request, base) for arguments in rows]
+    try:
+        value = await value_of(base, wanted, _list_of(gaps), "arguments", _list_of({**gaps, "required": []}))
+    except Unfit:
+        return [{}]
+    heard = Heard(_said_by_user(request.messages))
+    rows = [row for at, row in enumerate(value["calls"]) if row not in value["calls"][:at]]
+    return [await _grounded(tool, arguments, heard, request, base) for arguments in rows]
 
 
 def _list_of(arguments: Schema) -> Schema:
@@ -229,7 +238,7 @@ def _with_gaps(parameters: Schema) -> Schema:
 
 
 async def _grounded(
-    tool: OfferedTool, arguments: Mapping[str, Any], asked: str, request: ChatRequest, base: Base
+    tool: OfferedTool, arguments: Mapping[str, Any], heard: Heard, request: ChatRequest, base: Base
 ) -> dict[str, Any]:
     """Return the arguments that the user has said, and the defaults of required ones that he has not."""
     known = {name: value for name, value in arguments.items() if value is not None and value != ""}
@@ -240,7 +249,7 @@ async def _grounded(
         for name, value in known.items()
         if name in tool.properties
         and value != defaults.get(name, ...)
-        and (not is_said(value, asked) or _is_the_order_itself(value, tool, whole))
+        and (not is_said(value, heard) or _is_the_order_itself(value, tool, whole))
     ]
     if doubtful:
         quotes = await _quotes(tool, doubtful, request, base)
@@ -248,7 +257,7 @@ async def _grounded(
         for name in doubtful:
             quote = quotes.get(name, "")
             # Words of the tool itself ("weather") say what is wanted, not of where; a whole message says neither.
-            if is_quoted(quote, asked) and terms(quote) - own and squeezed(quote) not in whole:
+            if is_quoted(quote, heard) and terms(quote) - own and squeezed(quote) not in whole:
                 known[name] = _believed(known[name], quote, tool.properties[name])
             else:
                 del known[name]
@@ -301,8 +310,11 @@ async def _quotes(tool: OfferedTool, names: Sequence[str], request: ChatRequest,
         "additionalProperties": False,
     }
     wanted = _inner(request, [Message("system", system), Message("user", spoken)], _DECISION_TOKENS)
-    value = await value_of(base, wanted, schema, "quotes")
-    return value if value is not None else {}
+    try:
+        quotes: Mapping[str, str] = await value_of(base, wanted, schema, "quotes")
+    except Unfit:
+        return {}
+    return quotes
 
 
 def _described(tool: OfferedTool, name: str) -> str:

@@ -6,7 +6,7 @@ marks may stand within what is between them (spec/scenarios.md §4.1).
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,10 +43,11 @@ def bare(calls: Sequence[IntentCall], content: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Return a text without any of the marks that replies are taken apart by."""
-    while (clean := _MARKS.sub("", text)) != text:
-        text = clean
-    return text.strip()
+    """Return a text without any of the marks that replies are taken apart by.
+
+    A blank is left where one stood: without it, the two sides of a mark could make another.
+    """
+    return _MARKS.sub(" ", text).strip()
 
 
 def tags_text(text: str) -> str:
@@ -60,23 +61,17 @@ def _row(call: IntentCall) -> str:
     return _MARKS.sub(lambda mark: mark[0].replace("<", "\\u003c"), text)
 
 
-_TAGS, _CALLS, _CONTENT = (
-    re.compile(rf"<{name}>(.*?)</{name}>", re.DOTALL) for name in ("tags", "tool_call", "content")
-)
-
-
 @dataclass(frozen=True)
 class EarlierReply:
     """What an earlier reply of ours said, as it stands in a history."""
 
     calls: tuple[Any, ...] = ()
-    tags: str = ""
     content: str = ""
 
 
 def earlier(text: str) -> EarlierReply:
     """Take a reply apart as its clients do; a text without marks is the content."""
-    blocks = _CALLS.findall(text)
+    blocks = list(_within(text, "tool_call"))
     calls: list[Any] = []
     for block in blocks:
         try:
@@ -84,11 +79,19 @@ def earlier(text: str) -> EarlierReply:
         except (ValueError, RecursionError):
             continue
         calls += value if isinstance(value, list) else [value]
-    tags, content = _TAGS.search(text), _CONTENT.search(text)
+    content = next(_within(text, "content"), None)
     if not blocks and content is None:
         return EarlierReply(content=plain_text(text))
-    said = content[1].strip() if content else ""
-    return EarlierReply(tuple(calls), tags[1].strip().strip("[]") if tags else "", said)
+    return EarlierReply(tuple(calls), (content or "").strip())
+
+
+def _within(text: str, name: str) -> Iterator[str]:
+    """Yield what stands between marks, up to the first that is not closed."""
+    opening, closing = f"<{name}>", f"</{name}>"
+    at = 0
+    while (start := text.find(opening, at)) >= 0 and (end := text.find(closing, start)) >= 0:
+        yield text[start + len(opening) : end]
+        at = end + len(closing)
 
 
 __all__ = ["CALL_TAGS", "EarlierReply", "IntentCall", "bare", "earlier", "plain_text", "tags_text", "with_intent"]

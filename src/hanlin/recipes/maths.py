@@ -1,7 +1,8 @@
 """qwen-math: a solution step by step with one boxed result at its end (spec/scenarios.md §8).
 
 The smaller names give the base's likeliest solution as it comes. The better ones make several and give the first of
-those that most agree with, so nothing of theirs is shown before the vote is over.
+those that most agree with, so nothing of theirs is shown before the vote is over. A solution with a sum that is wrong
+has no vote.
 """
 
 import asyncio
@@ -12,11 +13,12 @@ from contextlib import aclosing
 
 import msgspec
 
-from hanlin.recipes.asking import greedy, with_system
+from hanlin.recipes.arithmetic import wrong_sums
 from hanlin.recipes.boxes import OPENING, OneBox, boxed, closing, same_form
 from hanlin.recipes.languages import CHINESE, language_of
 from hanlin.recipes.recipe import Base, Desk, Recipe
 from hanlin.recipes.saying import answer_limit, prompt_within
+from hanlin.recipes.shaped import greedy, with_system
 from hanlin.types import ChatRequest, ChatResult, Event, Events, Message, Usage
 
 VOTERS = 5
@@ -156,14 +158,19 @@ def _value(text: str, *, continues: bool) -> str:
 async def _voted(request: ChatRequest, base: Base) -> Events:
     """Yield the first of the solutions that most agree with, once that is known."""
     results = await _solutions([request, *(_varied(request, number) for number in range(1, _MAJORITY))], base)
-    if _agreeing(results) < _MAJORITY:
+    if _agreeing(_sound(results)) < _MAJORITY:
         results += await _solutions([_varied(request, number) for number in range(_MAJORITY, VOTERS)], base)
-    winner = _winner(results)
+    winner = _winner(_sound(results) or results)
     choice = winner.choices[0]
     for line in _LINES.findall(choice.text):
         yield [Event(text=line)]
     yield [Event(finish_reason=choice.finish_reason)]
     yield [Event(usage=winner.usage)]
+
+
+def _sound(results: Sequence[ChatResult]) -> list[ChatResult]:
+    """Return the solutions in which no sum is wrong."""
+    return [result for result in results if not wrong_sums(result.choices[0].text)]
 
 
 def _varied(request: ChatRequest, number: int) -> ChatRequest:

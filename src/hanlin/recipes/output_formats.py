@@ -127,11 +127,33 @@ def _choices(value: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A rule of an ordered list: the label that it gives, and the whole line that says when."""
+
+    label: str
+    text: str
+
+    @property
+    def is_for_the_rest(self) -> bool:
+        """Whether it is for all that no other rule is for."""
+        return bool(_REST.search(self.text))
+
+    @property
+    def is_about_absence(self) -> bool:
+        """Whether it is for what was not said, or for the rest: there are no words to quote for that."""
+        return self.is_for_the_rest or bool(_ABSENCE.search(self.text))
+
+
+@dataclass(frozen=True)
 class LabelFormat:
-    """A label, `#`, and a reason; of these `labels` where the prompt lists them. `frame` stands around the label."""
+    """A label, `#`, and a reason; of these `labels` where the prompt lists them. `frame` stands around the label.
+
+    `rules` are those that give the labels, where the prompt numbers them: the first one that applies counts.
+    """
 
     labels: tuple[str, ...]
     frame: tuple[str, str] = ("", "")
+    rules: tuple[Rule, ...] = ()
 
 
 _PAIR = re.compile(
@@ -142,8 +164,13 @@ _LISTED = re.compile(
     r"(?:标签|类别|分类|等级|结论|label)[^\n：:]{0,14}(?:包括|包含|有|为|分为|取值|如下|：|:|是)\s*+[：:]?\s*+([^\n。；;#]+)"
 )
 _RULE = re.compile(
-    r"^\s*(?:规则)?[\d一二三四五六七八九十]+\s*[.、)）:：]\s*[“\"【]?([^\s：:”\"】#，,。→\-]{1,8})[”\"】]?\s*(?:[：:→]|-+>)"
+    r"^\s*(?:规则)?([\d一二三四五六七八九十]+)\s*[.、)）:：]\s*[“\"【]?([^\s：:”\"】#，,。→\-]{1,8})[”\"】]?\s*(?:[：:→]|-+>)"
 )
+_FIRST = frozenset({"1", "一"})
+_ABOUT_THE_ANSWER = re.compile("输出|格式|要求|语言|字数|注意|示例|说明|理由")
+_REST = re.compile("其他|其它|其余|否则|默认|以上都不|otherwise|none of", re.IGNORECASE)
+_ABSENCE = re.compile(r"没有|未|无|不(?:符合|属于)|\bnot?\b", re.IGNORECASE)
+_MOST_RULES = 12
 _MARKS = "“”\"'‘’「」『』【】[]（）()<>《》 \t"
 
 
@@ -158,8 +185,11 @@ def label_format(instructions: str) -> LabelFormat | None:
     frame = frames.pop() if len(frames) == 1 else ("", "")
     if frame[0] not in ("【", "[", "《", "「") or (placeholders and not shown and frame[0] == "["):
         frame = ("", "")
-    labels = _listed(instructions) or list(dict.fromkeys([*_ruled(instructions), *shown]))
-    return LabelFormat(tuple(labels) if len(labels) > 1 else (), frame)
+    rules = _ruled(instructions)
+    ruled = [rule.label for rule in rules]
+    labels = _listed(instructions) or list(dict.fromkeys([*ruled, *shown]))
+    decides = len(labels) > 1 and 2 <= len(rules) <= _MOST_RULES and set(labels) == set(ruled)
+    return LabelFormat(tuple(labels) if len(labels) > 1 else (), frame, tuple(rules) if decides else ())
 
 
 def _listed(instructions: str) -> list[str]:
@@ -171,9 +201,20 @@ def _listed(instructions: str) -> list[str]:
     return []
 
 
-def _ruled(instructions: str) -> Sequence[str]:
-    """Return the labels that numbered rules begin with."""
-    return [found[1].strip(_MARKS) for line in instructions.splitlines() if (found := _RULE.match(line))]
+def _ruled(instructions: str) -> Sequence[Rule]:
+    """Return the numbered rules that begin with a label: the first list of several of them.
+
+    Another list, which begins with 1 again, is about something else, as is what is said of the answer itself.
+    """
+    lists: list[list[Rule]] = [[]]
+    for line in instructions.splitlines():
+        found = _RULE.match(line)
+        if found is None or _ABOUT_THE_ANSWER.match(found[2]):
+            continue
+        if found[1] in _FIRST:
+            lists.append([])
+        lists[-1].append(Rule(found[2].strip(_MARKS), line.strip()))
+    return max(lists, key=lambda rules: len(rules) > 1)
 
 
 __all__ = [
@@ -181,6 +222,7 @@ __all__ = [
     "Dialogue",
     "JsonFormat",
     "LabelFormat",
+    "Rule",
     "dialogue_of",
     "json_format",
     "label_format",

@@ -113,9 +113,8 @@ def _without_fence(text: str) -> str:
 def _without_beginning(text: str, before: str) -> str:
     """Take away what repeats the end of the prefix: its last lines, or a part of its last line."""
     bare = text.lstrip("\n")
-    for size in range(min(len(before), len(bare)), _LEAST_OVERLAP - 1, -1):
-        if before.endswith(bare[:size]):
-            return bare[size:]
+    if (size := _overlap(before, bare)) >= _LEAST_OVERLAP:
+        return bare[size:]
     # A line that the prefix has only begun is often written again from its first word on.
     begun = before.rsplit("\n", 1)[-1].strip()
     stripped = bare.lstrip()
@@ -127,10 +126,30 @@ def _without_beginning(text: str, before: str) -> str:
 def _without_end(text: str, behind: str) -> str:
     """Take away what repeats the beginning of the suffix; also where the suffix begins with a line end."""
     for start in (behind, behind.lstrip()):
-        for size in range(min(len(start), len(text)), _LEAST_OVERLAP - 1, -1):
-            if text.endswith(start[:size]) and start[:size].strip():
-                return text[: len(text) - size]
+        if (size := _overlap(text, start)) >= _LEAST_OVERLAP and start[:size].strip():
+            return text[: len(text) - size]
     return text
+
+
+def _overlap(text: str, following: str) -> int:
+    """Return how much of the end of a text is the beginning of what follows: the most, in one pass over both.
+
+    `shorter[n]` is the next longest beginning that the first n + 1 characters of `following` end with.
+    """
+    following = following[: len(text)]
+    shorter = [0] * len(following)
+    size = 0
+    for at in range(1, len(following)):
+        while size and following[at] != following[size]:
+            size = shorter[size - 1]
+        size += following[at] == following[size]
+        shorter[at] = size
+    size = 0
+    for mark in text[len(text) - len(following) :]:
+        while size and mark != following[size]:
+            size = shorter[size - 1]
+        size += mark == following[size]
+    return size
 
 
 def _indented(text: str, before: str) -> str:
