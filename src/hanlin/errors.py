@@ -15,6 +15,7 @@
         InvalidPurpose                     a file is uploaded for nothing that files are for
         FileTooLarge
         FileQuotaExceeded                  the workspace has as many files, or bytes, as it may have
+        TooManyUploads                     one call brings more files than calls may
         FileRefused                        a call names files that it cannot have; the rest says why:
           InvalidFile                      there never was such a file, or not in this workspace
           FileDeleted
@@ -192,23 +193,47 @@ class FileTooLarge(InvalidRequest):
 
 
 class FileQuotaExceeded(InvalidRequest):
-    """The workspace has no room for another file: delete some that are not needed."""
+    """The workspace has no room for another file: delete some that are not needed.
+
+    It has `used` of the `limit` that it may have: of bytes, or (`of_files`) of files.
+    """
+
+    def __init__(self, words: str, remedy: str, used: int, limit: int, *, of_files: bool) -> None:
+        super().__init__(f"{words} {remedy}")
+        self.remedy = remedy
+        self.used = used
+        self.limit = limit
+        self.of_files = of_files
 
     @classmethod
-    def of_number(cls, limit: int) -> "FileQuotaExceeded":
+    def of_number(cls, used: int, limit: int) -> "FileQuotaExceeded":
         remedy = say(
             f"This workspace may have {limit} files: delete some",
             f"该业务空间最多保存 {limit} 个文件：请先删除部分文件",
         )
-        return cls(f"Upload file number exceed limit. {remedy}")
+        return cls("Upload file number exceed limit.", remedy, used, limit, of_files=True)
 
     @classmethod
-    def of_bytes(cls, limit_bytes: int) -> "FileQuotaExceeded":
+    def of_bytes(cls, used_bytes: int, limit_bytes: int) -> "FileQuotaExceeded":
         remedy = say(
             f"The files of this workspace may have {limit_bytes} bytes together: delete some",
             f"该业务空间的文件合计最多 {limit_bytes} 字节：请先删除部分文件",
         )
-        return cls(f"Upload file capacity exceed limit. {remedy}")
+        return cls("Upload file capacity exceed limit.", remedy, used_bytes, limit_bytes, of_files=False)
+
+
+class TooManyUploads(InvalidRequest):
+    """The files that are too many are not kept; those before them are."""
+
+    code = "BadRequest.TooMany"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            say(
+                f"A call may bring {limit} files: send the others in another",
+                f"单次调用最多上传 {limit} 个文件，其余请另行上传",
+            )
+        )
 
 
 class FileRefused(InvalidRequest):

@@ -435,6 +435,41 @@ async def test_no_more_files_come_in_at_once_than_there_is_memory_for(house: Hou
     assert (await upload(files)).size_bytes == 5
 
 
+async def test_the_files_of_one_call_take_no_more_of_the_disk_than_there_is_room_for(house: House) -> None:
+    """All of them are there before the first is added; one that was dropped takes no room from the next."""
+    files = house.files(limits=FileLimits(LIMITS.by_purpose, LIMITS.image_bytes, Quota(2, 1000)))
+
+    async with files.intake("default") as intake:
+        first, second = intake.begin(), intake.begin()
+        for upload in (first, second):
+            upload.purpose = "batch"
+            await upload.write(bytes(600))
+            await upload.finish()
+        with pytest.raises(FileQuotaExceeded) as problem:
+            intake.begin()
+        second.drop()
+        third = intake.begin()
+        third.purpose = "batch"
+        await third.write(b"third")
+        rows = [await files.add(upload, KEY, "a") for upload in (first, third)]
+
+    assert (problem.value.used, problem.value.limit, problem.value.of_files) == (1200, 1000, False)
+    assert [row.size_bytes for row in rows] == [600, 5]
+    assert left(house.folder) == {f"files/{row.digest[:2]}/{row.digest}" for row in rows}
+
+
+async def test_the_files_of_one_call_are_one_that_comes_in(house: House) -> None:
+    """One at a time needs memory, however many there are: a form with many is no reason to keep others out."""
+    files = house.files()
+
+    async with files.intake("default") as intake:
+        for _ in range(60):
+            await intake.begin().write(b"x")
+        assert (await upload(files)).size_bytes == 5
+
+    assert await house.store.files.used("default") == Quota(1, 5)
+
+
 async def test_files_lie_in_the_home_or_where_services_share_them(house: House, tmp_path: Path) -> None:
     """One folder for all services on a database, wherever their homes are."""
     home, shared = Home(tmp_path / "home"), tmp_path / "shared"

@@ -32,7 +32,7 @@ NEXT_STEP = """
 import os, signal
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0005_next", "0004_files"
+revision, down_revision = "0006_next", "0005_files_told"
 
 def upgrade():
     op.create_table("next", sa.Column("id", sa.Integer, primary_key=True))
@@ -69,7 +69,7 @@ def newer(tmp_path: Path) -> Path:
     """The migrations of a later release: ours and one more."""
     folder = tmp_path / "newer"
     shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "0005_next.py").write_text(NEXT_STEP)
+    (folder / "0006_next.py").write_text(NEXT_STEP)
     return folder
 
 
@@ -231,7 +231,7 @@ async def test_a_newer_database_is_refused_with_both_revisions_and_the_remedy(
         await open_store(where)
 
     message = str(refusal.value)
-    assert "it is at '0005_next', and the newest known here is '0004_files'" in message
+    assert "it is at '0006_next', and the newest known here is '0005_files_told'" in message
     assert "Install the newer Hanlin again, or restore the backup" in message
 
 
@@ -246,7 +246,7 @@ async def test_a_migration_killed_on_its_way_leaves_the_database_as_it_was(
             await store.keys.add("laptop", "hash-a", "")
     killing = newer.with_name("killing")
     shutil.copytree(newer, killing, ignore=shutil.ignore_patterns("__pycache__"))
-    (killing / "0005_next.py").write_text(NEXT_STEP + "    os.kill(os.getpid(), signal.SIGKILL)\n")
+    (killing / "0006_next.py").write_text(NEXT_STEP + "    os.kill(os.getpid(), signal.SIGKILL)\n")
 
     with program(where, killing, "hash-b") as process:
         process.communicate()
@@ -263,7 +263,7 @@ async def test_a_step_that_fails_leaves_the_database_as_it_was(new_database: New
     where = new_database()
     async with await open_store(where) as store:
         added = await store.keys.add("laptop", "hash-a", "")
-    (newer / "0005_next.py").write_text(NEXT_STEP + "    op.execute('SELECT nonsense')\n")
+    (newer / "0006_next.py").write_text(NEXT_STEP + "    op.execute('SELECT nonsense')\n")
 
     with pytest.raises(StartupError, match=r"the database cannot be used: .*nonsense"):
         await open_store(where, newer)
@@ -316,7 +316,7 @@ async def test_a_backup_is_made_before_a_sqlite_file_with_rows_is_migrated(tmp_p
     async with await open_store(file, newer) as store:
         await store.keys.add("later", "hash-b", "")
 
-    backup = tmp_path / "hanlin.db.before-0005_next"
+    backup = tmp_path / "hanlin.db.before-0006_next"
     assert mode(backup) == 0o600
     backup.replace(file)
     async with await open_store(file) as store:
@@ -339,7 +339,7 @@ async def test_a_backup_holds_what_a_killed_server_had_not_moved_out_of_its_log_
     async with await open_store(killed, newer):
         pass
 
-    with closing(sqlite3.connect(killed.with_name("hanlin.db.before-0005_next"))) as backup:
+    with closing(sqlite3.connect(killed.with_name("hanlin.db.before-0006_next"))) as backup:
         assert backup.execute("SELECT name FROM keys").fetchall() == [("laptop",)]
 
 
@@ -350,9 +350,9 @@ async def test_a_backup_that_cannot_be_written_stops_the_start_before_anything_c
     file = tmp_path / "hanlin.db"
     async with await open_store(file):
         pass
-    (tmp_path / "hanlin.db.before-0005_next.tmp").mkdir()
+    (tmp_path / "hanlin.db.before-0006_next.tmp").mkdir()
 
-    with pytest.raises(StartupError, match=r"before-0005_next: the backup before the migration cannot be written"):
+    with pytest.raises(StartupError, match=r"before-0006_next: the backup before the migration cannot be written"):
         await open_store(file, newer)
 
     async with await open_store(file):

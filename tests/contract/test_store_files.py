@@ -122,6 +122,21 @@ async def test_files_are_listed_newest_first_page_by_page(store: Store) -> None:
     assert await store.files.page("ws-other") == ((), False)
 
 
+async def test_files_are_listed_by_the_number_of_their_page(store: Store) -> None:
+    """In the same order, with the total of those that are there; deleted ones and those of others count nowhere."""
+    rows = [a_file(n, created_at=NOON + timedelta(seconds=at)) for n, at in enumerate([1, 2, 2, 3])]
+    for row in rows:
+        await store.files.add(row, MANY)
+    other = await store.workspaces.add("other")
+    await store.files.add(a_file(9, workspace_id=other.id), MANY)
+    await store.files.delete("default", rows[1].id)
+
+    assert await store.files.numbered("default", 0, 2) == ((rows[3], rows[2]), 3)
+    assert await store.files.numbered("default", 2, 2) == ((rows[0],), 3)
+    assert await store.files.numbered("default", 99_999_999_00, 100) == ((), 3)
+    assert await store.files.numbered("ws-none", 0, 100) == ((), 0)
+
+
 async def test_a_list_can_be_of_a_purpose_and_of_a_time(store: Store) -> None:
     """The beginning belongs to a time, its end does not."""
     for row in (a_file(1), a_file(2, purpose="batch"), a_file(3)):
@@ -139,14 +154,15 @@ async def test_a_list_can_be_of_a_purpose_and_of_a_time(store: Store) -> None:
 
 async def test_a_deleted_file_is_remembered_for_a_while(files: Files, clock: Clock) -> None:
     """A call that names it is told that it is gone, not that it never was; its name is forgotten at once."""
-    await files.add(a_file(), MANY)
+    row = a_file(description="about whom", md5="Td5oBnUd0kfuUGMd0zd5Ig==")
+    await files.add(row, MANY)
 
     deleted = await files.delete("default", a_file().id)
     again = await files.delete("default", a_file().id)
     (remembered,) = await files.some([a_file().id, "file-fe-nope"])
 
-    assert (deleted, again) == (a_file(), None)
-    assert (remembered.deleted_at, remembered.filename) == (NOON, "")
+    assert (deleted, again) == (row, None)
+    assert (remembered.deleted_at, remembered.filename, remembered.description, remembered.md5) == (NOON, "", "", "")
     assert await files.find("default", a_file().id) is None
     assert await files.page("default") == ((), False)
     assert await files.forget(NOON) == 0

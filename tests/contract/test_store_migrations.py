@@ -227,6 +227,24 @@ async def test_there_and_back_over_files_keeps_bills_and_what_calls_said(new_dat
     assert left is None
 
 
+async def test_files_of_the_release_before_are_there_without_what_it_did_not_keep(new_database: NewDatabase) -> None:
+    """There and back again: what an older release knows of a file stays."""
+    where = new_database()
+    async with await open_store(where) as store:
+        await store.files.add(replace(a_file(), description="signed", md5="Td5oBnUd0kfuUGMd0zd5Ig=="), Quota(1, 1000))
+    made = await picture(where)
+    await migrate(where, "0004_files")
+    before = await picture(where)
+
+    async with await open_store(where) as store:
+        found = await store.files.find("default", a_file().id)
+    after = await picture(where)
+
+    assert found == a_file()
+    assert {name for name in made if made[name] != before[name]} == {"files", "alembic_version"}
+    assert {**after, "files": ()} == {**made, "files": ()}
+
+
 def a_file() -> FileRow:
     return FileRow(
         id="file-fe-1",

@@ -107,6 +107,7 @@ async def test_what_is_larger_than_a_piece_is_written_as_it_comes(opened: Opened
         assert incoming.path.stat().st_size == len(content) - 17
         await incoming.write(content[-17:])
         assert await incoming.finish() == hashlib.sha256(content).hexdigest()
+        assert incoming.md5 == hashlib.md5(content, usedforsecurity=False).digest()
         assert incoming.size_bytes == len(content)
 
 

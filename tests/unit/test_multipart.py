@@ -24,9 +24,14 @@ USUAL = form(PURPOSE, part('name="file"; filename="a.txt"', CONTENT, "Content-Ty
 
 def read(data: bytes, content_type: str = TYPE) -> tuple[Form, bytes]:
     reader = Form(content_type)
-    content = reader.feed(data)
+    content = fed(reader, data)
     reader.end()
     return reader, content
+
+
+def fed(reader: Form, data: bytes) -> bytes:
+    """Return what a piece of a form has of its one file."""
+    return b"".join(content for _, content in reader.feed(data))
 
 
 @pytest.mark.parametrize(
@@ -42,17 +47,17 @@ def test_a_form_is_read_however_it_is_written(data: bytes) -> None:
     """SDKs send the purpose first, curl in the order of its arguments; some programs quote nothing."""
     found, content = read(data)
 
-    assert (found.fields, found.filename, content) == ({"purpose": "file-extract"}, "a.txt", CONTENT)
+    assert (found.fields, found.filenames, content) == ({"purpose": ["file-extract"]}, ["a.txt"], CONTENT)
 
 
 def test_a_form_may_be_cut_anywhere() -> None:
     """Networks cut where they like; nothing of a file may be lost at a cut, nor a boundary be kept."""
     for at in range(1, len(USUAL)):
         reader = Form(TYPE)
-        content = reader.feed(USUAL[:at]) + reader.feed(USUAL[at:])
+        content = fed(reader, USUAL[:at]) + fed(reader, USUAL[at:])
         reader.end()
 
-        assert (reader.fields, reader.filename, content) == ({"purpose": "file-extract"}, "a.txt", CONTENT)
+        assert (reader.fields, reader.filenames, content) == ({"purpose": ["file-extract"]}, ["a.txt"], CONTENT)
 
 
 def test_the_bytes_of_a_file_leave_with_the_piece_that_they_came_in() -> None:
@@ -60,10 +65,44 @@ def test_the_bytes_of_a_file_leave_with_the_piece_that_they_came_in() -> None:
     reader = Form(TYPE)
     head, _, rest = USUAL.partition(CONTENT)
 
-    assert reader.feed(head) == b""
-    assert reader.feed(b"x" * 100_000) == b"x" * 100_000
-    assert reader.feed(rest) == b""
+    assert reader.feed(head) == []
+    assert reader.feed(b"x" * 100_000) == [(0, b"x" * 100_000)]
+    assert reader.feed(rest) == []
     reader.end()
+
+
+SEVERAL = form(
+    part('name="files"; filename="a.txt"', CONTENT),
+    part('name="descriptions"', b"first"),
+    part('name="files"; filename="empty.txt"', b""),
+    part('name="file"; filename="other.txt"', b"no file of this form"),
+    part('name="descriptions"', "第二".encode()),
+    part('name="files"; filename="c.txt"', b"c"),
+)
+
+
+def test_a_form_may_have_several_files_and_say_something_of_each() -> None:
+    """However the network cuts it, each byte belongs to the file that it was written for, also beside an empty one."""
+    for size in (1, 7, 50, len(SEVERAL)):
+        reader = Form(TYPE, "files", most_files=3)
+        contents = [b"", b"", b""]
+        for at in range(0, len(SEVERAL), size):
+            for number, content in reader.feed(SEVERAL[at : at + size]):
+                contents[number] += content
+        reader.end()
+
+        assert reader.filenames == ["a.txt", "empty.txt", "c.txt"]
+        assert contents == [CONTENT, b"", b"c"]
+        assert reader.fields == {"descriptions": ["first", "第二"], "file": ["no file of this form"]}
+        assert (reader.last("descriptions"), reader.last("purpose")) == ("第二", None)
+
+
+def test_a_form_has_no_more_files_and_parts_than_it_may() -> None:
+    """Whatever a caller sends, what is kept of it has a bound."""
+    with pytest.raises(MalformedBody, match="several files"):
+        Form(TYPE, "files", most_files=2).feed(SEVERAL)
+    with pytest.raises(MalformedBody, match="more than 5 parts"):
+        Form(TYPE, "files", most_files=3, most_parts=5).feed(SEVERAL)
 
 
 @pytest.mark.parametrize(
@@ -84,14 +123,14 @@ def test_a_file_has_the_name_that_its_owner_sees(written: str, filename: str) ->
     """Browsers, curl and Python encode names in three ways; folders are nobody's business."""
     found, _ = read(form(part(f'name="file"; {written}', b"x")))
 
-    assert found.filename == filename
+    assert found.filenames == [filename]
 
 
 def test_names_of_old_programs_are_read_as_chinese() -> None:
     """A script on a Chinese Windows writes its own code page."""
     data = form(part('name="file"; filename="N"', b"x")).replace(b'"N"', '"报告.txt"'.encode("gb18030"))
 
-    assert read(data)[0].filename == "报告.txt"
+    assert read(data)[0].filenames == ["报告.txt"]
 
 
 def test_a_name_is_not_endless_and_keeps_its_ending() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from hanlin.errors import HanlinError, InvalidApiKey
+from hanlin.errors import FileQuotaExceeded, HanlinError, InvalidApiKey
 
 CODES: Mapping[str | None, str] = {
     "invalid_api_key": "InvalidApiKey",
@@ -19,12 +19,23 @@ CODES: Mapping[str | None, str] = {
 
 def error(problem: HanlinError, request_id: str) -> bytes:
     """Return the body of an error."""
-    code = CODES.get(problem.code, problem.code)
-    return msgspec.json.encode({"code": code, "message": _message(problem), "request_id": request_id})
+    code, message = words(problem)
+    return msgspec.json.encode({"code": code, "message": message, "request_id": request_id})
 
 
-def _message(problem: HanlinError) -> str:
+def words(problem: HanlinError) -> tuple[str, str]:
+    """Return the code and the message of an error."""
     if isinstance(problem, InvalidApiKey):  # a header that is missing and a key that is wrong have their own words here
-        words = "No API-key provided." if problem.missing else "Invalid API-key provided."
-        return f"{words} {problem.remedy}"
-    return problem.message
+        said = "No API-key provided." if problem.missing else "Invalid API-key provided."
+        return CODES[problem.code], f"{said} {problem.remedy}"
+    if isinstance(problem, FileQuotaExceeded):
+        return _quota(problem)
+    return CODES.get(problem.code, problem.code or ""), problem.message
+
+
+def _quota(problem: FileQuotaExceeded) -> tuple[str, str]:
+    if problem.of_files:
+        said = f"Out of number, <{problem.used}> of <{problem.limit}> files has been uploaded."
+        return "BadRequest.TooMany", f"{said} {problem.remedy}"
+    said = f"Out of space, <{problem.used}> B of <{problem.limit}> B storage space has been used."
+    return "BadRequest.TooLarge", f"{said} {problem.remedy}"

@@ -14,7 +14,7 @@ import msgspec
 from hanlin.dialects import flat, nested, openai_chat, openai_completions, openai_embeddings
 from hanlin.dialects.compatible.errors import error, error_frame
 from hanlin.errors import EngineUnavailable, HanlinError, InternalError, MethodNotAllowed, PathNotFound
-from hanlin.http import files, tokens
+from hanlin.http import files, native_files, tokens
 from hanlin.http.accounts import Account
 from hanlin.http.admin import serving as administering
 from hanlin.http.exchange import Exchange, Gone, log, new_id
@@ -130,6 +130,8 @@ class App:
             return _administer
         if exchange.path.startswith(FILE_PATHS):
             return _files
+        if exchange.path.startswith(NATIVE_FILE_PATHS):
+            return _native_files
         is_model = exchange.path.startswith(MODEL_PATHS)
         if is_model and exchange.method == "GET":
             return _model
@@ -484,6 +486,10 @@ async def _files(app: App, exchange: Exchange) -> None:
     await files.answer(app.studio, exchange, exchange.path.partition("/files")[2])
 
 
+async def _native_files(app: App, exchange: Exchange) -> None:
+    await native_files.answer(app.studio, exchange, exchange.path.removeprefix(native_files.PATH))
+
+
 async def _tokens(app: App, exchange: Exchange) -> None:
     await tokens.answer(app.studio, exchange)
 
@@ -506,10 +512,12 @@ ADMIN_PATHS = f"{PREFIX}/"
 
 FILES = tuple(f"{prefix}/files" for prefix in PREFIXES)
 FILE_PATHS = tuple(f"{path}/" for path in FILES)
+NATIVE_FILE_PATHS = f"{native_files.PATH}/"
 
 _ENVELOPES = (
     (ADMIN_PATHS, nested.error),
     (tokens.PATH, flat.error),
+    (native_files.PATH, native_files.error),
     *((path, nested.error) for path in FILES),
 )
 
@@ -521,6 +529,7 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     **{f"{prefix}/embeddings": {"POST": _embeddings} for prefix in PREFIXES},
     **{f"{prefix}/models": {"GET": _models} for prefix in PREFIXES},
     **{path: {"GET": _files, "POST": _files} for path in FILES},
+    native_files.PATH: {"GET": _native_files, "POST": _native_files},
     tokens.PATH: {"POST": _tokens},
     "/health": {"GET": _health},
     "/ready": {"GET": _ready},

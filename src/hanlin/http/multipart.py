@@ -1,4 +1,4 @@
-"""A form with a file in it, read as it comes (RFC 7578): small fields are kept, the file's bytes are handed on."""
+"""A form with files in it, read as it comes (RFC 7578): small fields are kept, the files' bytes are handed on."""
 
 from urllib.parse import unquote
 
@@ -8,6 +8,7 @@ from python_multipart.multipart import MultipartParser
 from hanlin.errors import MalformedBody
 
 FILE = "file"
+"""What the part with the file is called, where a form may have one."""
 
 _MOST_PARTS = 32
 _FIELD_BYTES = 4096
@@ -16,16 +17,24 @@ _LINE_ENDS = {"%22": '"', "%0D": "\r", "%0A": "\n"}
 
 
 class Form:
-    """What has come of a form so far: its `fields`, and the `filename` of its file, None until that begins."""
+    """What has come of a form so far: its `fields`, each with all that was said of it, and the names of its files.
 
-    def __init__(self, content_type: str | None) -> None:
+    A file is a part that is called `file` and has a filename; they are known by their numbers, from 0 on.
+    """
+
+    def __init__(
+        self, content_type: str | None, file: str = FILE, *, most_files: int = 1, most_parts: int = _MOST_PARTS
+    ) -> None:
         """Raises MalformedBody for what is no form."""
         kind = (content_type or "").partition(";")[0].strip().lower()
         boundary = dict(_parameters(content_type or "")).get("boundary", "")
         if kind != "multipart/form-data" or not boundary:
             raise MalformedBody("multipart/form-data with a boundary is wanted")
-        self.fields: dict[str, str] = {}
-        self.filename: str | None = None
+        self.fields: dict[str, list[str]] = {}
+        self.filenames: list[str] = []
+        self._file = file
+        self._most_files = most_files
+        self._most_parts = most_parts
         self._parts = 0
         self._over = False
         self._name = ""  # of the part that is coming in
@@ -34,7 +43,7 @@ class Form:
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._headers: dict[str, str] = {}
-        self._bytes: list[bytes] = []
+        self._found: dict[int, list[bytes]] = {}
         try:
             self._parser = MultipartParser(
                 boundary.encode("latin-1", "replace"),
@@ -52,26 +61,33 @@ class Form:
         except (FormParserError, ValueError) as error:
             raise MalformedBody(str(error)) from error
 
-    def feed(self, piece: bytes) -> bytes:
-        """Take in a piece of the form, and return the bytes of the file in it. Raises MalformedBody."""
+    def feed(self, piece: bytes) -> list[tuple[int, bytes]]:
+        """Take in a piece of the form, and return what it has of files: the number of each, and its next bytes.
+
+        Raises MalformedBody.
+        """
         try:
             self._parser.write(piece)
         except FormParserError as error:
             raise MalformedBody(str(error)) from error
-        found, self._bytes = self._bytes, []
-        return found[0] if len(found) == 1 else b"".join(found)
+        found, self._found = self._found, {}
+        return [(number, b"".join(parts)) for number, parts in found.items()]
+
+    def last(self, name: str) -> str | None:
+        """Return what was said of a field last; None where nothing was."""
+        return self.fields[name][-1] if name in self.fields else None
 
     def end(self) -> None:
         """Know that nothing more comes. Raises MalformedBody where more should have come."""
         if not self._over:
             raise MalformedBody("the form breaks off")
-        if self.filename is None:
-            raise MalformedBody(f"the form has no part {FILE!r} with a filename")
+        if not self.filenames:
+            raise MalformedBody(f"the form has no part {self._file!r} with a filename")
 
     def _begin(self) -> None:
         self._parts += 1
-        if self._parts > _MOST_PARTS:
-            raise MalformedBody(f"the form has more than {_MOST_PARTS} parts")
+        if self._parts > self._most_parts:
+            raise MalformedBody(f"the form has more than {self._most_parts} parts")
         self._headers.clear()
         self._value.clear()
 
@@ -89,15 +105,15 @@ class Form:
     def _begin_body(self) -> None:
         said = self._headers.get("content-disposition", "")
         self._name, filename = _disposition(said)
-        self._is_file = self._name == FILE and filename is not None
+        self._is_file = self._name == self._file and filename is not None
         if self._is_file:
-            if self.filename is not None:
+            if len(self.filenames) >= self._most_files:
                 raise MalformedBody("the form has several files")
-            self.filename = base_name(filename or "")
+            self.filenames.append(base_name(filename or ""))
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
-            self._bytes.append(data[start:end])
+            self._found.setdefault(len(self.filenames) - 1, []).append(data[start:end])
             return
         if len(self._value) + end - start > _FIELD_BYTES:
             raise MalformedBody(f"the field {self._name[:_NAME_CHARACTERS]!r} has more than {_FIELD_BYTES} bytes")
@@ -105,7 +121,7 @@ class Form:
 
     def _end(self) -> None:
         if not self._is_file:
-            self.fields[self._name] = _text(self._value)
+            self.fields.setdefault(self._name, []).append(_text(self._value))
 
     def _finish(self) -> None:
         self._over = True

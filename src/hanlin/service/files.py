@@ -4,8 +4,10 @@ Files belong to a workspace: for all others they do not exist.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
+from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
@@ -102,6 +104,8 @@ class Upload:
         self._incoming = incoming
         self._limits = limits
         self._head = b""
+        self._digest = ""
+        self._is_dropped = False
 
     async def write(self, part: bytes) -> None:
         """Take in the next bytes. Raises FileTooLarge and DiskFull."""
@@ -120,13 +124,56 @@ class Upload:
         return min(most, self._limits.image_bytes) if self.purpose == DOCUMENT and is_image(self._head) else most
 
     async def finish(self) -> tuple[str, int]:
-        """Return the digest of what has come, and its size. Raises as `write` does."""
+        """Return the digest of what has come, which is on the disk then, and its size. Raises as `write` does."""
         if self._incoming.size_bytes > self.limit_bytes:
             raise FileTooLarge(self.limit_bytes)
-        return await self._incoming.finish(), self._incoming.size_bytes
+        if not self._digest:
+            self._digest = await self._incoming.finish()
+        return self._digest, self._incoming.size_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """How much of it there is: nothing any more once it is dropped."""
+        return 0 if self._is_dropped else self._incoming.size_bytes
+
+    @property
+    def md5(self) -> str:
+        """The MD5 of a file that is `finish`ed, in base64, as Content-MD5 has it (RFC 1864)."""
+        return b64encode(self._incoming.md5).decode()
 
     def keep(self, blobs: Blobs, digest: str) -> None:
         blobs.keep(self._incoming, digest)
+
+    def drop(self) -> None:
+        """Have nothing of it stay, unless it was kept."""
+        self._is_dropped = True
+        self._incoming.close()
+
+
+class Intake:
+    """The files that one call brings, one after another; what was not `added` when it closes is gone."""
+
+    def __init__(self, blobs: Blobs, limits: FileLimits, used: Quota) -> None:
+        """`used` is what the workspace had before."""
+        self._blobs = blobs
+        self._limits = limits
+        self._used = used
+        self._uploads: list[Upload] = []
+
+    def begin(self) -> Upload:
+        """Begin the next file. Raises FileQuotaExceeded where those that came before left no room, and DiskFull.
+
+        How many there may be is decided when they are added: not all that come will be.
+        """
+        coming_bytes = sum(upload.held_bytes for upload in self._uploads)
+        check_quota(Quota(self._used.files, self._used.size_bytes + coming_bytes), 0, self._limits.quota)
+        upload = Upload(self._blobs.incoming(), self._limits)
+        self._uploads.append(upload)
+        return upload
+
+    def close(self) -> None:
+        for upload in self._uploads:
+            upload.drop()
 
 
 class Files:
@@ -182,23 +229,32 @@ class Files:
     async def receive(self, workspace_id: str) -> AsyncIterator[Upload]:
         """Begin a file; what is not `added` before the block ends is gone.
 
-        Raises FileQuotaExceeded, DiskFull, and Overloaded when as many are coming in as may.
+        Raises FileQuotaExceeded, DiskFull, and as `intake` does.
         """
+        async with self.intake(workspace_id) as intake:
+            yield intake.begin()
+
+    @asynccontextmanager
+    async def intake(self, workspace_id: str) -> AsyncIterator[Intake]:
+        """Take in the files of one call, of which one comes at a time. Raises Overloaded when as many do as may."""
         if (coming := self._coming.total()) >= _AT_ONCE or self._coming[workspace_id] >= _OF_ONE_AT_ONCE:
             raise Overloaded(coming)
         self._coming[workspace_id] += 1
         try:
-            check_quota(await self._store.files.used(workspace_id), 0, self.limits.quota)
-            async with self.blobs.incoming() as incoming:
-                yield Upload(incoming, self.limits)
+            with contextlib.closing(
+                Intake(self.blobs, self.limits, await self._store.files.used(workspace_id))
+            ) as intake:
+                yield intake
         finally:
             self._coming[workspace_id] -= 1
             self._coming += Counter()  # without those that have none left
 
-    async def add(self, upload: Upload, key: KeyRow, filename: str) -> FileRow:
+    async def add(
+        self, upload: Upload, key: KeyRow, filename: str, description: str = "", *, waits: bool = True
+    ) -> FileRow:
         """Keep a file that has come in whole, for the workspace of a key, and have it read if it is a document.
 
-        A small document is waited for, a moment. Raises FileTooLarge, FileQuotaExceeded and DiskFull.
+        A small document is waited for, a moment, if this `waits`. Raises FileTooLarge, FileQuotaExceeded and DiskFull.
         """
         digest, size_bytes = await upload.finish()
         row = FileRow(
@@ -211,6 +267,8 @@ class Files:
             digest=digest,
             created_at=datetime.now(UTC),
             status="processing" if upload.purpose == DOCUMENT else "processed",
+            description=description,
+            md5=upload.md5,
         )
         async with self.blobs.turn(digest):
             row = self._as_read_before(row)
@@ -222,7 +280,7 @@ class Files:
                 raise
         if row.status != "processing":
             return row
-        if size_bytes > _SMALL_BYTES:
+        if size_bytes > _SMALL_BYTES or not waits:
             self.readings.wake()
             return row
         await self.readings.soon(row.id)
@@ -244,6 +302,10 @@ class Files:
     ) -> tuple[tuple[FileRow, ...], bool] | None:
         """Return files of a workspace as `store.files` does."""
         return await self._store.files.page(workspace_id, filters, after, limit)
+
+    async def numbered(self, workspace_id: str, skip: int, limit: int) -> tuple[tuple[FileRow, ...], int]:
+        """Return files of a workspace as `store.files` does."""
+        return await self._store.files.numbered(workspace_id, skip, limit)
 
     async def delete(self, workspace_id: str, file_id: str) -> None:
         """Delete a file, and its bytes where no other file has them. Raises UnknownFile."""
@@ -341,6 +403,7 @@ __all__ = [
     "DOCUMENT",
     "FileLimits",
     "Files",
+    "Intake",
     "Upload",
     "is_image",
     "limits_of",

@@ -43,6 +43,7 @@ class Incoming:
         self.size_bytes = 0
         self._keep_free_bytes = keep_free_bytes
         self._hash = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
         self._parts: list[bytes] = []
         self._held_bytes = 0
         self._file: BinaryIO | None = None
@@ -60,6 +61,11 @@ class Incoming:
         await self._flush(last=True)
         return self._hash.hexdigest()
 
+    @property
+    def md5(self) -> bytes:
+        """The MD5 of what is on the disk, for clients that compare it with theirs."""
+        return self._md5.digest()
+
     async def _flush(self, *, last: bool = False) -> None:
         parts, self._parts, self._held_bytes = self._parts, [], 0
         try:
@@ -76,8 +82,10 @@ class Incoming:
         while len(view):
             view = view[self._file.write(view) :]
         self._hash.update(data)
+        self._md5.update(data)
         if last:
             os.fsync(self._file.fileno())
+            self._file.close()  # one of several must not hold a descriptor until all are there
 
     def close(self) -> None:
         if self._file is not None:

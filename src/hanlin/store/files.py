@@ -79,6 +79,16 @@ class Files:
             found = [FileRow(**row) for row in (await connection.execute(query)).mappings()]
         return tuple(found[:limit]), len(found) > limit
 
+    async def numbered(self, workspace_id: str, skip: int, limit: int) -> tuple[tuple[FileRow, ...], int]:
+        """Return up to `limit` files of a workspace, newest first, behind the first `skip`, and how many it has."""
+        its_own = and_(_its.workspace_id == workspace_id, _its.deleted_at.is_(None))
+        query = select(files).where(its_own).order_by(_its.created_at.desc(), _its.id.desc())
+        async with reading(self._engine) as connection:
+            found = (await connection.execute(query.offset(skip).limit(limit))).mappings()
+            rows = tuple([FileRow(**row) for row in found])
+            total = await connection.scalar(select(func.count()).select_from(files).where(its_own))
+        return rows, total or 0
+
     async def delete(self, workspace_id: str, file_id: str) -> FileRow | None:
         """Remember a file as deleted and return what it was; None where there is none, or no longer."""
         its_own = and_(_its.id == file_id, _its.workspace_id == workspace_id, _its.deleted_at.is_(None))
@@ -87,7 +97,8 @@ class Files:
             if found is None:
                 return None
             # Nobody can name what it was about any more.
-            ended = {"deleted_at": self._now(), "filename": "", "claimed_by": "", "claimed_until": None}
+            ended = {"deleted_at": self._now(), "filename": "", "description": "", "md5": ""}
+            ended |= {"claimed_by": "", "claimed_until": None}
             await connection.execute(update(files).where(_its.id == file_id).values(ended))
         return FileRow(**found)
 
@@ -171,9 +182,9 @@ class Files:
 def check_quota(used: Quota, more_bytes: int, quota: Quota) -> None:
     """Raise FileQuotaExceeded where a workspace with so much has no room for one more file."""
     if used.files >= quota.files:
-        raise FileQuotaExceeded.of_number(quota.files)
+        raise FileQuotaExceeded.of_number(used.files, quota.files)
     if used.size_bytes + more_bytes > quota.size_bytes:
-        raise FileQuotaExceeded.of_bytes(quota.size_bytes)
+        raise FileQuotaExceeded.of_bytes(used.size_bytes, quota.size_bytes)
 
 
 async def _used(connection: AsyncConnection, workspace_id: str) -> Quota:

@@ -266,6 +266,8 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
 class FileRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A file that a caller uploaded, as its workspace knows it; its bytes lie elsewhere, `digest` is their SHA-256.
 
+    `description` is the caller's; `md5` is that of the bytes, in base64, "" for files from before it was kept.
+
     `kind` is what it was found to be, "" until somebody looked. `status`: `processing` until it has been read, then
     `processed`, or `error` with the `reason`, a word, and its `details`, a sentence. `pages_done` of `pages_total` have
     been read so far (0: nobody knows); `pages`, `characters` and `tokens` (an estimate) are what it has, once it is
@@ -294,6 +296,8 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: int = 0
     claimed_by: str = ""
     claimed_until: datetime | None = None
+    description: str = ""
+    md5: str = ""
 
 
 class FileFilters(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -251,6 +251,8 @@ files = Table(
     Column("attempts", Integer, nullable=False),
     Column("claimed_by", Text, nullable=False),
     Column("claimed_until", UtcTime),
+    # Later than the others: rows from before have neither.
+    *(Column(name, Text, nullable=False, server_default="") for name in ("description", "md5")),
 )
 PENDING = text("status = 'processing'")
 """What the index of jobs covers; a condition must say this in so many words, as with UNUSUAL."""

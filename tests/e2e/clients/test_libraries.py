@@ -1,6 +1,7 @@
 """Libraries that strangers build on, against the service; the tests themselves are in `python/`, run where those live.
 
-LangChain, instructor and pydantic-ai want other versions of what Hanlin itself runs on, as they do at their users'.
+LangChain, instructor, pydantic-ai and the vendor's SDK want other versions of what Hanlin itself runs on, as they do at
+their users'.
 """
 
 import os
@@ -16,7 +17,11 @@ from tests.service import KEY, Service
 FOLDER = Path(__file__).parent / "python"
 PYTHON = Path(sys.executable).parents[1] / "clients" / "bin" / "python"
 ALL = os.environ.get("TEST_DRILLS") == "all"
-SUITES = {"langchain_suite.py": 1, "extraction_suite.py": 2}  # and how often each question is asked
+SUITES = {
+    "langchain_suite.py": 1,
+    "extraction_suite.py": 2,
+    "dashscope_suite.py": 1,
+}  # and how often each question is asked
 
 
 def run(suite: str, service: Service, *arguments: str, engine_url: str = "", drills: int = 1) -> str:
