@@ -251,6 +251,10 @@ class _Base:
     def can_continue(self) -> bool:
         return self._call.plan.deployment.profile.can_continue
 
+    @property
+    def fingerprint(self) -> str:
+        return self._call.plan.deployment.fingerprint
+
     async def answer(self, request: ChatRequest) -> ChatResult:
         inner = self._call.inner(request.changed(stream=False))
         ends = await self._begin(inner)

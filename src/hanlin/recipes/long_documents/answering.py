@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from hanlin.documents.coverage import Judgement
+from hanlin.documents.questions import asks_for_whole
 from hanlin.documents.values import Document
 from hanlin.errors import EngineError
 from hanlin.metering.estimate import prompt_tokens, text_tokens
@@ -165,6 +166,8 @@ class _Task:
         self.words: Words = words_for(self.chinese)
         self.documents: Sequence[Document] = self.opened.documents
         self.kind: Kind = kind_of(self.question, len(self.documents))
+        names = [document.name for document in self.documents]
+        self.whole = self.kind == "summary" and asks_for_whole(self.question, names)
         self.derives = derives(self.question)
         sampling = self.request.sampling
         limit = sampling.max_tokens or sampling.max_completion_tokens or self.desk.model.output_limit_tokens()
@@ -262,6 +265,7 @@ class _Task:
             owner._notes,
             reading.STREAMED_S if self.request.stream else reading.UNSTREAMED_S,
             owner._clock,
+            whole=self.whole,
         )
         pairs = await reader.read([parts[number] for number in chosen])
         read = [part for part, _ in pairs]
@@ -276,10 +280,8 @@ class _Task:
             rules = f"{self.words.partly.format(read=len(read), total=len(parts))} {rules}"
         if self.kind in ("list", "count"):
             return self._listed([item for _, note in pairs for item in note.items], read, report, turns, rules)
-        notes = [self._headed(part, note.text) for part, note in pairs if note.text]
-        if not notes:
-            notes = [part.text[:800] for part in read[:1]]
-        texts = await reader.condensed(notes, room.documents)
+        notes = [part.of(note.text) for part, note in pairs if note.text]
+        texts = await reader.condensed(notes, room.documents) or [part.text[:800] for part in read[:1]]
         material = f"{self.words.parts}\n\n" + "\n\n".join(texts)
         messages = with_material(self.asked, turns, material, rules)
         pieces = [piece for part in read for piece in part.pieces]
@@ -467,10 +469,6 @@ class _Task:
             while len(turns) > 1 and turns[0].role != "user":
                 turns = turns[1:]
         return turns, room(self.base.context_tokens, self.answer_limit, prompt_tokens(turns))
-
-    def _headed(self, part: Part, text: str) -> str:
-        first, last = part.pieces[0], part.pieces[-1]
-        return f"{mark(Piece(part.document, first.first_page, last.last_page, '', first.label))}\n{text}"
 
     async def last_call(self, messages: tuple[Message, ...]) -> ChatRequest:
         """Return the call whose answer is told, held to what the window has left."""

@@ -80,6 +80,10 @@ class Metered:
     def can_continue(self) -> bool:
         return self._base.can_continue
 
+    @property
+    def fingerprint(self) -> str:
+        return self._base.fingerprint
+
     async def answer(self, request: ChatRequest) -> ChatResult:
         self.calls += 1
         result = await self._base.answer(request)
