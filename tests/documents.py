@@ -252,6 +252,8 @@ def sentences(request: ChatRequest) -> Iterator[tuple[str, str, int]]:
     for message in request.messages:
         material = message.text
         for word in (
+            "\n\n以上是从",
+            "\n\nAbove are",
             "\n\n下面是",
             "\n\nBelow is",
             "\n\n其中与",

@@ -20,6 +20,7 @@ _CONSIDERED = 4000
 """Characters of a question that are looked at, half of them at its end: what is wanted stands first or last."""
 
 
+_JOINS_CHARS = 400
 _OF_ALL = ("compare", "summary")
 _SAYS = re.compile(r"[^\W_]")
 
@@ -34,6 +35,11 @@ class _Asking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     en: str
 
 
+class _Joins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    patterns: tuple[str, ...]
+    bare: str
+
+
 class _Whole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     zh: tuple[str, ...]
     en: str
@@ -43,6 +49,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: tuple[_Row, ...]
     asking: _Asking
     whole: _Whole
+    joins: _Joins
 
 
 def kind_of(question: str) -> Kind:
@@ -73,6 +80,19 @@ def asks_for_whole(question: str, names: Sequence[str] = ()) -> bool:
     return not _SAYS.search(_manner().sub(" ", folded))
 
 
+def joins(question: str) -> bool:
+    """Whether a question speaks of something by what is said of it elsewhere: the budget of the office that X leads.
+
+    By its form alone: one sentence of a document may say both. A question as long as a text is none of these.
+    """
+    return len(question) <= _JOINS_CHARS and bool(_joining()[0].search(fold(question)))
+
+
+def asks_barely(question: str) -> bool:
+    """Whether a question asks who, where or when, without a word for what kind of thing the answer is."""
+    return len(question) <= _JOINS_CHARS and bool(_joining()[1].search(fold(question)))
+
+
 def asked_in(folded: str) -> list[tuple[int, int]]:
     """Return the places in a folded question that say what kind of thing the answer is, as beginnings and ends."""
     zh, en = _asking()
@@ -94,6 +114,12 @@ def _kinds() -> tuple[tuple[Kind, re.Pattern[str]], ...]:
 
 
 @cache
+def _joining() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    joins = _table().joins
+    return re.compile("|".join(joins.patterns)), re.compile(joins.bare)
+
+
+@cache
 def _manner() -> re.Pattern[str]:
     whole = _table().whole
     return re.compile(rf"(?:{'|'.join(whole.zh)})|\b(?:{'|'.join(whole.en.split())})\b")
@@ -104,4 +130,4 @@ def _asking() -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(_table().asking.zh), re.compile(_table().asking.en)
 
 
-__all__ = ["Kind", "asked_in", "asks_for_whole", "kind_of"]
+__all__ = ["Kind", "asked_in", "asks_barely", "asks_for_whole", "joins", "kind_of"]

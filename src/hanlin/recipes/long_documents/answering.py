@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -23,6 +23,7 @@ from hanlin.recipes.long_documents.asking import Kind, asks, asks_for_something,
 from hanlin.recipes.long_documents.budget import Room, room
 from hanlin.recipes.long_documents.claims import Supplied
 from hanlin.recipes.long_documents.figures import Figures, figures
+from hanlin.recipes.long_documents.joining import LINK_TOKENS, Round, joined, judged
 from hanlin.recipes.long_documents.parts import Part, cut, evenly, pages_of, parts_of
 from hanlin.recipes.long_documents.prompts import (
     Piece,
@@ -58,6 +59,7 @@ _KEYWORDS = {
     "words.\n\nQuestion: {question}",
 }
 _ABOUT_CHARS = 60
+_MOST_LINK_READS = 3000
 
 
 @dataclass(frozen=True)
@@ -208,11 +210,12 @@ class _Task:
         text = "\n\n".join(map(marked, groups))
         judgement: Judgement = "unsure"
         if self.kind == "lookup" and asks(self.question) and self.chinese == is_chinese(text[:_SAMPLE_CHARS]):
-            judgement = (await self._search(self._looked_for()))[1]
+            judgement = (await self._search(self._looked_for()))[0].found.judgement
         may_fail = self.kind == "lookup" and asks(self.question) and self._may_fail(judgement)
         weak = judgement == "absent"
         rules = rules_for(self.documents, self.words, weak=weak, may_fail=may_fail, pages=not self.is_small)
-        messages = with_documents(self.asked, [marked(group) for group in groups], self._led(pieces, rules))
+        led = self._led(pieces, rules, [self._looked_for()])
+        messages = with_documents(self.asked, [marked(group) for group in groups], led)
         if await self.base.count(self.request.changed(messages=messages)) + self.room.answer > self.room.window:
             return None
         report = Report("all", pages=pages_named(pieces))
@@ -221,31 +224,37 @@ class _Task:
 
     async def _found(self) -> Prepared:
         """Look for the passages that may hold the answer."""
-        looked_for = self._looked_for()
-        hits, judgement, by_meaning = await self._search(looked_for)
-        if judgement == "absent" and asks(self.question):
+        first, by_meaning = await self._search(self._looked_for())
+        rounds = [first]
+        if first.found.judgement != "absent":
+            rounds = await joined(first, self.question, self._further, self._link)
+        elif asks(self.question):
             more = await self._keywords()
-            hits, _, _ = await self._search(f"{looked_for}\n{more}")
-            judgement = await finding.judged(more, hits)
+            again, _ = await self._search(f"{first.sought}\n{more}")
+            rounds = [replace(again, found=await finding.covered(more, again.hits))]
+        hits, judgement = finding.in_turns([one.hits for one in rounds]), judged(rounds)
         is_absent = judgement == "absent" and not (hits and by_meaning) and asks(self.question)
         if is_absent and self.request.shape is None:
             about = self.words.about.format(question=self.question.strip()[:_ABOUT_CHARS])
             return Prepared((), Supplied(""), Report("nothing"), text=self.words.absent.format(about=about))
         turns, room = self._turns()
-        budget = room.lookup
+        budget = room.searched(len(rounds))
         weak, may_fail = judgement == "absent", self._may_fail(judgement)
         rules = rules_for(self.documents, self.words, weak=weak, may_fail=may_fail, pages=not self.is_small)
         for _ in range(_ROUNDS):
             pieces = await (finding.chosen(hits, budget, self.documents) if hits else self._beginnings(budget))
             text = marked(pieces)
             material = f"{self.words.documents}\n\n{text}"
-            messages = with_material(self.asked, turns, material, self._led(pieces, rules))
+            messages = with_material(
+                self.asked, turns, material, self._led(pieces, rules, [one.sought for one in rounds])
+            )
             counted = await self.base.count(self.request.changed(messages=messages))
             over = counted + room.answer - room.window
             if over <= 0:
                 break
             budget = max(int(budget * 0.9) - over, 64)
-        report = Report("passages", pages=pages_named(pieces), passages=len(pieces))
+        searches = len(rounds) if len(rounds) > 1 else 0
+        report = Report("passages", pages=pages_named(pieces), passages=len(pieces), searches=searches)
         supplied = self._supplied(text, pieces)
         return Prepared(messages, supplied, report, tuple(pieces), asked=self._must_rest_on_text(text))
 
@@ -347,17 +356,38 @@ class _Task:
 
     # --- what they need
 
-    async def _search(self, looked_for: str) -> tuple[list[finding.Hit], Judgement, bool]:
-        """Return what was found, whether it can hold the answer, and whether it was looked for by meaning as well."""
+    async def _search(self, looked_for: str) -> tuple[Round, bool]:
+        """Return what was found of the question, and whether it was looked for by meaning as well."""
+        hits, by_meaning = await self._hits(looked_for)
+        found = await finding.covered(self.question, hits)
+        if found.judgement == "absent" and looked_for != self.question:
+            found = await finding.covered(looked_for, hits)
+        return Round(looked_for, hits, found), by_meaning
+
+    async def _further(self, sought: str) -> Round:
+        """Return what was found of something that only the documents name."""
+        hits, _ = await self._hits(sought)
+        return Round(sought, hits, await finding.covered(sought, hits))
+
+    async def _hits(self, sought: str) -> tuple[list[finding.Hit], bool]:
         try:
-            vectors = await self.base.vectors([looked_for], "query")
+            vectors = await self.base.vectors([sought], "query")
         except EngineError:  # words alone find most of it
             vectors = None
-        hits = await finding.search(self.documents, looked_for, vector=vectors[0] if vectors else None)
-        judgement = await finding.judged(self.question, hits)
-        if judgement == "absent" and looked_for != self.question:
-            judgement = await finding.judged(looked_for, hits)
-        return hits, judgement, bool(vectors)
+        hits = await finding.search(self.documents, sought, vector=vectors[0] if vectors else None)
+        return hits, bool(vectors)
+
+    async def _link(self, of: Round, known: Sequence[str]) -> tuple[str, str]:
+        """Have the model say what passages tell of what a question does not name; return that, and what it read."""
+        budget = min(self.room.lookup, _MOST_LINK_READS)
+        pieces = await finding.chosen(of.hits, budget, self.documents)
+        text = next(cut("\n".join([*known, marked(pieces)]), budget), "")
+        order = self.words.link.format(question=self._with_before())
+        sampling = Sampling(temperature=0, max_tokens=LINK_TOKENS)
+        result = await self.base.answer(
+            ChatRequest(self.desk.model.name, (Message("user", f"{text}\n\n{order}"),), sampling=sampling)
+        )
+        return result.choices[0].text.strip(), text
 
     def _may_fail(self, judgement: Judgement) -> bool:
         """Whether the model is told what to say where there is no answer.
@@ -366,11 +396,11 @@ class _Task:
         """
         return judgement != "covered" or not self.is_small
 
-    def _led(self, pieces: Sequence[Piece], rules: str) -> str:
+    def _led(self, pieces: Sequence[Piece], rules: str, sought: Sequence[str]) -> str:
         """Return the rules with the sentences ahead of them that a small model would overlook."""
         if self.kind != "lookup" or not self.is_small:
             return rules
-        sentences = highlights.told(self._looked_for(), pieces, self.words)
+        sentences = highlights.told(sought, pieces, self.words)
         return f"{sentences}\n\n{rules}" if sentences else rules
 
     async def _beginnings(self, budget_tokens: int) -> list[Piece]:

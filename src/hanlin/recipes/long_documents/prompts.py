@@ -73,6 +73,7 @@ class Words:
     items: str
     notes: str
     digest: str
+    link: str
     items_wanted: str
     occurrences_wanted: str
     not_backed: str
@@ -107,6 +108,8 @@ ZH = Words(
     "没有相关内容时只写“无”。\n\n问题：{question}",
     digest="下面是一份长文件的一部分。请逐条写下笔记，以后只看笔记就能概括全文：讲了什么，主要的观点和结论，"
     "重要的人名、机构、数字、日期和条件，每条注明页码（第N页）。没有内容时只写“无”。",
+    link="以上是从文件中找到的段落。下面的问题提到某个人或事物，却没有说出它的名称。请根据段落，只用一句话写出它是谁或是什么，"
+    "写出名称；段落没有说明时只写“无”。不要回答问题本身。\n\n问题：{question}",
     items_wanted="下面是一份长文件的一部分。请找出其中符合问题要求的所有项目，原文照录，并给出页码；没有就给空列表。"
     "\n\n问题：{question}",
     occurrences_wanted="下面是一份长文件的一部分。请找出问题所问的东西在其中的每一次出现，每次一条，原文照录，并给出页码；"
@@ -145,6 +148,9 @@ EN = Words(
     digest="Below is one part of a long document. Take notes, point by point, from which alone the whole can be summed "
     "up later: what it is about, its main points and conclusions, and the people, organizations, figures, dates and "
     'conditions that matter, each with its page as (p. N). If there is nothing, write only "none".',
+    link="Above are passages of documents. The question below speaks of somebody or something without naming it. Write "
+    "one sentence, from the passages alone, that says who or what it is, with the name; if they do not say it, write "
+    'only "none". Do not answer the question itself.\n\nQuestion: {question}',
     items_wanted="Below is one part of a long document. Find every item in it that the question asks for, in its own "
     "words, with its page; an empty list where there is none.\n\nQuestion: {question}",
     occurrences_wanted="Below is one part of a long document. Find every occurrence in it of what the question asks "
