@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hanlin.documents import words
 from hanlin.documents.indexing import index
 from hanlin.documents.retrieval import IndexedDocument
 from hanlin.documents.shelf import write_pages
@@ -20,7 +21,7 @@ from hanlin.recipes.recipe import Recipe
 from hanlin.types import ChatRequest, fold
 from tests.big_documents import Language, pages_of
 from tests.documents import MemoryLibrary, Scholar, asked, events_of, filler, needles
-from tests.needles import needles_of, sentences_of, unanswerable
+from tests.needles import Needle, needles_of, sentences_of, table, unanswerable
 
 DEPTHS = range(0, 101, 10)
 WINDOWS = (8192, 65_536)
@@ -69,6 +70,31 @@ async def test_a_needle_is_answered_exactly_at_every_depth_of_every_size(tmp_pat
         assert report.calls == 1
 
     assert right >= 0.98 * len(places)
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+async def test_a_fact_that_shares_no_word_with_its_question_is_found_by_other_words(
+    tmp_path: Path, language: Language
+) -> None:
+    """Without vectors it takes a model that knows what else a thing may be called; it is asked for that once."""
+    facts = {needle.question: needle for needle in table().unlike if needle.lang == language}
+    placed = [(3 + 9 * at, needle.fact) for at, needle in enumerate(facts.values())]
+    document = await indexed(tmp_path / "document", needles(filler(100, chinese=language == "zh"), *placed))
+    found = 0
+
+    for question, needle in facts.items():
+        assert not {term.text for term in words.terms(question)} & set(words.cut(needle.fact).split()), question
+
+        def knows(request: ChatRequest, needle: Needle = needle) -> str | None:
+            last = request.messages[-1].text
+            return needle.fact[-8:] if "关键词" in last or "key words" in last else None
+
+        base = Scholar(context_tokens=4096, replies=[knows])
+        _, report = await told(question, document, base)
+        found += needle.fact in base.prompts[-1]
+        assert report.calls <= 2
+
+    assert found >= 0.8 * len(facts)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
