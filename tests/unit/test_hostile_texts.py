@@ -11,11 +11,13 @@ import pytest
 
 from hanlin.documents.kinds import kind_of
 from hanlin.documents.limits import Limits
+from hanlin.documents.questions import asks_barely, asks_for_whole, joins
 from hanlin.documents.unreadable import DocumentUnreadable
 from hanlin.documents.values import Page
 from hanlin.recipes import boxes, dialogue_analysis, grounding, jsontext, output_formats, shaped, tables, texts
 from hanlin.recipes.data_mining import forms, verifying
 from hanlin.recipes.long_documents.claims import Gate, Supplied
+from hanlin.recipes.long_documents.joining import links_of
 from hanlin.recipes.translation import mending, prompts, protecting, segmenting
 from hanlin.service import gap_by_chat
 from hanlin.types import CompletionRequest
@@ -53,6 +55,14 @@ def _gate(text: str) -> None:
 
 
 CASES: dict[str, Callable[[], Any]] = {
+    "a question for a summary of nothing but numbers": lambda: asks_for_whole("总结" + "1" * LONG),
+    "a short one of nothing but numbers": lambda: asks_for_whole("总结" + "一" * 1900),
+    "a question of nothing but belonging": lambda: joins("的a" * LONG) or joins("of the a " * 44),
+    "a question of clauses": lambda: joins("the a b c that " * 26) or asks_barely("where " * LONG),
+    "a link that names page after page": lambda: links_of("第1" + ",1" * LONG, "", "1 " * 1000),
+    "a link of a thousand words": lambda: links_of(
+        " ".join(map(str, range(LONG))), "", " ".join(map(str, range(LONG)))
+    ),
     "alternatives of nothing but blanks": lambda: forms.schema_of({"a": "a" + ("|" + " " * 24) * 20 + "\n|"}),
     "brackets that nobody closes": lambda: forms.example_in("[" * LONG),
     "brackets that could be JSON": lambda: jsontext.first_json("[" * LONG),

@@ -86,8 +86,10 @@ class Shelf:
         if path.parent != self.folder / _WORK and path.is_dir():
             with contextlib.suppress(OSError):  # another one was first, or the disk is full
                 aside = self.begin()
-                path.rename(aside / path.name)
-                shutil.rmtree(aside, ignore_errors=True)
+                try:
+                    path.rename(aside / path.name)
+                finally:
+                    shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(path, ignore_errors=True)
 
     def digests(self) -> list[str]:

@@ -253,7 +253,8 @@ class _Base:
 
     @property
     def fingerprint(self) -> str:
-        return self._call.plan.deployment.fingerprint
+        deployment = self._call.plan.deployment
+        return deployment.runs or deployment.fingerprint
 
     async def answer(self, request: ChatRequest) -> ChatResult:
         inner = self._call.inner(request.changed(stream=False))

@@ -22,6 +22,7 @@ LINK_TOKENS = 96
 """Of what is said between two of them."""
 
 _MOST_LINKS = 24
+_LINK_CHARS = 600
 _PAGES = re.compile(
     r"[（(\[]?(?:第\s*\d+(?:\s*[-–~至到、,，]\s*\d+)*\s*页|\bpp?\.\s*\d+(?:\s*[-–,]\s*\d+)*)[）)\]]?", re.IGNORECASE
 )
@@ -51,6 +52,7 @@ async def joined(first: Round, question: str, search: Search, link: Link) -> lis
     known: list[str] = []
     while left is not None and len(rounds) < MOST_ROUNDS:
         said, text = await link(rounds[-1], known)
+        said = said[:_LINK_CHARS]
         links = links_of(said, "\n".join([question, *known]), text)
         if not links:
             break
@@ -88,7 +90,7 @@ def links_of(said: str, known: str, text: str) -> tuple[str, ...]:
 
     In the sentence's order: two words that belong together are looked for together.
     """
-    said = _PAGES.sub(" ", said)
+    said = _PAGES.sub(" ", said[:_LINK_CHARS])
     if said.strip().casefold() in NOTHING:
         return ()
     new = (terms(said) - terms(known)) & terms(text)
