@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
+from hanlin.documents import questions
 from hanlin.documents.kinds import kind_of
 from hanlin.documents.limits import Limits
-from hanlin.documents.questions import asks_barely, asks_for_whole, joins
 from hanlin.documents.unreadable import DocumentUnreadable
 from hanlin.documents.values import Page
 from hanlin.recipes import boxes, dialogue_analysis, grounding, jsontext, output_formats, shaped, tables, texts
 from hanlin.recipes.data_mining import forms, verifying
 from hanlin.recipes.long_documents.claims import Gate, Supplied
-from hanlin.recipes.long_documents.joining import links_of
 from hanlin.recipes.translation import mending, prompts, protecting, segmenting
 from hanlin.service import gap_by_chat
 from hanlin.types import CompletionRequest
@@ -55,14 +54,6 @@ def _gate(text: str) -> None:
 
 
 CASES: dict[str, Callable[[], Any]] = {
-    "a question for a summary of nothing but numbers": lambda: asks_for_whole("总结" + "1" * LONG),
-    "a short one of nothing but numbers": lambda: asks_for_whole("总结" + "一" * 1900),
-    "a question of nothing but belonging": lambda: joins("的a" * LONG) or joins("of the a " * 44),
-    "a question of clauses": lambda: joins("the a b c that " * 26) or asks_barely("where " * LONG),
-    "a link that names page after page": lambda: links_of("第1" + ",1" * LONG, "", "1 " * 1000),
-    "a link of a thousand words": lambda: links_of(
-        " ".join(map(str, range(LONG))), "", " ".join(map(str, range(LONG)))
-    ),
     "alternatives of nothing but blanks": lambda: forms.schema_of({"a": "a" + ("|" + " " * 24) * 20 + "\n|"}),
     "brackets that nobody closes": lambda: forms.example_in("[" * LONG),
     "brackets that could be JSON": lambda: jsontext.first_json("[" * LONG),
@@ -73,6 +64,10 @@ CASES: dict[str, Callable[[], Any]] = {
     "quotes that open": lambda: list(dialogue_analysis._unsaid_in("“" * LONG, "text")),
     "a speaker without a name": lambda: dialogue_analysis._without_speaker(" " * LONG + "x"),
     "a border of blanks": lambda: tables.tables([Page(1, "|a|\n" + " " * LONG + "-|x")]),
+    "a summary of nothing but digits": lambda: questions.asks_for_whole("总结" + "1" * LONG),
+    "a summary of nothing but numerals": lambda: questions.asks_for_whole("总结" + "一" * 1900),
+    "a question of nothing but belonging": lambda: questions.joins("的a" * LONG) or questions.joins("of the a " * 44),
+    "a question of clauses": lambda: questions.joins("the a b c " * 40) or questions.asks_barely("where " * LONG),
     "an amount without digits": lambda: texts.amount("-" + " " * LONG + "x"),
     "an answer with blanks": lambda: mending.cleaned("a", "a" + " " * LONG + "b"),
     "an answer with empty lines": lambda: mending.cleaned("a", "a" + "\n " * LONG + "b"),
