@@ -1,12 +1,14 @@
 """What was noted of a file outlives the service that noted it, and goes with the file."""
 
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import OpenAI
+from openai import APIConnectionError, OpenAI
 
 from hanlin.testing import FakeEngine, Rule
 from tests.documents import filler
@@ -85,6 +87,34 @@ def test_notes_that_were_torn_are_made_anew_and_do_no_harm(engine: FakeEngine, t
     assert said.startswith("文件记录了")
     assert (again, once_more) == (4, 1)
     assert len(noted(tmp_path)) == first - 1
+
+
+def test_a_reading_that_was_killed_goes_on_where_it_was(engine: FakeEngine, tmp_path: Path) -> None:
+    """Each note is on the disk as it is made, and only whole ones are; whichever process goes on finds them."""
+    engine.rules([Rule(contains="以后只看笔记", text="- 一切正常（第1页）", first_delay_s=0.2), ANSWER])
+    service = service_of(engine, tmp_path)
+    with service, service.client(max_retries=0) as client:
+        file_id = uploaded(client)
+        call = threading.Thread(target=lambda: _broken_off(client, engine, file_id))
+        call.start()
+        while len(noted(tmp_path)) < 4:
+            time.sleep(0.01)  # the other side is a process
+        service.stop(signal.SIGKILL)
+        call.join()
+        kept = len([path for path in noted(tmp_path) if not path.name.startswith(".")])
+        service.start()
+
+        said, rest = asked(client, engine, file_id, "总结这份文件")
+        parts = len([path for path in noted(tmp_path) if not path.name.startswith(".")])
+
+    assert said.startswith("文件记录了")
+    assert 4 <= kept < parts
+    assert rest == parts - kept + 1
+
+
+def _broken_off(client: OpenAI, engine: FakeEngine, file_id: str) -> None:
+    with pytest.raises(APIConnectionError):
+        asked(client, engine, file_id, "总结这份文件")
 
 
 def test_notes_are_deleted_with_the_last_file_that_has_the_bytes(engine: FakeEngine, tmp_path: Path) -> None:
