@@ -34,6 +34,7 @@ class SaidBase:
         self.can_shape = shapes
         self.can_continue = continues
         self.context_tokens = 8192
+        self.fingerprint = "said"
         self.requests: list[ChatRequest] = []
 
     async def answer(self, request: ChatRequest) -> ChatResult:
@@ -66,6 +67,7 @@ class ServedBase:
 
     can_shape = can_continue = True
     context_tokens = 4096
+    fingerprint = "served"
 
     def __init__(self, client: AsyncOpenAI, model: str = "qwen2.5-7b-instruct") -> None:
         self._client = client

@@ -21,7 +21,10 @@ from hanlin.types import ChatRequest, ChatResult, Choice, Event, Events, Message
 from tests.values import LIMIT_S, model
 
 _SENTENCE = re.compile(r"[^。！？!?\n]+?(?:[。！？!?]|\.(?=\s|$)|\n|$)")
-_MARK = re.compile(r"^\[(?P<name>[^\]|]+?)(?: p\.(?P<first>\d+)(?:-(?P<last>\d+))?)?(?: \| [^\]]*)?\]$", re.MULTILINE)
+_MARK = re.compile(
+    r"^\[(?P<name>(?!p\.\d)[^\]|]+?(?= p\.\d|\]| \|))?(?: ?p\.(?P<first>\d+)(?:-(?P<last>\d+))?)?(?: \| [^\]]*)?\]$",
+    re.MULTILINE,
+)
 _LINE_MARK = re.compile(r"（第(\d+)页）|\(p\. (\d+)\)")
 
 
@@ -38,6 +41,7 @@ class MemoryDocument:
     name: str
     all_pages: Sequence[Page]
     looked_at: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -80,6 +84,12 @@ class MemoryDocument:
         ]
         best = sorted((found for found in scored if found.score > 0), key=lambda found: -found.score)
         return best[:limit]
+
+    async def noted(self, key: str) -> str | None:
+        return self.kept.get(key)
+
+    async def note(self, key: str, text: str) -> None:
+        self.kept[key] = text
 
 
 @dataclass
@@ -153,6 +163,7 @@ class Scholar:
     """
 
     context_tokens: int = 8192
+    fingerprint: str = "scholar"
     can_shape: bool = True
     can_continue: bool = True
     replies: list[Reply] = field(default_factory=list)
@@ -218,7 +229,7 @@ def blocks(text: str) -> list[Block]:
     marks = list(_MARK.finditer(text))
     ends = [*(mark.start() for mark in marks[1:]), len(text)][: len(marks)]
     return [
-        Block(mark["name"], int(mark["first"] or 1), text[mark.end() : end])
+        Block(mark["name"] or "", int(mark["first"] or 1), text[mark.end() : end])
         for mark, end in zip(marks, ends, strict=True)
     ]
 
@@ -241,6 +252,8 @@ def sentences(request: ChatRequest) -> Iterator[tuple[str, str, int]]:
     for message in request.messages:
         material = message.text
         for word in (
+            "\n\n以上是从",
+            "\n\nAbove are",
             "\n\n下面是",
             "\n\nBelow is",
             "\n\n其中与",
@@ -269,6 +282,10 @@ def spoken(request: ChatRequest) -> str:
     chinese = is_chinese(question)
     last = request.messages[-1].text
     found = [(close_to(question, sentence), sentence, page) for _, sentence, page in sentences(request)]
+    if "概括全文" in last or "summed up later" in last:
+        chinese = "概括全文" in last
+        some = [(sentence, page) for at, (_, sentence, page) in enumerate(found) if at % 20 == 0][:12]
+        return "\n".join(f"- {s}（第{p}页）" if chinese else f"- {s} (p. {p})" for s, p in some)
     if "逐条摘出" in last or "point by point" in last:
         near = [(sentence, page) for near, sentence, page in found if near >= 0.2][:12] or [
             (sentence, page) for at, (_, sentence, page) in enumerate(found) if at % 40 == 0

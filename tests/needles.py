@@ -35,6 +35,7 @@ class Decoys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     needle: tuple[Needle, ...]
+    unlike: tuple[Needle, ...]
     unanswerable: tuple[Unanswerable, ...]
     decoys: tuple[Decoys, ...]
 

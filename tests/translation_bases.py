@@ -83,6 +83,7 @@ class RealBase:
     """The base model of a running service, as any program reaches it. Few calls at a time: two cores compute."""
 
     context_tokens = 8192
+    fingerprint = "real"
     can_shape = True
     can_continue = False
 

@@ -37,6 +37,7 @@ class FakeTranslator:
     can_shape: bool = True
     can_continue: bool = False
     context_tokens: int = 8192
+    fingerprint: str = "translator"
     asked: list[ChatRequest] = field(default_factory=list)
     running: int = 0
     most_running: int = 0

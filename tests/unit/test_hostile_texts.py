@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hanlin.documents import questions
 from hanlin.documents.kinds import kind_of
 from hanlin.documents.limits import Limits
 from hanlin.documents.parsers import flow, html
@@ -120,6 +121,10 @@ CASES: dict[str, Callable[[], Any]] = {
     "quotes that open": lambda: list(dialogue_analysis._unsaid_in("“" * LONG, grounding.Heard("text"))),
     "a speaker without a name": lambda: dialogue_analysis._without_speaker(" " * LONG + "x"),
     "a border of blanks": lambda: tables.tables([Page(1, "|a|\n" + " " * LONG + "-|x")]),
+    "a summary of nothing but digits": lambda: questions.asks_for_whole("总结" + "1" * LONG),
+    "a summary of nothing but numerals": lambda: questions.asks_for_whole("总结" + "一" * 1900),
+    "a question of nothing but belonging": lambda: questions.joins("的a" * LONG) or questions.joins("of the a " * 44),
+    "a question of clauses": lambda: questions.joins("the a b c " * 40) or questions.asks_barely("where " * LONG),
     "an amount without digits": lambda: texts.amount("-" + " " * LONG + "x"),
     "an answer with blanks": lambda: mending.cleaned("a", "a" + " " * LONG + "b"),
     "an answer with empty lines": lambda: mending.cleaned("a", "a" + "\n " * LONG + "b"),

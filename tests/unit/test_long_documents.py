@@ -404,11 +404,95 @@ async def test_the_same_question_finds_its_notes_again() -> None:
     by = recipe()
     base = Scholar()
 
-    _, first = await told(about("总结这份文件", file), base, file, by=by)
-    _, again = await told(about("总结这份文件", file), base, file, by=by)
-    _, other = await told(about("概括文件的要点", file), base, file, by=by)
+    _, first = await told(about("总结文件中关于水泵的记录", file), base, file, by=by)
+    _, again = await told(about("总结文件中关于水泵的记录", file), base, file, by=by)
+    _, other = await told(about("总结文件中关于电梯的记录", file), base, file, by=by)
 
     assert (again.calls, other.calls) == (1, first.calls)
+    assert file.kept == {}, "what a caller asked is no note that stays with the file"
+
+
+@pytest.mark.parametrize("chinese", [True, False])
+async def test_the_whole_is_read_once_for_questions_of_any_wording(chinese: bool) -> None:
+    """The notes of parts do not depend on how a summary is asked for, and outlive the process that made them."""
+    file = document(*filler(200, chinese=chinese))
+    base = Scholar()
+
+    _, first = await told(about("总结这份文件", file), base, file)
+    notes = [prompt for prompt in base.prompts if "概括全文" in prompt or "summed up later" in prompt]
+    later = [
+        (await told(about(question, file), base, file, by=recipe()))[1]
+        for question in (
+            "请用三百字概括全文的主要内容",
+            "What is this document about?",
+            "Summarize it in 5 bullet points.",
+        )
+    ]
+
+    assert first.calls == len(notes) + 1 > 10
+    assert [report.calls for report in later] == [1, 1, 1]
+    assert all(report.parts_read == report.parts == first.parts for report in later)
+    assert all(("概括全文" in prompt) == chinese for prompt in notes), "notes are in the language of the document"
+
+
+async def test_notes_that_stay_say_neither_what_a_file_is_called_nor_what_was_asked() -> None:
+    """Another workspace may have the same bytes, and finds the notes."""
+    mine, theirs = document(*PAGES, name="merger.pdf"), document(*PAGES, name="b.pdf")
+    theirs.kept = mine.kept
+    base, other = Scholar(), Scholar()
+
+    await told(asked(("system", "我是甲方"), ("system", f"fileid://{mine.id}"), ("user", "总结一下")), base, mine)
+    _, report = await told(about("总结这份文件", theirs), other, theirs)
+
+    notes = base.prompts[:-1]
+    assert notes
+    assert not any(word in prompt for prompt in notes for word in ("merger", "甲方", "总结一下"))
+    assert "merger.pdf p.1" in base.prompts[-1]
+    assert report.calls == 1
+
+
+async def test_each_base_model_has_its_own_notes() -> None:
+    """What a small model noted must not stand in for what a large one would."""
+    file = document(*PAGES)
+
+    _, small = await told(about("总结这份文件", file), Scholar(), file)
+    _, large = await told(about("总结这份文件", file), Scholar(fingerprint="large"), file)
+    _, wider = await told(about("总结这份文件", file), Scholar(context_tokens=16_384), file)
+
+    assert small.calls == large.calls > 20
+    assert wider.calls > 5
+
+
+async def test_a_reading_that_was_broken_off_goes_on_where_it_was() -> None:
+    """Each note is kept as it is made: whoever hangs up, or is killed, has not waited for nothing."""
+    file = document(*PAGES)
+    clock = Clock()
+
+    def slow(_request: ChatRequest) -> str | None:
+        clock.now += 40.0
+        return None
+
+    _, first = await told(about("总结这份文件", file), Scholar(replies=[slow]), file, by=recipe(clock=clock))
+    _, second = await told(about("概括这份文件", file), Scholar(), file)
+
+    assert second.parts_read == second.parts > first.parts_read
+    assert second.calls == second.parts - first.parts_read + 1
+
+
+async def test_merged_notes_of_a_document_stay_with_it_too() -> None:
+    """Where the notes do not fit a window, merging them is most of what a second question would cost."""
+    file, short = document(*filler(400), name="long.pdf"), document("云杉项目于三月启动。", name="short.txt")
+    notes = "要点：一切正常（第1页）。" * 40
+
+    def long_notes(request: ChatRequest) -> str | None:
+        return notes if "概括全文" in request.messages[-1].text else None
+
+    base, again = Scholar(context_tokens=4096, replies=[long_notes]), Scholar(context_tokens=4096)
+    _, first = await told(about("总结这两份文件", file, short), base, file, short)
+    _, second = await told(about("这些文件讲了什么？", file, short), again, file, short)
+
+    assert first.calls > first.parts_read + 1, "the notes had to be merged"
+    assert (second.calls, second.parts_read) == (1, first.parts_read)
 
 
 # --- what leaves

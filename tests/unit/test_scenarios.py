@@ -198,6 +198,29 @@ async def test_an_inner_call_goes_to_another_deployment_unseen(studio: Callable[
     assert "first;fault=failed" in call.tried()
 
 
+async def test_a_recipe_learns_what_answered_it(studio: Callable[..., Studio]) -> None:
+    """What one model wrote is not kept as another's; replicas of a model are one."""
+    seen: list[str] = []
+
+    async def tells(asked: ChatRequest, desk: Desk) -> Events:
+        seen.append(desk.base.fingerprint)
+        await desk.base.answer(asked)
+        seen.append(desk.base.fingerprint)
+        yield [Event(text="好"), Event(finish_reason="stop"), Event(usage=TOLD)]
+
+    broken, sound = ScriptedEngine([EngineFailed("it died")]), ScriptedEngine(SAID)
+    rest: dict[str, Any] = {"embedded": False, "serves": ("*",)}
+    found = studio(recipe=Recipe("twice", tells))
+    found.deployments = [
+        deployment(broken, name="first", fingerprint="one", **rest),
+        deployment(sound, name="second", fingerprint="two", runs="vllm/qwen", **rest),
+    ]
+
+    await chat.complete(scenario(found), 10)
+
+    assert seen == ["one", "vllm/qwen"]
+
+
 # --- bills -----------------------------------------------------------------------------------------------------------
 
 

@@ -46,7 +46,9 @@ class Coverage(msgspec.Struct, frozen=True):
     """What passages have of a question, each word weighed by how rare it is in its document.
 
     `best` is the largest share of its weight in one stretch of text, `together` that in any of the passages; `missing`
-    are the question's words that stand in none, `unknown` those that the whole document does not have.
+    are the question's words that stand in none, `unknown` those that the whole document does not have. `apart` are
+    those that the best stretch lacks, although the document has them or they say what kind of thing the answer is: they
+    may be said of something else, which the stretch names.
     """
 
     judgement: Judgement
@@ -54,12 +56,14 @@ class Coverage(msgspec.Struct, frozen=True):
     together: float
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
 
 
 class Weighed(msgspec.Struct, frozen=True, gc=False):
     """A part of a question: a word, or one character of a script without spaces. Any of `terms` stands for it.
 
-    `names`: it may name what the question is about, being rare in the document, but there.
+    `names`: it may name what the question is about, being rare in the document, but there. `asks`: it says what kind of
+    thing the answer is.
     """
 
     said: str
@@ -67,6 +71,7 @@ class Weighed(msgspec.Struct, frozen=True, gc=False):
     weight: float
     terms: tuple[Term, ...]
     names: bool
+    asks: bool
 
 
 def weighed(
@@ -94,7 +99,7 @@ def weighed(
         is_asked = any(first <= place < end for first, end in asked)
         weight = rarity(frequency, max(count, _LEAST_PASSAGES)) * (_ASKED if is_asked else 1.0)
         names = not is_asked and 0 < frequency <= max(_RARE * count, 1)
-        made.append(Weighed(said, place, weight, pairs, names))
+        made.append(Weighed(said, place, weight, pairs, names, is_asked))
     return made
 
 
@@ -129,6 +134,7 @@ def coverage(question: str, passages: Iterable[Passage], frequencies: Mapping[st
         sum([parts[part].weight for part in seen]) / total,
         _joined([None if number in seen else part for number, part in enumerate(parts)]),
         _joined([part if _is_unknown(part, frequencies) else None for part in parts]),
+        _joined([part if _is_apart(number, part, best, frequencies) else None for number, part in enumerate(parts)]),
     )
 
 
@@ -163,6 +169,11 @@ def _stretches(hits: Sequence[tuple[int, int]]) -> Iterator[frozenset[int]]:
 
 def _is_unknown(part: Weighed, frequencies: Mapping[str, int]) -> bool:
     return not any(term.is_prefix or frequencies.get(term.text) for term in part.terms)
+
+
+def _is_apart(number: int, part: Weighed, best: frozenset[int], frequencies: Mapping[str, int]) -> bool:
+    known = any(frequencies.get(term.text) for term in part.terms if not term.is_prefix)
+    return number not in best and (known or part.asks)
 
 
 def _joined(parts: Sequence[Weighed | None]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Pure. One passage can answer a lookup; the other kinds want all of a document, a
 
 import re
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Literal
@@ -19,6 +20,11 @@ _CONSIDERED = 4000
 """Characters of a question that are looked at, half of them at its end: what is wanted stands first or last."""
 
 
+_JOINS_CHARS = 400
+_OF_ALL = ("compare", "summary")
+_SAYS = re.compile(r"[^\W_]")
+
+
 class _Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Kind
     patterns: tuple[str, ...]
@@ -29,9 +35,21 @@ class _Asking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     en: str
 
 
+class _Joins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    patterns: tuple[str, ...]
+    bare: str
+
+
+class _Whole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    zh: tuple[str, ...]
+    en: str
+
+
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: tuple[_Row, ...]
     asking: _Asking
+    whole: _Whole
+    joins: _Joins
 
 
 def kind_of(question: str) -> Kind:
@@ -43,6 +61,36 @@ def kind_of(question: str) -> Kind:
         if pattern.search(folded):
             return kind
     return "lookup"
+
+
+def asks_for_whole(question: str, names: Sequence[str] = ()) -> bool:
+    """Whether a summary or a comparison is of all that documents say: nothing is named that it is to be about.
+
+    `names` are those of the documents. What is not known to say only how it is to be written is taken for a subject.
+    """
+    folded = fold(question)
+    if len(folded) > _CONSIDERED:
+        return False
+    for name in names:
+        for said in (fold(name), fold(name).rpartition(".")[0]):
+            folded = folded.replace(said, " ") if len(said) > 1 else folded
+    for kind, pattern in _kinds():
+        if kind in _OF_ALL:
+            folded = pattern.sub(" ", folded)
+    return not _SAYS.search(_manner().sub(" ", folded))
+
+
+def joins(question: str) -> bool:
+    """Whether a question speaks of something by what is said of it elsewhere: the budget of the office that X leads.
+
+    By its form alone: one sentence of a document may say both. A question as long as a text is none of these.
+    """
+    return len(question) <= _JOINS_CHARS and bool(_joining()[0].search(fold(question)))
+
+
+def asks_barely(question: str) -> bool:
+    """Whether a question asks who, where or when, without a word for what kind of thing the answer is."""
+    return len(question) <= _JOINS_CHARS and bool(_joining()[1].search(fold(question)))
 
 
 def asked_in(folded: str) -> list[tuple[int, int]]:
@@ -66,8 +114,20 @@ def _kinds() -> tuple[tuple[Kind, re.Pattern[str]], ...]:
 
 
 @cache
+def _joining() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    joins = _table().joins
+    return re.compile("|".join(joins.patterns)), re.compile(joins.bare)
+
+
+@cache
+def _manner() -> re.Pattern[str]:
+    whole = _table().whole
+    return re.compile(rf"(?:{'|'.join(whole.zh)})|\b(?:{'|'.join(whole.en.split())})\b")
+
+
+@cache
 def _asking() -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(_table().asking.zh), re.compile(_table().asking.en)
 
 
-__all__ = ["Kind", "asked_in", "kind_of"]
+__all__ = ["Kind", "asked_in", "asks_barely", "asks_for_whole", "joins", "kind_of"]

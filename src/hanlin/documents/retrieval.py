@@ -15,6 +15,7 @@ from typing import TypeVar
 from hanlin.documents import words
 from hanlin.documents.coverage import Coverage, coverage
 from hanlin.documents.indexing import INDEX, VECTORS, index
+from hanlin.documents.notes import keep_note, note_of
 from hanlin.documents.ranking import bm25, fused, rarity, reciprocal
 from hanlin.documents.shelf import read_pages
 from hanlin.documents.values import Document, Found, Page, Passage
@@ -46,7 +47,7 @@ INDEXES = Indexes()
 
 
 class IndexedDocument:
-    """A document in a folder: its pages, its index, its vectors.
+    """A document in a folder: its pages, its index, its vectors, what was noted of it.
 
     An index that is missing or unusable is made from the pages. Raises FileNotFoundError once the folder is gone.
     """
@@ -102,6 +103,14 @@ class IndexedDocument:
         There are none when nothing fits: a question that is made of stop words alone finds nothing by them.
         """
         return await self.ask(lambda path: self._search(path, question, limit, vector))
+
+    async def noted(self, key: str) -> str | None:
+        """Return what was written down of this text under a key; None where nothing is, or no longer."""
+        return await asyncio.to_thread(note_of, self.folder, key)
+
+    async def note(self, key: str, text: str) -> None:
+        """Keep what was made of this text beside its index; see `hanlin.documents.notes`."""
+        await asyncio.to_thread(keep_note, self.folder, key, text)
 
     def _search(self, path: Path, question: str, limit: int, vector: Vector | None) -> list[Found]:
         count = self._indexes.count(path)

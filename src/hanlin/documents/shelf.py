@@ -3,6 +3,7 @@
     <digest>/pages.jsonl    its pages, a line of JSON each, in their order
     <digest>/meta.json      what it is: the last that is written
     <digest>/index.db       its passages
+    <digest>/notes/         what was written down of it (`hanlin.documents.notes`)
     held/<digest>/          the same for texts that stood in requests, the latest of them
     work/<owner>-…          what a process is making
 
@@ -78,7 +79,17 @@ class Shelf:
             shutil.rmtree(work, ignore_errors=True)
 
     def remove(self, path: Path) -> None:
-        """Delete a document, or what is half made, if it is there."""
+        """Delete a document, or what is half made, if it is there.
+
+        A document loses its place at once: what others write into it meanwhile must not leave half a folder there.
+        """
+        if path.parent != self.folder / _WORK and path.is_dir():
+            with contextlib.suppress(OSError):  # another one was first, or the disk is full
+                aside = self.begin()
+                try:
+                    path.rename(aside / path.name)
+                finally:
+                    shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(path, ignore_errors=True)
 
     def digests(self) -> list[str]:
@@ -162,9 +173,10 @@ def _time_of(path: Path) -> float:
 
 def _size_of(folder: Path) -> int:
     size = 0
-    for name in _names(folder):
-        with contextlib.suppress(OSError):
-            size += (folder / name).stat().st_size
+    for within, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.stat(os.path.join(within, name)).st_size
     return size
 
 

@@ -71,6 +71,15 @@ class Document(Protocol):
     async def search(self, question: str, limit: int, vector: Vector | None = None) -> Sequence[Found]:
         """Return passages that share words with a question, or are near its `vector` where there are vectors."""
 
+    async def noted(self, key: str) -> str | None:
+        """Return what was written down of this text under a key; None where nothing is, or no longer."""
+
+    async def note(self, key: str, text: str) -> None:
+        """Keep something that was made of this text, and of nothing that a caller said, for whoever has the same text.
+
+        The key is a digest of what it was made of, in hexadecimal digits. It is there as long as the document at most.
+        """
+
 
 class Library(Protocol):
     """The documents that one caller may read."""

@@ -155,6 +155,12 @@ class HeldText:
     async def search(self, question: str, limit: int, vector: Vector | None = None) -> Sequence[Found]:
         return await self._document.search(question, limit, vector)
 
+    async def noted(self, key: str) -> str | None:
+        return await self._document.noted(key)
+
+    async def note(self, key: str, text: str) -> None:
+        await self._document.note(key, text)
+
 
 def has_pages(document: Document) -> bool:
     """Whether a reader could look a page of a document up."""

@@ -19,6 +19,8 @@ class Base(Protocol):
 
     `context_tokens` is what one of them may use, prompt and answer together. `can_shape`: its answers can be held to a
     JSON Schema (`ChatRequest.shape`); `can_continue`: it goes on with an assistant's message (`ChatRequest.partial`).
+    `fingerprint` names what answered last, before that what will, and is that of its replicas as well: what one model
+    wrote is not what another would.
     Both raise what a chat call raises. Thinking is off unless the request says otherwise.
     """
 
@@ -28,6 +30,8 @@ class Base(Protocol):
     def can_shape(self) -> bool: ...
     @property
     def can_continue(self) -> bool: ...
+    @property
+    def fingerprint(self) -> str: ...
 
     async def answer(self, request: ChatRequest) -> ChatResult:
         """Return the whole answer to a request."""

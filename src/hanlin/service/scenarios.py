@@ -251,6 +251,11 @@ class _Base:
     def can_continue(self) -> bool:
         return self._call.plan.deployment.profile.can_continue
 
+    @property
+    def fingerprint(self) -> str:
+        deployment = self._call.plan.deployment
+        return deployment.runs or deployment.fingerprint
+
     async def answer(self, request: ChatRequest) -> ChatResult:
         inner = self._call.inner(request.changed(stream=False))
         ends = await self._begin(inner)

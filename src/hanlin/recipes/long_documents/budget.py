@@ -28,6 +28,10 @@ class Room:
         """For the passages of one question: a bound of its own, so that a turn costs about the same at any length."""
         return min(self.documents, max(_LEAST_LOOKUP, min(self.window // 8, _MOST_LOOKUP)))
 
+    def searched(self, searches: int) -> int:
+        """For what several searches found that follow from each other: each needs a place of its own."""
+        return min(self.documents, self.lookup * (searches + 1) // 2)
+
     @property
     def part(self) -> int:
         """For one part of a document that is read as a whole, part by part."""

@@ -1,11 +1,11 @@
 """Choose the passages that a prompt gets: the best ones, their neighbours, within a budget, in the documents' order."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
-from hanlin.documents import words
-from hanlin.documents.coverage import Judgement, coverage
+from hanlin.documents import retrieval
+from hanlin.documents.coverage import Coverage
 from hanlin.documents.retrieval import search_all
 from hanlin.documents.values import Document, Passage
 from hanlin.metering.estimate import text_tokens
@@ -13,6 +13,9 @@ from hanlin.recipes.long_documents.prompts import Piece
 from hanlin.types import Vector
 
 MOST_FOUND = 50
+NOTHING = Coverage("absent", 0.0, 0.0)
+"""What nothing has of a question."""
+
 _FEW_DOCUMENTS, _AMONG_THE_BEST = 6, 24
 _WITH_NEIGHBOURS = 4  # passages whose neighbours come along: what they say often begins or ends there
 _MARK_TOKENS = 24
@@ -50,17 +53,22 @@ async def search(
     return [*first, *(hit for hit in hits if firsts.get(hit.document.id) is not hit)]
 
 
-async def judged(question: str, hits: Sequence[Hit]) -> Judgement:
-    """Return whether what was found can hold the answer to a question."""
+async def covered(question: str, hits: Sequence[Hit]) -> Coverage:
+    """Return what the passages that were found have of a question, and whether they can hold its answer."""
     if not hits:
-        return "absent"
-    wanted = [term.text for term in words.terms(question) if not term.is_prefix]
-    frequencies: Counter[str] = Counter()
-    count = 0
-    for document in {hit.document.id: hit.document for hit in hits}.values():
-        frequencies.update(await document.frequencies(wanted))
-        count += await document.count()
-    return coverage(question, [hit.passage for hit in hits], frequencies, count).judgement
+        return NOTHING
+    documents = {hit.document.id: hit.document for hit in hits}
+    return await retrieval.covered(list(documents.values()), question, [hit.passage for hit in hits])
+
+
+def in_turns(rounds: Sequence[Sequence[Hit]]) -> list[Hit]:
+    """Return the hits of several searches, best first: the best of each, then the second of each, each passage once."""
+    first: dict[tuple[str, int], Hit] = {}
+    for turn in zip_longest(*rounds):
+        for hit in turn:
+            if hit is not None:
+                first.setdefault(hit.place, hit)
+    return list(first.values())
 
 
 class _Chosen:
@@ -136,4 +144,4 @@ def without_shared(before: str, text: str) -> str:
     return text
 
 
-__all__ = ["MOST_FOUND", "Hit", "chosen", "joined", "judged", "search", "without_shared"]
+__all__ = ["MOST_FOUND", "NOTHING", "Hit", "chosen", "covered", "in_turns", "joined", "search", "without_shared"]

@@ -46,10 +46,11 @@ def highlights(question: str, pieces: Sequence[Piece]) -> list[tuple[Piece, str]
     return [sentences[at] for at in sorted(kept)]
 
 
-def told(question: str, pieces: Sequence[Piece], words: Words) -> str:
-    """Return the sentences as a prompt has them; "" where none is near."""
+def told(sought: Sequence[str], pieces: Sequence[Piece], words: Words) -> str:
+    """Return the sentences nearest to what was looked for, one search after the other; "" where none is near."""
     lines = []
-    for piece, sentence in highlights(question, pieces):
+    near = [found for one in sought for found in highlights(one, pieces)]
+    for piece, sentence in {(id(piece), sentence): (piece, sentence) for piece, sentence in near}.values():
         paged = has_pages(piece.document) and piece.first_page == piece.last_page
         place = words.source.format(places=place_of([str(piece.first_page)], "", words)) if paged else ""
         lines.append(f"- {sentence}{place}")

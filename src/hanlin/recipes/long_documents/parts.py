@@ -29,8 +29,18 @@ class Part:
         return marked(self.pieces)
 
     @property
+    def bare(self) -> str:
+        """Its text with the marks of its pages, but not the name that somebody gave the file."""
+        return marked(self.pieces, named=False)
+
+    @property
     def pages(self) -> range:
         return range(self.pieces[0].first_page, self.pieces[-1].last_page + 1)
+
+    def of(self, text: str) -> Piece:
+        """Return a text that was made of the part as a piece of its pages."""
+        first, last = self.pieces[0], self.pieces[-1]
+        return Piece(self.document, first.first_page, last.last_page, text, first.label)
 
     def halves(self) -> tuple["Part", ...]:
         """Return the part as two, for an answer that was too long for one; itself where it cannot be cut."""

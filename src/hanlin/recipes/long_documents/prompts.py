@@ -27,19 +27,22 @@ class Piece:
         return range(self.first_page, self.last_page + 1)
 
 
-def marked(pieces: Iterable[Piece]) -> str:
+def marked(pieces: Iterable[Piece], *, named: bool = True) -> str:
     """Return pieces one after the other, each below the mark of its file and pages."""
-    return "\n\n".join([f"{mark(piece)}\n{piece.text.strip()}" for piece in pieces])
+    return "\n\n".join([f"{mark(piece, named=named)}\n{piece.text.strip()}".lstrip() for piece in pieces])
 
 
-def mark(piece: Piece) -> str:
-    """Return what stands above a piece: `[report.pdf p.3]`, for a file of one page its name alone."""
-    name = clean(piece.document.name)
-    if has_pages(piece.document):
-        last = f"-{piece.last_page}" if piece.last_page > piece.first_page else ""
-        name += f" p.{piece.first_page}{last}"
-    about = clean(piece.label or piece.heading)
-    return f"[{name} | {about}]" if about else f"[{name}]"
+def mark(piece: Piece, *, named: bool = True) -> str:
+    """Return what stands above a piece: `[report.pdf p.3]`, for a file of one page its name alone.
+
+    Not `named` it is `[p.3]`, and "" for a file of one page: what serves everybody who has these bytes must not say
+    what somebody called them.
+    """
+    last = f"-{piece.last_page}" if piece.last_page > piece.first_page else ""
+    pages = f"p.{piece.first_page}{last}" if has_pages(piece.document) else ""
+    place = " ".join(filter(None, [clean(piece.document.name) if named else "", pages]))
+    said = " | ".join(filter(None, [place, clean(piece.label or piece.heading)]))
+    return f"[{said}]" if said else ""
 
 
 def clean(name: str) -> str:
@@ -69,6 +72,8 @@ class Words:
     figures: str
     items: str
     notes: str
+    digest: str
+    link: str
     items_wanted: str
     occurrences_wanted: str
     not_backed: str
@@ -101,6 +106,10 @@ ZH = Words(
     items="下面是从全文找到的全部 {count} 项，请不要遗漏：",
     notes="下面是一份长文件的一部分。请针对问题，逐条摘出这一部分中所有相关内容，每条注明页码（第N页）。"
     "没有相关内容时只写“无”。\n\n问题：{question}",
+    digest="下面是一份长文件的一部分。请逐条写下笔记，以后只看笔记就能概括全文：讲了什么，主要的观点和结论，"
+    "重要的人名、机构、数字、日期和条件，每条注明页码（第N页）。没有内容时只写“无”。",
+    link="以上是从文件中找到的段落。下面的问题提到某个人或事物，却没有说出它的名称。请根据段落，只用一句话写出它是谁或是什么，"
+    "写出名称；段落没有说明时只写“无”。不要回答问题本身。\n\n问题：{question}",
     items_wanted="下面是一份长文件的一部分。请找出其中符合问题要求的所有项目，原文照录，并给出页码；没有就给空列表。"
     "\n\n问题：{question}",
     occurrences_wanted="下面是一份长文件的一部分。请找出问题所问的东西在其中的每一次出现，每次一条，原文照录，并给出页码；"
@@ -136,6 +145,12 @@ EN = Words(
     items="These are all {count} items that were found in the documents; leave none out:",
     notes="Below is one part of a long document. Write down everything in it that matters for the question, point by "
     'point, each with its page as (p. N). If there is nothing, write only "none".\n\nQuestion: {question}',
+    digest="Below is one part of a long document. Take notes, point by point, from which alone the whole can be summed "
+    "up later: what it is about, its main points and conclusions, and the people, organizations, figures, dates and "
+    'conditions that matter, each with its page as (p. N). If there is nothing, write only "none".',
+    link="Above are passages of documents. The question below speaks of somebody or something without naming it. Write "
+    "one sentence, from the passages alone, that says who or what it is, with the name; if they do not say it, write "
+    'only "none". Do not answer the question itself.\n\nQuestion: {question}',
     items_wanted="Below is one part of a long document. Find every item in it that the question asks for, in its own "
     "words, with its page; an empty list where there is none.\n\nQuestion: {question}",
     occurrences_wanted="Below is one part of a long document. Find every occurrence in it of what the question asks "

@@ -1,25 +1,28 @@
 """Read documents part by part with a question in mind: notes of each part, or the items of it that are asked for.
 
 Bounded: so many calls, so many at once, so much time. What was noted of a part is remembered for the same question.
+Where the question is about the whole, the notes are made without it: they serve every such question, and are kept with
+their document.
 """
 
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
+from hanlin.documents.values import Document
 from hanlin.metering.estimate import text_tokens
 from hanlin.recipes import shaped
 from hanlin.recipes.long_documents.asking import Kind
 from hanlin.recipes.long_documents.budget import Room, note_tokens
 from hanlin.recipes.long_documents.parts import Part, spread
-from hanlin.recipes.long_documents.prompts import NOTHING, Words
+from hanlin.recipes.long_documents.prompts import NOTHING, Piece, Words, marked, words_for
 from hanlin.recipes.parallel import each
 from hanlin.recipes.recipe import Base
-from hanlin.recipes.texts import numbers, shared, squeezed, terms
+from hanlin.recipes.texts import is_chinese, numbers, shared, squeezed, terms
 from hanlin.types import ChatRequest, Message, Sampling, Schema
 
 MOST_CALLS = 48
@@ -33,6 +36,8 @@ _MOST_ITEMS = 40
 _ITEM_CHARS = 240
 _LEAST_BACKED = 0.6
 _MOST_ROUNDS = 4
+_SAMPLE_CHARS = 2000
+_MARK_TOKENS = 16
 
 ITEMS: Schema = {
     "type": "object",
@@ -102,7 +107,7 @@ class Notes:
 
 @dataclass
 class Reader:
-    """Reads parts for one question."""
+    """Reads parts for one question; `whole`: it is about all that they say."""
 
     base: Base
     model: str
@@ -114,6 +119,7 @@ class Reader:
     limit_s: float = STREAMED_S
     clock: Callable[[], float] = time.monotonic
     most_calls: int = MOST_CALLS
+    whole: bool = False
     began: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,28 +134,52 @@ class Reader:
         return self.clock() - self.began < self.limit_s
 
     async def _note(self, part: Part) -> Note:
-        key = self._key(part.text)
+        if self.whole:
+            return Note(await self._digest(part.document, part.bare))
+        if self.kind not in ("list", "count"):
+            return Note(await self._written(part.text))
+        return await self._remembered(part.text, lambda: self._items(part))
+
+    async def _remembered(self, text: str, make: Callable[[], Awaitable[Note]]) -> Note:
+        """Return what was noted of a text for the question, made if nobody has asked it lately."""
+        key = self._key(self.kind, self.question, text)
         known = self.notes.get(key)
         if known is None:
-            known = await (self._items(part) if self.kind in ("list", "count") else self._written(part.text))
+            known = await make()
             self.notes.put(key, known)
         return known
 
-    def _key(self, text: str) -> bytes:
-        said = "\0".join([self.model, str(self.base.context_tokens), self.kind, self.question, text])
+    def _key(self, *made_of: str) -> bytes:
+        said = "\0".join([self.model, self.base.fingerprint, str(self.base.context_tokens), *made_of])
         return hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=20).digest()
 
-    async def _written(self, text: str) -> Note:
-        """Write down in words what matters of a text."""
+    async def _written(self, text: str) -> str:
+        """Write down in words what matters of a text for the question."""
+
+        async def make() -> Note:
+            return Note(await self._said(text, self.words.notes.format(question=self.question)))
+
+        return (await self._remembered(text, make)).text
+
+    async def _digest(self, document: Document, text: str) -> str:
+        """Write down what a text of a document says, in its own language; found again by whoever has the document."""
+        order = words_for(is_chinese(text[:_SAMPLE_CHARS])).digest
+        known = await document.noted(self._key(order, text).hex())
+        if known is None:
+            known = await self._said(text, order)
+            await document.note(self._key(order, text).hex(), known)  # by now it may be another model that wrote it
+        return known
+
+    async def _said(self, text: str, order: str) -> str:
         result = await self.base.answer(
             ChatRequest(
                 self.model,
-                (Message("user", f"{text}\n\n{self.words.notes.format(question=self.question)}"),),
+                (Message("user", f"{text}\n\n{order}"),),
                 sampling=Sampling(temperature=0, max_tokens=note_tokens(self.room.window)),
             )
         )
         said = result.choices[0].text.strip()
-        return Note("" if said.casefold() in NOTHING else said)
+        return "" if said.casefold() in NOTHING else said
 
     async def _items(self, part: Part) -> Note:
         """Find the items of a part; one that holds too many of them is read in two halves."""
@@ -170,9 +200,11 @@ class Reader:
         claimed = [Item(row["text"].strip(), row["page"], part.document.name) for row in value["items"] if row]
         return Note(items=backed(claimed, part))
 
-    async def condensed(self, texts: Sequence[str], budget_tokens: int) -> list[str]:
-        """Return notes that fit a budget together: several are made one, as often as it takes."""
-        texts = [text for text in texts if text]
+    async def condensed(self, notes: Sequence[Piece], budget_tokens: int) -> list[str]:
+        """Return notes, each below its mark, that fit a budget together: several are made one, as often as it takes."""
+        if self.whole:
+            notes = await self._condensed_by_document(notes, budget_tokens)
+        texts = [marked([note]) for note in notes]
         for _ in range(_MOST_ROUNDS):
             if sum(map(text_tokens, texts)) <= budget_tokens or not self._has_time():
                 break
@@ -180,9 +212,30 @@ class Reader:
             if len(groups) == len(texts):
                 break
             done = await each(self._written, ["\n\n".join(group) for group in groups], AT_ONCE)
-            made = {text: note.text for text, note in done}
+            made = dict(done)
             texts = [made["\n\n".join(group)] for group in groups if made["\n\n".join(group)]]
         return _fitting(texts, budget_tokens)
+
+    async def _condensed_by_document(self, notes: Sequence[Piece], budget_tokens: int) -> Sequence[Piece]:
+        """Make several notes of one document one, as often as it takes and helps; these are kept with it as well."""
+        for _ in range(_MOST_ROUNDS):
+            if text_tokens(marked(notes)) <= budget_tokens or not self._has_time():
+                break
+            groups = [
+                Part(number, group[0].document, tuple(group))
+                for number, group in enumerate(_by_document(notes, self.room.part))
+            ]
+            if len(groups) == len(notes):
+                break
+            done = await each(self._one, groups, AT_ONCE)
+            notes = [note for _, note in sorted(done, key=lambda pair: pair[0].number) if note.text]
+        return notes
+
+    async def _one(self, notes: Part) -> Piece:
+        """Return notes of one document as one."""
+        if len(notes.pieces) == 1:
+            return notes.pieces[0]
+        return notes.of(await self._digest(notes.document, notes.bare))
 
 
 def backed(items: Sequence[Item], part: Part) -> tuple[Item, ...]:
@@ -233,6 +286,20 @@ def _grouped(texts: Sequence[str], budget_tokens: int) -> list[list[str]]:
             groups.append([])
             left = budget_tokens
         groups[-1].append(text)
+        left -= cost
+    return groups
+
+
+def _by_document(notes: Sequence[Piece], budget_tokens: int) -> list[list[Piece]]:
+    """Return notes in groups of one document each, that are read at once."""
+    groups: list[list[Piece]] = []
+    left = 0
+    for note in notes:
+        cost = text_tokens(note.text) + _MARK_TOKENS
+        if not groups or cost > left or groups[-1][0].document.id != note.document.id:
+            groups.append([])
+            left = budget_tokens
+        groups[-1].append(note)
         left -= cost
     return groups
 

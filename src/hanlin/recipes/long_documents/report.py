@@ -22,8 +22,9 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `strategy`: `all` of the documents were in the prompt, the `passages` that were found, notes of all `parts`, or
     figures of a `table`; `nothing` of them holds an answer. `prompt_tokens` are those that the base model really read,
-    in `calls` calls. Where not all parts were read, `parts_read` is less than `parts`. `unbacked` are claims of the
-    answer that stand nowhere in what was read.
+    in `calls` calls. `searches` is how many followed from each other, where one was not enough. Where not all parts
+    were read, `parts_read` is less than `parts`. `unbacked` are claims of the answer that stand nowhere in what was
+    read.
     """
 
     strategy: str
@@ -31,6 +32,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     calls: int = 0
     pages: tuple[FilePages, ...] = ()
     passages: int = 0
+    searches: int = 0
     parts: int = 0
     parts_read: int = 0
     asked_again: bool = False
@@ -79,6 +81,10 @@ class Metered:
     @property
     def can_continue(self) -> bool:
         return self._base.can_continue
+
+    @property
+    def fingerprint(self) -> str:
+        return self._base.fingerprint
 
     async def answer(self, request: ChatRequest) -> ChatResult:
         self.calls += 1
