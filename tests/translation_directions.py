@@ -129,6 +129,7 @@ class Inflecting:
     stubborn: bool = False
     can_shape: bool = True
     can_continue: bool = False
+    fingerprint: str = "pairs"
     context_tokens: int = 8192
     asked: list[ChatRequest] = field(default_factory=list)
 

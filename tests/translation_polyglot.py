@@ -41,6 +41,7 @@ class Polyglot:
     strays: Mapping[int, str] = field(default_factory=dict)
     can_shape: bool = True
     can_continue: bool = False
+    fingerprint: str = "polyglot"
     context_tokens: int = 8192
     asked: list[ChatRequest] = field(default_factory=list)
 
