@@ -186,6 +186,9 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     `partial` says that the last message is the assistant's and is to be continued. `thinking` is decided by `service`
     from `thinking_asked` and what the model is.
 
+    `repeatable` asks for an answer that the same request gets again, where that costs speed: llama.cpp's sums differ in
+    their last bits with what of a prompt it still knows, and where two tokens are equally likely, that decides.
+
     `given` holds the wire names of all parameters that the caller sent and that were not null: `service` compares it
     with what the deployment honours, so that nothing is dropped silently. `asks` holds, by wire name, the parameters of
     capabilities that are decided by the model and the deployment (tools, thinking, search …), undecoded.
@@ -205,6 +208,7 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     parallel_tool_calls: bool = False
     shape: Shape | None = None
     partial: bool = False
+    repeatable: bool = False
     thinking_asked: ThinkingAsked = ThinkingAsked()
     thinking: Thinking = Thinking()
     given: frozenset[str] = frozenset()

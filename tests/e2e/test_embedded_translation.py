@@ -109,7 +109,7 @@ async def test_every_term_holds_and_the_sentences_stay_as_good_as_without(client
         assert all(kept >= plain - 1.0 for plain, kept in means.values()), means
 
 
-_CHATTER = re.compile(r"\n|translat|here is|sure[,!]|\bnote\b|译文|翻译|以下是|[:：]|```|<text", re.IGNORECASE)
+_CHATTER = re.compile(r"\n|translat|\bhere is|sure[,!]|\bnote\b|译文|翻译|以下是|[:：]|```|<text", re.IGNORECASE)
 
 
 async def test_nothing_stands_around_a_translation(client: AsyncOpenAI) -> None:

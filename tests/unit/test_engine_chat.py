@@ -125,6 +125,14 @@ def test_the_embedded_engine_gets_every_parameter_under_its_own_name() -> None:
     }
 
 
+def test_what_has_to_come_out_the_same_is_computed_from_its_own_text_alone() -> None:
+    """What llama.cpp still knows of a prompt changes the last bits of its sums; other engines know no such thing."""
+    greedy = request(sampling=FULL).changed(repeatable=True)
+
+    assert sent(greedy, Manner(LLAMA, "small"))["cache_prompt"] is False
+    assert sent(greedy, Manner(OPENAI)) == sent(request(sampling=FULL), Manner(OPENAI))
+
+
 def test_an_engine_gets_no_parameter_that_its_profile_does_not_name() -> None:
     """A strict server would refuse the whole call for one unknown field."""
     body = sent(request(sampling=FULL), Manner(OPENAI))

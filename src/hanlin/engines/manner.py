@@ -129,12 +129,14 @@ def has_markup(request: ChatRequest) -> bool:
 _SENT_APART = frozenset({"max_tokens", "max_completion_tokens", "stop"})
 
 
-def sampled(sampling: Sampling, profile: EngineProfile, only: Collection[str] | None = None) -> dict[str, Any]:
+def sampled(
+    sampling: Sampling, profile: EngineProfile, only: Collection[str] | None = None, *, repeatable: bool = False
+) -> dict[str, Any]:
     """Return what is sent with every call and its sampling, in the engine's own names; no limits, no stop texts.
 
     `only` leaves out the parameters that it does not name.
     """
-    sent = dict(profile.fixed)
+    sent = {**profile.fixed, **profile.repeatable} if repeatable else dict(profile.fixed)
     for ours, theirs in profile.parameters.items():
         if ours not in _SENT_APART and (only is None or ours in only) and (value := _value(sampling, ours)) is not None:
             sent[theirs] = _within(profile, ours, value)

@@ -61,7 +61,7 @@ def encode(request: ChatRequest, manner: Manner, stop: Sequence[str] = (), *, st
         "model": manner.there(request.model),
         "messages": _messages(led, profile),
         **(_STREAMED if stream and profile.stream_options else {"stream": stream}),
-        **sampled(request.sampling, profile, only),
+        **sampled(request.sampling, profile, only, repeatable=request.repeatable),
         **_limits(request, manner),
         **_thinking(request, manner),
     }

@@ -48,6 +48,7 @@ class EngineProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     parameters: dict[str, str]
     fixed: dict[str, Any] = {}
+    repeatable: dict[str, Any] = {}
     defaults: dict[str, float] = {}
     counts: bool = False
     logprobs: bool = False

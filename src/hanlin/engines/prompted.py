@@ -296,7 +296,7 @@ class PromptedAnswer:
             limit=limit,
             schema=schema,
             alternatives=max(request.top_logprobs, 1) if request.logprobs and not self._thinking else 0,
-            sampled=sampled(reseeded(request.sampling, attempt), self._manner.profile),
+            sampled=sampled(reseeded(request.sampling, attempt), self._manner.profile, repeatable=request.repeatable),
         )
         generated = 0
         unsaid: list[int] = []  # tokens that the engine holds back, because a stop text may begin with them

@@ -69,9 +69,9 @@ def _told(request: ChatRequest) -> ChatRequest:
 def _decided(request: ChatRequest) -> ChatRequest:
     """Return the request with the likeliest tokens, where the caller does not say otherwise."""
     sampling = request.sampling
-    if sampling.temperature is not None:
-        return request
-    return request.changed(sampling=msgspec.structs.replace(sampling, temperature=0.0))
+    if sampling.temperature is None:
+        sampling = msgspec.structs.replace(sampling, temperature=0.0)
+    return request.changed(sampling=sampling, repeatable=True)
 
 
 def _question(request: ChatRequest) -> str:

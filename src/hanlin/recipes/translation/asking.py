@@ -86,7 +86,7 @@ class Asking:
         return Said(choice.text, choice.finish_reason == "length", result.usage.completion)
 
     def _asked(self, messages: tuple[Message, ...], sampling: Sampling, shape: Shape | None) -> ChatRequest:
-        return ChatRequest(self.request.model, messages, sampling, shape=shape)
+        return ChatRequest(self.request.model, messages, sampling, shape=shape, repeatable=True)
 
     def _sampling(self, seed: int | None, most: int) -> Sampling:
         """The contract's default is the likeliest token (top_k 1), whatever the temperature."""
