@@ -21,7 +21,7 @@ class Book:
     def __init__(self, *broken: str) -> None:
         self.said: list[str] = []
         self.broken = broken
-        self.when_handled: Callable[[], None] = int
+        self.when_handled: Callable[[], object] = int
         self.endings = Endings(lambda exchange: self.said.append(f"{exchange.path} over"))
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -89,8 +89,8 @@ async def test_the_answers_of_a_turn_leave_together() -> None:
 
     for line, path in zip(lines, ("/a", "/b"), strict=True):
         line.send(request(path))
-    for line, path in zip(lines, (b"/a", b"/b"), strict=True):
-        await line.until(path)
+    for line, answer in zip(lines, (b"/a", b"/b"), strict=True):
+        await line.until(answer)
 
     assert book.said[:2] == ["/a handled", "/b handled"]
     assert book.said.index("/b left") < book.said.index("/a over")
