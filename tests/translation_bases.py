@@ -13,7 +13,7 @@ from hanlin.catalogue import load
 from hanlin.catalogue.models import Model
 from hanlin.documents.values import Document
 from hanlin.recipes.recipe import Base, Desk
-from hanlin.recipes.translation import TRANSLATION
+from hanlin.recipes.translation.recipe import TRANSLATION
 from hanlin.types import ChatRequest, ChatResult, Choice, Events, Message, Sampling, Usage, Vector
 
 

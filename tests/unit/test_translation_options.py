@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from hanlin.errors import InvalidRequest
-from hanlin.recipes.translation import TRANSLATION, languages, options
+from hanlin.recipes.translation import languages, options
+from hanlin.recipes.translation.recipe import TRANSLATION
 from hanlin.types import ChatRequest, Message, TextPart
 from tests.translation_bases import model_of, request_of
 

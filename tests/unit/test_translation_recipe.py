@@ -312,8 +312,7 @@ async def test_sentences_of_one_line_are_joined_as_the_target_joins_them() -> No
 async def test_no_more_pieces_than_allowed_are_at_work_and_none_is_left_when_the_caller_leaves() -> None:
     """A caller that hangs up must not leave translations behind that nobody reads."""
     from hanlin.recipes.recipe import Desk
-    from hanlin.recipes.translation import TRANSLATION
-    from hanlin.recipes.translation.recipe import SIDE_BY_SIDE
+    from hanlin.recipes.translation.recipe import SIDE_BY_SIDE, TRANSLATION
     from tests.translation_bases import NoLibrary, model_of, request_of
 
     base = faulty()

@@ -105,6 +105,7 @@ async def rise(home: Home, studio: Studio, this: Start) -> None:
         studio.deployments = (*studio.deployments, deployment)
     vectors_here = vectors is None or await embedding_start.add_if_here(home, studio, vectors)
     studio.starting = None
+    await studio.load_recipes()
     await _until_ready(studio)
     await this.all_know()
     spare_the_collector()

@@ -88,6 +88,7 @@ async def _work(orders: Orders, settings: Settings) -> None:
     try:
         async with asyncio.timeout(_FIRST_ROSTER_S):
             await adopter.adopted.wait()
+        await studio.load_recipes()
         await server.start()
         line.tell(Listening())
         tasks.extend(map(asyncio.create_task, (Prober(studio).run(), studio.run_files(tidies=False))))

@@ -17,6 +17,7 @@ from hanlin.errors import EngineUnavailable, HanlinError, InternalError, MethodN
 from hanlin.http import files, native_files, tokens
 from hanlin.http.accounts import Account
 from hanlin.http.admin import serving as administering
+from hanlin.http.endings import Endings
 from hanlin.http.exchange import Exchange, Gone, log, new_id
 from hanlin.http.gathering import Others, packed, page_of_all
 from hanlin.http.heads import line, lines
@@ -72,6 +73,7 @@ class App:
         self.idle.set()
         self._calls: set[asyncio.Task[Any]] = set()
         self._cutting = False
+        self._endings = Endings(self._ended)
 
     async def __call__(self, exchange: Exchange) -> None:
         call = exchange.task
@@ -79,20 +81,25 @@ class App:
         if not self._calls:
             self.idle.clear()
         self._calls.add(call)
+        exchange.endings = self._endings
         try:
             await self._handle(exchange)
         finally:
+            if not exchange.held:
+                self._ended(exchange)
+
+    def _ended(self, exchange: Exchange) -> None:
+        """Settle and count a call whose answer was written, as far as it was."""
+        try:
             if (account := exchange.account) is not None:
-                if (bill := account.bill) is not None:
-                    if bill.row is None:
-                        exchange.settle()
-                    if bill.reservation is not None:
-                        bill.settle()
+                exchange.settle()
                 record = exchange.record(account)
                 self.metrics.note(record)
                 if self._tracer is not None:
                     self._tracer.record(record, exchange.header("traceparent"))
-            self._calls.discard(call)
+        finally:
+            if exchange.task is not None:
+                self._calls.discard(exchange.task)
             if not self._calls:
                 self.idle.set()
 

@@ -320,9 +320,11 @@ class Connection(asyncio.Protocol):
         except Exception:  # the end of a request: whatever it was, the connections of others must not suffer
             log.exception("%s: the call failed, and so did its refusal", exchange.id)
         finally:
-            self._over(channel)
+            if not exchange.held:
+                self.over(channel)
 
-    def _over(self, channel: Channel) -> None:
+    def over(self, channel: Channel) -> None:
+        """Go on with what comes after a request whose handling is over."""
         self._current = self._task = None
         if self._transport is None:
             return

@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from hanlin.dialects.compatible.errors import error
 from hanlin.errors import HanlinError, InvalidRequest
@@ -18,6 +18,13 @@ from hanlin.service.records import CallRecord
 from hanlin.types import Body
 
 Result = TypeVar("Result")
+
+
+class Endings(Protocol):
+    """Where whole answers wait for the others of the same turn of the loop."""
+
+    def hold(self, exchange: "Exchange", body: bytes) -> None: ...
+
 
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream;charset=UTF-8"
@@ -55,9 +62,11 @@ class Exchange:
         "began_unix_s",
         "channel",
         "created",
+        "endings",
         "ends_s",
         "extra_headers",
         "headers",
+        "held",
         "id",
         "lines",
         "method",
@@ -84,6 +93,8 @@ class Exchange:
         self.problem: HanlinError | None = None
         self.account: Account | None = None  # of requests that are counted
         self.task: asyncio.Task[object] | None = None  # that handles it
+        self.endings: Endings | None = None  # where answers wait for those of the same turn
+        self.held = False  # the answer waits there
         self.channel = channel
 
     @property
@@ -188,16 +199,25 @@ class Exchange:
     async def answer(self, status: int, body: bytes, content_type: str = JSON) -> None:
         """Send a whole response."""
         self.begin(status, content_type, len(body))
-        self.settle()
-        self.channel.end(body)
+        if self.endings is not None and self.account is not None and self.account.bill is not None:
+            self.ends_s["end"] = time.monotonic() - self.began
+            self.held = True
+            self.endings.hold(self, body)
+        else:
+            self.settle()
+            self.channel.end(body)
 
     def settle(self) -> None:
-        """Write the bill of the call, if it has one, once: before its last bytes leave."""
-        if self.account is not None and self.account.bill is not None:
-            if "end" not in self.ends_s:
-                self.ends_s["end"] = time.monotonic() - self.began
-            left = self.channel.gone and not self.channel.ended
-            self.account.settle(self.ends_s, 0 if left else self.status, self.problem)
+        """Settle the bill of the call, if it has one, once: before its last bytes leave."""
+        account = self.account
+        if account is not None and (bill := account.bill) is not None:
+            if bill.row is None:
+                if "end" not in self.ends_s:
+                    self.ends_s["end"] = time.monotonic() - self.began
+                left = self.channel.gone and not self.channel.ended
+                account.settle(self.ends_s, 0 if left else self.status, self.problem)
+            if bill.reservation is not None:
+                bill.settle()
 
     def record(self, account: Account) -> CallRecord:
         """Return what became of this request, whose account is given."""

@@ -1,17 +1,47 @@
-"""The recipes by the names that rows of the catalogue call them by."""
+"""The recipes by the names that rows of the catalogue call them by, each loaded when it is first looked up.
 
-from collections.abc import Mapping
+Their rules, tables and patterns take memory that a service without scenario models would never use.
+"""
 
-from hanlin.recipes.data_mining import DATA_MINING
-from hanlin.recipes.dialogue_analysis import ANALYSIS
-from hanlin.recipes.intent import INTENT
-from hanlin.recipes.long_documents import LONG_DOCUMENTS
-from hanlin.recipes.maths import MATHS
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+
 from hanlin.recipes.recipe import Recipe
-from hanlin.recipes.translation import TRANSLATION
 
-_ALL: tuple[Recipe, ...] = (ANALYSIS, DATA_MINING, INTENT, LONG_DOCUMENTS, MATHS, TRANSLATION)
+_WHERE = {
+    "data-mining": ("hanlin.recipes.data_mining", "DATA_MINING"),
+    "dialogue-analysis": ("hanlin.recipes.dialogue_analysis", "ANALYSIS"),
+    "intent": ("hanlin.recipes.intent", "INTENT"),
+    "long-documents": ("hanlin.recipes.long_documents", "LONG_DOCUMENTS"),
+    "maths": ("hanlin.recipes.maths", "MATHS"),
+    "translation": ("hanlin.recipes.translation.recipe", "TRANSLATION"),
+}
 
-RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
+
+class _Shelf(Mapping[str, Recipe]):
+    """Looking a recipe up may take 0.1 s the first time; from other threads, too."""
+
+    def __getitem__(self, name: str) -> Recipe:
+        return _loaded(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _WHERE
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_WHERE)
+
+    def __len__(self) -> int:
+        return len(_WHERE)
+
+
+@cache
+def _loaded(name: str) -> Recipe:
+    module, constant = _WHERE[name]
+    recipe: Recipe = getattr(import_module(module), constant)
+    return recipe
+
+
+RECIPES: Mapping[str, Recipe] = _Shelf()
 
 __all__ = ["RECIPES"]

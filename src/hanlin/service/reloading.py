@@ -107,6 +107,7 @@ class Reloader:
             task = asyncio.create_task(retire(deployment, studio.settings.call_limit_s))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
+        await studio.load_recipes()
         self._tell(_summary(fleet, held(studio.settings, settings)))
         return True
 

@@ -151,6 +151,12 @@ class Studio:
             self._servings[model.name] = found
         return found
 
+    async def load_recipes(self) -> None:
+        """Load the scenarios of the names that something answers here, beside the calls: else the first ones wait."""
+        scenarios = [model for model in self.catalogue.models.values() if model.recipe in self.recipes]
+        for name in sorted({model.recipe for model in scenarios if self.serving(model).deployment is not None}):
+            await asyncio.to_thread(self.recipes.get, name)
+
     def call(
         self,
         request: ChatRequest,

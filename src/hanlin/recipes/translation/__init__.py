@@ -13,7 +13,3 @@ mending      what can be put right without asking again
 attempts     the ways to translate one piece, cheapest first
 recipe       all of it, in order
 """
-
-from hanlin.recipes.translation.recipe import TRANSLATION
-
-__all__ = ["TRANSLATION"]
