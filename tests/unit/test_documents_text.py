@@ -111,6 +111,35 @@ def test_every_piece_of_a_long_table_has_its_header() -> None:
     assert sum(piece.count("| row ") for piece in pieces) == 40
 
 
+@pytest.mark.parametrize("count", [167, 5000])
+def test_a_table_in_a_text_has_its_head_on_every_page(tmp_path: Path, count: int) -> None:
+    """As in any other format; what stands around it stays where it was, and nothing is told twice."""
+    head = "| 编号 | 品名 |\n| --- | --- |"
+    rows = [f"| A-{number:04d} | 商品{number} |" for number in range(count)]
+    path = tmp_path / "a.md"
+    path.write_text("\n".join(["前言", "", "表1", head, *rows, "表完", "", "后记"]), encoding="utf-8")
+
+    pages = [page.text for page in plain.pages(Work(path))]
+
+    assert len(pages) > 1
+    assert [row for page in pages for row in page.split("\n") if row.startswith("| A-")] == rows
+    assert all(page.partition("\n| A-")[0].endswith(head) for page in pages if "| A-" in page)
+    assert pages[0].startswith("前言\n\n表1\n\n| 编号")
+    assert pages[-1].endswith("|\n\n表完\n\n后记")
+
+
+@pytest.mark.parametrize("text", ["| a | b |\n|---|---|\n" + "x" * 100_000, "| a | b |\n|---|---|\n" * 5000])
+def test_heads_without_tables_do_no_harm(tmp_path: Path, text: str) -> None:
+    """A head that nothing stands below is text like any other, whatever comes where rows are expected."""
+    path = tmp_path / "a.md"
+    path.write_text(text, encoding="utf-8")
+
+    told = "".join(page.text for page in plain.pages(Work(path)))
+
+    assert told.count("x") == text.count("x")
+    assert told.count("a") >= text.count("a")
+
+
 def test_a_form_feed_ends_a_page(tmp_path: Path) -> None:
     """It is how printers were told so, and some programs still write it."""
     path = tmp_path / "a.txt"
