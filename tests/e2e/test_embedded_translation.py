@@ -148,7 +148,7 @@ async def test_a_long_text_keeps_its_paragraphs_and_sentences(client: AsyncOpenA
     assert [ratio for ratio in ratios if not 0.4 <= ratio <= 3.2] == []
     said = [min(len(segmenting.sentences(text)), 5) for text in told]
     print(f"\n{sum(said)} of {5 * len(taken)} sentences in {len(taken)} paragraphs")  # noqa: T201 (a proof's figures)
-    assert sum(said) >= 0.97 * 5 * len(taken)  # two short sentences may become one
+    assert 5 * len(taken) - sum(said) <= max(3, 0.03 * 5 * len(taken))  # two short sentences may become one
 
 
 async def test_terms_that_do_not_occur_are_not_pasted(client: AsyncOpenAI) -> None:
