@@ -106,6 +106,14 @@ async def _corrected(request: ChatRequest, value: Any, faults: list[str], schema
         return value
 
 
+async def _value(request: ChatRequest, schema: Schema, base: Base, lacking: str) -> Any:
+    """Return what the base says, in the form of a schema. Raises AnswerUnfit, which says what was `lacking`."""
+    try:
+        return await value_of(base, request, schema, "analysis")
+    except Unfit as unfit:
+        raise AnswerUnfit(f"the model gives {lacking}") from unfit
+
+
 # --- a label and its reason
 
 
@@ -117,10 +125,7 @@ async def _labelled(wanted: LabelFormat, heard: Heard, request: ChatRequest, bas
         "以 JSON 输出：evidence 是作为依据的原话，须与对话逐字一致；label 是标签；reason 是一句话的理由。"
     )
     inner = _inner(request, note)
-    try:
-        value = await value_of(base, inner, schema, "analysis")
-    except Unfit as unfit:
-        raise AnswerUnfit("the model gives no label") from unfit
+    value = await _value(inner, schema, base, "no label")
     faults = [*_unsaid_in(value["reason"], heard), *_unquoted([value["evidence"]], heard)]
     if faults:
         value = await _corrected(inner, value, faults, schema, base)
@@ -142,10 +147,7 @@ async def _judged(wanted: LabelFormat, heard: Heard, request: ChatRequest, base:
         "label 是第一条符合的规则的标签；reason 是一句话的理由。"
     )
     inner = _inner(request, note)
-    try:
-        value = await value_of(base, inner, schema, "analysis")
-    except Unfit as unfit:
-        raise AnswerUnfit("the model gives no label") from unfit
+    value = await _value(inner, schema, base, "no label")
     given = [value[name]["evidence"] for name in names if value[name]["applies"]]
     if faults := [*_unsaid_in(value["reason"], heard), *_unquoted(given, heard)]:
         value = await _corrected(inner, value, faults, schema, base)
@@ -243,10 +245,7 @@ async def _filled(wanted: JsonFormat, facts: _Facts, request: ChatRequest, base:
         f"只有对话中确实没有的才写“{facts.missing}”。"
     )
     inner = _inner(request, note)
-    try:
-        value = await value_of(base, inner, wanted.schema, "analysis")
-    except Unfit as unfit:
-        raise AnswerUnfit("the model gives no JSON like the example") from unfit
+    value = await _value(inner, wanted.schema, base, "no JSON like the example")
     faults: list[str] = []
     checked = _checked(value, wanted.schema, "", facts, faults)
     if faults:
