@@ -16,6 +16,7 @@ FORBIDDEN = ["最好", "第一", "绝对"]
 LENGTH = 150  # characters, a tenth more or less
 SHORTEST, LONGEST = LENGTH * 9 // 10, LENGTH * 11 // 10
 REVIEWS = 2
+ADDITIONS = 3  # of a text that is still too short
 
 
 def ask(task: str) -> str:
@@ -40,7 +41,8 @@ def closing(text: str) -> str:
 def repaired(drafts: list[str]) -> str:
     """What code can do where the model could not: clauses without a forbidden word until they are enough.
 
-    Those of the last draft come first, then those of the drafts before it; required phrases are put behind them.
+    Those of the last draft come first, then those of the drafts before it and of what was added to them; required
+    phrases are put behind them.
     """
     kept = ""
     for clause in re.findall(r"[^，。；！？\n]+[，。；！？]?", "\n".join(reversed(drafts))):
@@ -62,6 +64,11 @@ for _ in range(REVIEWS):
     task = f"按要求修改下面的文字，只输出修改后的正文。\n要求：{rules}\n问题：{problems}\n文字：{drafts[-1]}"
     drafts.append(ask(task))
 text = repaired(drafts) if faults(drafts[-1]) else drafts[-1]
+for _ in range(ADDITIONS):
+    if not faults(text):
+        break
+    drafts.insert(0, ask(f"{BRIEF}\n接着下面的文字再写两句，讲别的优点，不要重复，只输出新写的。\n{text}"))
+    text = repaired(drafts)
 
 print(text)
 print(f"{len(text)} 字，问题：{'；'.join(faults(text)) or '无'}")
