@@ -16,7 +16,7 @@ FORBIDDEN = ["最好", "第一", "绝对"]
 LENGTH = 150  # characters, a tenth more or less
 SHORTEST, LONGEST = LENGTH * 9 // 10, LENGTH * 11 // 10
 REVIEWS = 2
-ADDITIONS = 3  # of a text that is still too short
+FURTHER = ["重量和外观", "味道", "清洗和充电"]  # what is written about where the text is still too short
 
 
 def ask(task: str) -> str:
@@ -64,10 +64,10 @@ for _ in range(REVIEWS):
     task = f"按要求修改下面的文字，只输出修改后的正文。\n要求：{rules}\n问题：{problems}\n文字：{drafts[-1]}"
     drafts.append(ask(task))
 text = repaired(drafts) if faults(drafts[-1]) else drafts[-1]
-for _ in range(ADDITIONS):
+for point in FURTHER:
     if not faults(text):
         break
-    drafts.insert(0, ask(f"{BRIEF}\n接着下面的文字再写两句，讲别的优点，不要重复，只输出新写的。\n{text}"))
+    drafts.insert(0, ask(f"{BRIEF}只写两句话，只讲它的{point}。"))
     text = repaired(drafts)
 
 print(text)

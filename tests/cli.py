@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from hanlin.cli.main import main
+from hanlin.cli.entry import main
 from tests.service import KEY
 
 _OWN = ("HANLIN_", "DASHSCOPE_", "LC_", "COLUMNS")

@@ -106,6 +106,7 @@ class PriceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     up_to_tokens: int | None = None
 
 
+FlagKind = typing.Literal["switch", "either", "append", "store"]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -334,6 +335,12 @@ def default_home(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(environment.get("HANLIN_HOME") or Path.home() / ".hanlin").expanduser()
 
 
+def config_file(usual: Path, given: Path | None) -> Path | None:
+    """Return the settings file that counts: the one that was named, or the `usual` one where it exists."""
+    named = given or (Path(os.environ["HANLIN_CONFIG"]) if os.environ.get("HANLIN_CONFIG") else None)
+    return named or (usual if usual.is_file() else None)
+
+
 def load(
     file: Path | None = None,
     environment: Mapping[str, str] = os.environ,
@@ -345,11 +352,7 @@ def load(
     for source, pairs in (
         *([(str(file), _from_file(file))] if file is not None else []),
         *((f"HANLIN_{name.upper()}", [(name, value)]) for name, value in _from_environment(environment)),
-        *(
-            (f"--{name.replace('_', '-')}", [(name, value)])
-            for name, value in (flags or {}).items()
-            if value is not None
-        ),
+        *((flag_of(name), [(name, value)]) for name, value in (flags or {}).items() if value is not None),
     ):
         for name, value in pairs:
             values[name] = _convert(name, value, source)
@@ -447,6 +450,24 @@ def is_secret(name: str) -> bool:
     return _TYPES[name] is Secret
 
 
+def _kind_of_flag(name: str) -> FlagKind:
+    wanted = _TYPES[name]
+    if wanted is bool:
+        return "either" if FIELDS[name].default else "switch"
+    return "append" if typing.get_origin(wanted) is tuple else "store"
+
+
+# A secret on the command line can be read by every user of the machine; tables belong into the file.
+FLAGS = {name: _kind_of_flag(name) for name in FIELDS if not is_secret(name) and name not in TABLES}
+"""The settings that a command line can give, and how: a `switch` has no value, `either` can be denied (`--no-…`),
+`append` may be given again, `store` has a value, as text."""
+
+
+def flag_of(name: str) -> str:
+    """Return a setting's flag, as `--keepalive-s`."""
+    return f"--{name.replace('_', '-')}"
+
+
 def type_name(name: str) -> str:
     """Return a setting's type as people read it: `int`, `text | json`, `list`."""
     wanted = _TYPES[name]
@@ -461,15 +482,19 @@ def type_name(name: str) -> str:
 
 __all__ = [
     "FIELDS",
+    "FLAGS",
     "TABLES",
     "VARIABLE",
     "DeploymentRow",
     "Effective",
+    "FlagKind",
     "PriceRow",
     "RouteRow",
     "Secret",
     "Settings",
+    "config_file",
     "default_home",
+    "flag_of",
     "heard",
     "is_secret",
     "load",

@@ -123,7 +123,7 @@ def test_a_text_keeps_to_its_brief(run: Run, service: Service, engine: FakeEngin
 def test_a_text_that_is_too_short_is_gone_on_with(run: Run, service: Service, engine: FakeEngine) -> None:
     """Until it is long enough."""
     more = "".join(f"第{number}个好处是省时省力又省心。" for number in "二三四五六七八九十")
-    engine.rules([Rule(contains="接着下面的文字", text=more), Rule(text="出差时也能喝上热咖啡。")])
+    engine.rules([Rule(contains="只写两句话", text=more), Rule(text="出差时也能喝上热咖啡。")])
 
     *_, text, checks = run("content.py", service).splitlines()
 

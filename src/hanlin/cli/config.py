@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hanlin.cli import show
-from hanlin.cli.options import ConfigOption, HomeOption, JsonOption, config_file, home_of
+from hanlin.cli.options import ConfigOption, HomeOption, JsonOption, home_of
 from hanlin.cli.prose import Prose
-from hanlin.settings import FIELDS, VARIABLE, Effective, is_secret, load, type_name
+from hanlin.settings import FIELDS, VARIABLE, Effective, config_file, is_secret, load, type_name
 from hanlin.words import say
 
 _KEY_WORDS = ("key", "token", "secret", "password")
@@ -18,7 +18,7 @@ _KEY_WORDS = ("key", "token", "secret", "password")
 
 def config(home: HomeOption = None, file: ConfigOption = None, as_json: JsonOption = False) -> None:
     place = home_of(home)
-    found = config_file(place, file)
+    found = config_file(place.config_file, file)
     rows = described(load(found))
     if as_json:
         show.data({"home": str(place.path), "file": str(found) if found else None, "settings": rows})

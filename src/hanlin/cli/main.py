@@ -1,4 +1,4 @@
-"""The `hanlin` command: its commands, and how it ends."""
+"""The commands of `hanlin`."""
 
 import sys
 from pathlib import Path
@@ -36,8 +36,6 @@ from hanlin.cli.options import (
 from hanlin.cli.prices import PRICES_EXAMPLES, PRICES_HELP, prices
 from hanlin.cli.usage import USAGE_EXAMPLES, USAGE_HELP, usage
 from hanlin.cli.workspaces import workspaces
-from hanlin.engines.weights import WeightsError
-from hanlin.errors import HanlinError, StartupError
 from hanlin.words import say
 
 TEACHING = say(
@@ -375,20 +373,14 @@ app.command(cls=Page, help=USAGE_HELP, epilog=USAGE_EXAMPLES)(usage)
 app.command(cls=Page, help=PRICES_HELP, epilog=PRICES_EXAMPLES)(prices)
 
 
-def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 failed with a message, 2 wrong usage, 130 interrupted."""
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that knows few characters gets question marks, not a traceback.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+def command() -> int:
+    """Run the command line and return its exit code. Raises what the commands raise: `entry` says how it ends."""
     try:
         code = app(prog_name="hanlin", standalone_mode=False)
-    except (show.Failed, StartupError, WeightsError, HanlinError) as error:
-        show.fail(error)
-        sys.exit(2 if isinstance(error, show.Misused) else 1)
     except typer.TyperException as error:
         if error.format_message():  # none when the help page was shown instead
             show.fail(usage_error(error))
-        sys.exit(error.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        return error.exit_code
+    except typer.Abort:
+        return 130
+    return code if isinstance(code, int) else 0

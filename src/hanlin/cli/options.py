@@ -1,8 +1,6 @@
 """Options that several commands share; those of `serve` come from the table in `settings`."""
 
 import inspect
-import os
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +9,7 @@ import typer
 
 from hanlin import settings
 from hanlin.home import Home
-from hanlin.settings import Effective, default_home, load
+from hanlin.settings import Effective, config_file, default_home, load
 from hanlin.words import say
 
 HomeOption = Annotated[
@@ -68,26 +66,17 @@ def home_of(given: Path | None) -> Home:
     return Home(given or default_home())
 
 
-def config_file(home: Home, given: Path | None) -> Path | None:
-    """Return the settings file that counts: the one that was named, or the home's where there is one."""
-    named = given or (Path(os.environ["HANLIN_CONFIG"]) if os.environ.get("HANLIN_CONFIG") else None)
-    return named or (home.config_file if home.config_file.is_file() else None)
-
-
 def effective(home: Home, config: Path | None) -> Effective:
     """Return the settings that `serve` would start with. Raises StartupError."""
-    return load(config_file(home, config))
+    return load(config_file(home.config_file, config))
 
-
-# A secret on the command line can be read by every user of the machine; tables belong into the file.
-_NOT_FLAGS = {*filter(settings.is_secret, settings.FIELDS), *settings.TABLES}
 
 Command = Callable[..., None]
 
 
 def with_settings(command: Command) -> Command:
     """Give a command an option for every setting; those that were given reach it as one dictionary, `flags`."""
-    options = [_parameter(name) for name in settings.FIELDS if name not in _NOT_FLAGS]
+    options = [_parameter(name) for name in settings.FLAGS]
 
     def given(values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value not in (None, [])}
@@ -123,20 +112,18 @@ def with_options(
 
 
 def _parameter(name: str) -> inspect.Parameter:
-    field = settings.FIELDS[name]
-    wanted = typing.get_type_hints(settings.Settings)[name]
-    flag = f"--{name.replace('_', '-')}"
-    default = field.default
+    field, kind = settings.FIELDS[name], settings.FLAGS[name]
+    flag = settings.flag_of(name)
     text = say(field.metadata["en"], field.metadata["zh"])
-    if wanted is bool:
-        declaration = flag if not default else f"{flag}/--no-{name.replace('_', '-')}"
+    if kind in ("switch", "either"):
+        declaration = flag if kind == "switch" else f"{flag}/--no-{flag.removeprefix('--')}"
         annotation: Any = Annotated[bool | None, typer.Option(declaration, help=text, show_default=False)]
-    elif typing.get_origin(wanted) is tuple:
+    elif kind == "append":
         annotation = Annotated[list[str] | None, typer.Option(flag, help=text, metavar="NAME", show_default=False)]
     else:
-        kind = {"int": "N", "float": "SECONDS"}.get(settings.type_name(name), "TEXT")
+        unit = {"int": "N", "float": "SECONDS"}.get(settings.type_name(name), "TEXT")
         # The value stays text here: `settings.load` converts and checks it, for all sources alike.
         annotation = Annotated[
-            str | None, typer.Option(flag, help=f"{text} [{default}]", metavar=kind, show_default=False)
+            str | None, typer.Option(flag, help=f"{text} [{field.default}]", metavar=unit, show_default=False)
         ]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

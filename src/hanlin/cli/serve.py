@@ -12,7 +12,6 @@ import uvloop
 from hanlin import logs
 from hanlin.cli import show
 from hanlin.cli.crew import serve_crew
-from hanlin.cli.options import config_file
 from hanlin.cli.rising import LAST_WORDS_S, Start, reloader, rise, until_told, url_of
 from hanlin.home import Home, HomeLock, lock, prepare
 from hanlin.http.app import App
@@ -21,7 +20,7 @@ from hanlin.http.traces import make_tracer
 from hanlin.service import start
 from hanlin.service.probing import Prober
 from hanlin.service.studio import Studio
-from hanlin.settings import Settings, load
+from hanlin.settings import Settings, config_file, load
 from hanlin.words import say
 
 
@@ -30,7 +29,7 @@ def run(home: Home, config: Path | None, flags: Mapping[str, Any]) -> None:
     prepare(home)
 
     def read() -> Settings:
-        return load(config_file(home, config), flags=flags).settings
+        return load(config_file(home.config_file, config), flags=flags).settings
 
     settings = read()
     logs.set_up(settings.log_format, settings.log_level)
