@@ -52,13 +52,12 @@ def test_a_packet_of_texts_is_one_burst(tight: bool) -> None:
     """This is what makes it fast: no event is made as long as nobody asks for one."""
     frames = ChatFrames()
 
-    first, rest, end = frames.bursts(
+    texts, end = frames.bursts(
         ROLE + frame("你", tight) + frame("好", tight) + frame("吗", tight) + FINISH + USAGE + DONE
     )
 
-    assert isinstance(first, Texts)
-    assert isinstance(rest, Texts)
-    assert (first.texts, rest.texts) == (["你"], ["好", "吗"])
+    assert isinstance(texts, Texts)
+    assert texts.texts == ["你", "好", "吗"]
     assert [event.finish_reason for event in end if event.usage is None] == ["stop"]
     assert frames.done
     assert frames.finished

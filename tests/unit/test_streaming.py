@@ -72,14 +72,30 @@ async def settle() -> None:
 
 async def test_a_stream_is_opened_filled_closed_and_ended() -> None:
     """The dialect's opening leaves with the first event, in one piece; then a piece a burst; the end comes once."""
-    peer = Peer()
-
-    await Stream(peer, a("one"), [*a("two"), *a("three")]).run()
+    peer, later, last = Peer(), asyncio.Event(), asyncio.Event()
+    task = Stream(peer, a("one"), later, [*a("two"), *a("three")], last).start()
+    for go_on in (later, last):
+        await settle()
+        go_on.set()
+    await task
 
     assert peer.status == 200
     assert peer.headers["content-type"] == "text/event-stream;charset=UTF-8"
     assert peer.pieces == [b"<one", b"twothree", b">"]
     assert peer.ended
+
+
+async def test_what_is_here_at_once_leaves_in_one_piece() -> None:
+    """Each piece is a packet for everybody on the way."""
+    peer, later = Peer(), asyncio.Event()
+    task = Stream(peer, a("one"), [], a("two"), later, a("three"), a("four")).start()
+    await settle()
+    assert peer.pieces == [b"<onetwo"]
+
+    later.set()
+    await task
+
+    assert peer.pieces == [b"<onetwo", b"threefour>"]
 
 
 @pytest.mark.parametrize("script", [(), ([],), ([], [])])
@@ -204,7 +220,7 @@ async def test_a_slow_reader_slows_the_engine_down() -> None:
 
     class Noted(list[Burst]):
         def __iter__(self):  # type: ignore[no-untyped-def]
-            for text in "abc":
+            for text in "abcdefghijklmnopqrstuvwxyz":
                 asked.append(text)
                 yield a(text)
 
@@ -214,11 +230,12 @@ async def test_a_slow_reader_slows_the_engine_down() -> None:
     task = stream.start()
 
     await settle()
-    assert asked == ["a"]
+    assert "".join(asked) == "abcdefghijklmnop", "as much as leaves in one piece"
     peer.line.read_on()
     await task
 
-    assert (asked, peer.body) == (["a", "b", "c"], b"<abc>")
+    assert "".join(asked) == "abcdefghijklmnopqrstuvwxyz"
+    assert peer.body == b"<abcdefghijklmnopqrstuvwxyz>"
 
 
 async def test_a_reader_that_reads_no_more_is_cut_off_and_its_engine_ends() -> None:

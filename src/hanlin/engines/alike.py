@@ -16,12 +16,13 @@ _texts = msgspec.json.Decoder(list[str])
 class AlikeFrames:
     """What is known of one stream. `known` once something was learned; `hopeless` when nothing can be."""
 
-    __slots__ = ("_begins", "_between", "_ends", "hopeless", "known")
+    __slots__ = ("_begins", "_behind", "_between", "_ends", "hopeless", "known")
 
     def __init__(self) -> None:
         self.known = False
         self.hopeless = False
         self._begins = self._ends = self._between = b""
+        self._behind = 0  # how many bytes of data stand behind a text
 
     def learn(self, data: bytes, text: str) -> None:
         """Learn from a frame's data, which says `text` and nothing else."""
@@ -31,6 +32,7 @@ class AlikeFrames:
             self.hopeless = True
             return
         self._begins = b"data: " + data[: found.start(1)]
+        self._behind = len(data) - found.end()
         self._ends = data[found.end() :] + b"\n\n"
         self._between = self._ends + self._begins
         self.known = True
@@ -46,9 +48,13 @@ class AlikeFrames:
         end = piece.rfind(self._ends)
         if end < 0:
             return [], piece
-        run = piece[len(self._begins) : end].replace(self._between, b",")
+        # To look for all that stands between two texts takes Python four times as long as this.
+        before, behind = len(self._begins), self._behind
+        found = [data[before : len(data) - behind] for data in piece[: end + behind].split(b"\n\n")]
+        if self._between.join(found) != piece[before:end]:
+            return [], piece
         try:
-            texts = _texts.decode(b"[%b]" % run)
+            texts = _texts.decode(b"[%b]" % b",".join(found))
         except (msgspec.DecodeError, UnicodeDecodeError):
             return [], piece
         return ([text for text in texts if text] if "" in texts else texts), piece[end + len(self._ends) :]

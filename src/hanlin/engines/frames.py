@@ -262,14 +262,14 @@ class ChatFrames:
 
     def bursts(self, piece: bytes) -> list[Burst]:
         """Return what `feed` returns, as bursts: texts that came in frames that are alike are one burst of them."""
-        alike, found = self._alike, list[Burst]()
+        alike, texts = self._alike, list[str]()
         if self._whole is None and not alike.hopeless and self._reader.between and piece.endswith(b"\n\n"):
             if not alike.known:
-                piece = self._first(piece, found)
+                texts, piece = self._first(piece)
             if alike.known:
-                texts, piece = alike.take(piece)
-                if texts:
-                    found.append(Texts(texts))
+                more, piece = alike.take(piece)
+                texts += more
+        found: list[Burst] = [Texts(texts)] if texts else []
         if piece:
             try:
                 found.append(self.feed(piece))
@@ -279,8 +279,8 @@ class ChatFrames:
                 self.failure = failure
         return found
 
-    def _first(self, piece: bytes, found: list[Burst]) -> bytes:
-        """Learn from the first frame that holds text, if that comes soon; return what is left of the piece."""
+    def _first(self, piece: bytes) -> tuple[list[str], bytes]:
+        """Learn from the first frame that holds text, if that comes soon; return its text and the rest of the piece."""
         for _ in range(_FIRST_FRAMES):
             part, end, rest = piece.partition(b"\n\n")
             if not end or not part.startswith(b"data: {"):
@@ -294,10 +294,9 @@ class ChatFrames:
             self._begun = True
             piece = rest
             if text:
-                found.append(Texts([text]))
                 self._alike.learn(part[6:], text)
-                break
-        return piece
+                return [text], piece
+        return [], piece
 
     def feed(self, piece: bytes) -> list[Event]:
         """Return the events that `piece` completes. Raises EngineFailed for what is no frame, and what `meant` returns

@@ -5,7 +5,6 @@ noticeably for it, and the order stays: the row is in the journal, and places ar
 leaves.
 """
 
-import asyncio
 from collections.abc import Callable
 
 from hanlin.http.exchange import Exchange, log
@@ -21,7 +20,7 @@ class Endings:
     def hold(self, exchange: Exchange, body: bytes) -> None:
         """Hold an answer that has begun; its handler does nothing more after this, and does not wait."""
         if not self._held:
-            asyncio.get_running_loop().call_soon(self._release)
+            exchange.loop.call_soon(self._release)
         self._held.append((exchange, body))
 
     def _release(self) -> None:

@@ -69,6 +69,7 @@ class Exchange:
         "held",
         "id",
         "lines",
+        "loop",
         "method",
         "path",
         "problem",
@@ -77,7 +78,7 @@ class Exchange:
         "task",
     )
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
         self.method = channel.method
         self.path = channel.path
         self.headers = channel.headers
@@ -96,6 +97,7 @@ class Exchange:
         self.endings: Endings | None = None  # where answers wait for those of the same turn
         self.held = False  # the answer waits there
         self.channel = channel
+        self.loop = loop  # which everything of it runs on: asking for it takes a system call
 
     @property
     def started(self) -> bool:
@@ -150,7 +152,7 @@ class Exchange:
         if channel.gone:
             work.close()
             raise Gone
-        task = channel.watched = self.task or asyncio.current_task()
+        task = channel.watched = self.task or asyncio.current_task(self.loop)
         try:
             return await work
         except asyncio.CancelledError:

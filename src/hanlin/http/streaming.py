@@ -1,18 +1,23 @@
 """Send a stream of events to a client: the first bytes, silence, slow readers, failures, the end.
 
 A stream always ends: with its dialect's end, or with one typed error. While it is silent it carries a comment now and
-then, so that nobody on the way takes it for dead.
+then, so that nobody on the way takes it for dead. What is here at once leaves at once: in one piece, before anything is
+waited for.
 """
 
 import asyncio
 import math
-from typing import Protocol
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, Protocol
 
 from hanlin.errors import HanlinError, InternalError
 from hanlin.http.exchange import EVENT_STREAM, Exchange, Gone, log
 from hanlin.types import Burst, Events
 
 KEEP_ALIVE = b": keep-alive\n\n"
+
+_MOST_UNSENT = 16  # bursts, of an engine that never lets anybody wait
 
 
 class Frames(Protocol):
@@ -22,6 +27,36 @@ class Frames(Protocol):
     def frames(self, burst: Burst) -> bytes: ...
     def close(self) -> bytes: ...
     def error(self, problem: HanlinError, request_id: str) -> bytes: ...
+
+
+class _Coming:
+    """The bursts of events, one each time that this is awaited; raises StopAsyncIteration behind the last.
+
+    `waits` is called before anything is waited for, and not for a burst that is here already.
+    """
+
+    __slots__ = ("_events", "_waits")
+
+    def __init__(self, events: Events, waits: Callable[[], None]) -> None:
+        self._events = events
+        self._waits = waits
+
+    def __await__(self) -> Generator[Any, Any, Burst]:
+        coming = self._events.__anext__().__await__()
+        try:
+            waited_for = coming.send(None)
+        except StopIteration as here:
+            return here.value  # type: ignore[no-any-return]  # what an iterator of bursts returns
+        self._waits()
+        while True:
+            try:
+                step = partial(coming.send, (yield waited_for))
+            except BaseException as error:  # whoever cancels this means what it waits for
+                step = partial(coming.throw, error)
+            try:
+                waited_for = step()
+            except StopIteration as come:
+                return come.value  # type: ignore[no-any-return]
 
 
 class StreamedAnswer:
@@ -43,6 +78,7 @@ class StreamedAnswer:
         "_reader_stall_s",
         "_task",
         "_timer",
+        "_unsent",
     )
 
     def __init__(self, exchange: Exchange, frames: Frames, *, keepalive_s: float, reader_stall_s: float) -> None:
@@ -50,7 +86,8 @@ class StreamedAnswer:
         self._frames = frames
         self._keepalive_s = keepalive_s
         self._reader_stall_s = reader_stall_s
-        self._loop = asyncio.get_running_loop()
+        self._loop = exchange.loop
+        self._unsent: list[bytes] = []  # frames of bursts that were here at once
         self._last_write = self._loop.time()
         self._opened = False  # the dialect's first frames have left, which say who answers
         self._blocked_at = math.inf  # since when the reader has not taken what was written
@@ -60,7 +97,7 @@ class StreamedAnswer:
 
     async def run(self, events: Events) -> None:
         """Send everything. Raises Gone for a reader that stopped reading, and early failures as they are."""
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)
         # Set once, and again only when it goes off: events only note when they came.
         self._timer = self._loop.call_later(self._keepalive_s, self._look_after)
         try:
@@ -93,18 +130,27 @@ class StreamedAnswer:
             log.exception("%s: failed mid-stream", exchange.id)
             self._fail(InternalError())
         else:
-            exchange.finish(self._with_opening(self._frames.close()))
+            exchange.finish(self._with_opening(b"".join([*self._unsent, self._frames.close()])))
 
     async def _forward(self, events: Events) -> None:
-        exchange, frames = self._exchange, self._frames.frames
+        """Send what comes but the last of it, which leaves with the end."""
+        exchange, frames, unsent = self._exchange, self._frames.frames, self._unsent
+        coming = _Coming(events, self._send_unsent)
         try:
-            async for burst in events:
+            while True:
+                burst = await coming
                 if data := frames(burst):
-                    self._write(data)
-                    if exchange.write_paused:
+                    unsent.append(data)
+                    if exchange.write_paused or len(unsent) == _MOST_UNSENT:
+                        self._send_unsent()
                         await self._caught_up()
                 if exchange.gone:
                     raise Gone
+        except StopAsyncIteration:
+            pass
+        except BaseException:
+            self._send_unsent()  # it came before what is wrong
+            raise
         finally:
             await events.aclose()
 
@@ -112,8 +158,11 @@ class StreamedAnswer:
         self._exchange.problem = problem
         self._exchange.finish(self._frames.error(problem, self._exchange.id))
 
-    def _write(self, data: bytes) -> None:
-        self._push(self._with_opening(data))
+    def _send_unsent(self) -> None:
+        if self._unsent:
+            data = b"".join(self._unsent)
+            self._unsent.clear()
+            self._push(self._with_opening(data))
 
     def _push(self, data: bytes) -> None:
         if not self._exchange.started:
@@ -131,6 +180,8 @@ class StreamedAnswer:
 
     async def _caught_up(self) -> None:
         """Wait until a slow reader has read on."""
+        if not self._exchange.write_paused:
+            return
         self._block(self._loop.time())
         await self._exchange.drained()
         self._blocked_at = math.inf

@@ -23,8 +23,9 @@ class Within(msgspec.Struct, eq=False):
     _task: asyncio.Task[object] | None = None
 
     def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        self.due_at = asyncio.get_running_loop().time() + self._limit_s
+        loop = self._watch.loop
+        self._task = asyncio.current_task(loop)
+        self.due_at = loop.time() + self._limit_s
         self._watch.things.add(self)
         if self.due_at < self._watch.next_at:
             self._watch.by(self.due_at)

@@ -1,6 +1,5 @@
 """What a caller has in hand: a client of one address, and the response to a request."""
 
-import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
@@ -97,7 +96,7 @@ class Response(msgspec.Struct, eq=False):
     async def finish(self, within_s: float) -> None:
         """Read what is left of a body that should be over, so that its connection can be used again."""
         connection = self._connection
-        by = asyncio.get_running_loop().time() + within_s
+        by = self._pool.watch.loop.time() + within_s
         while not self._settled and not connection.complete and not connection.closed:
             connection.take()
             await self._change(within_s, by)
@@ -112,7 +111,7 @@ class Response(msgspec.Struct, eq=False):
 
     async def _change(self, patience_s: float, by: float | None = None) -> None:
         try:
-            at = by if by is not None else asyncio.get_running_loop().time() + patience_s
+            at = by if by is not None else self._pool.watch.loop.time() + patience_s
             await self._connection.change(at, patience_s)
         except BaseException:
             self.close()
@@ -177,7 +176,7 @@ class Client:
         parts = (body,) if isinstance(body, bytes) else body
         size = sum(map(len, parts))
         head = self._heads.head(method, path, size, headers)
-        loop = asyncio.get_running_loop()
+        loop = self._pool.watch.loop
         total_at = loop.time() + deadlines.total_s
         connection = self._pool.take() or await self._pool.get(deadlines.connect_s)
         while True:

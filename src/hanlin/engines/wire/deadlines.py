@@ -55,6 +55,14 @@ class Watch:
         self.things: set[Watched] = set()
         self.next_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that this is used in, the first that it was; looked up once, which takes a system call."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def by(self, at: float) -> None:
         """See to it that things are looked at no later than `at`. Does nothing where `next_at` is before that."""
@@ -69,10 +77,10 @@ class Watch:
     def _set(self, at: float) -> None:
         self.stop()
         self.next_at = at
-        self._timer = asyncio.get_running_loop().call_at(at, self._look)
+        self._timer = self.loop.call_at(at, self._look)
 
     def _look(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         self.stop()
         for thing in [thing for thing in self.things if thing.due_at <= now]:
             thing.expire()
