@@ -1,8 +1,9 @@
 """Callers of a chat endpoint, as a process of its own: reads a `Spec` from standard input, prints an `Outcome`.
 
 Three ways to call. `closed`: every connection asks again as soon as it has been answered. `open`: calls begin at a
-fixed rate, whatever has become of the earlier ones, so that a slow server cannot slow its own load down. `paced`: every
-connection reads one stream, whose chunks say when they were sent.
+fixed rate, whatever has become of the earlier ones, so that a slow server cannot slow its own load down. Where it is
+`punctual`, which takes a whole core, each begins when it is due; else a few at once, as late as the tick is. `paced`:
+every connection reads one stream, whose chunks say when they were sent.
 """
 
 import asyncio
@@ -38,6 +39,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     connections: int = 32
     rate: float = 0.0
+    punctual: bool = False
     seconds: float = 5.0
     warm_s: float = 1.0
     chunks: int = 50
@@ -245,7 +247,7 @@ class Load:
                     self._begin(self._new(self._rest))
                 else:
                     self._errors[f"not begun: {_MOST_CONNECTIONS} calls were under way"] += 1
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(0 if self._spec.punctual else _TICK_S)
         await asyncio.sleep(0.2)  # what has begun may still be answered well
 
     def _rest(self, caller: Caller, problem: str) -> None:
