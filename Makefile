@@ -2,20 +2,23 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+# Python compiles what it imports, and keeps that; most of what is installed is never imported.
+INSTALL := $(PIP) install --no-compile
 
 EMBEDDED := $(sort $(shell grep -rl 'mark\.embedded' tests --include='test_*.py'))
 SEVERAL := $(wildcard tests/process/test_*shared*.py tests/process/test_workers*.py)
+TABLES := $(wildcard tests/contract/test_cases.py tests/contract/test_fault*.py tests/contract/test_parity.py)
 
 # Tests start hundreds of processes, and each would compile anew whatever it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: serve test check unit contract process one several e2e embedded proof bench bench-gateway docs clean
+.PHONY: serve test check unit contract tables surfaces process one several e2e embedded proof bench bench-gateway docs clean
 
 serve: .venv/.run                ## install what is missing and start the service; ARGS="--small --port 9000" are passed on
 	@exec $(BIN)/hanlin serve $(ARGS)
 
 test: .venv/.dev                 ## everything that must hold before a change lands; what waits beside what computes
-	@$(MAKE) --no-print-directory -j3 --output-sync=target one several contract e2e unit check .home/.weights .home/.vectors
+	@$(MAKE) --no-print-directory -j4 --output-sync=target surfaces one several tables e2e unit check .home/.weights .home/.vectors
 	@$(MAKE) --no-print-directory embedded    # alone: beside other work the engine falls to a fraction of its speed
 
 check: .venv/.dev                ## format, lint, types, and documents that are generated
@@ -27,8 +30,13 @@ check: .venv/.dev                ## format, lint, types, and documents that are 
 unit: .venv/.dev                 ## decisions, dialects, data: a few seconds
 	$(BIN)/pytest tests/unit
 
-contract: .venv/.dev             ## the fake engine behind the real service; the store on its databases
-	$(BIN)/pytest tests/contract
+contract: surfaces tables        ## the fake engine behind the real service; the store on its databases
+
+tables: .venv/.dev               ## the part of it that runs through the tables of cases and faults
+	$(BIN)/pytest $(TABLES)
+
+surfaces: .venv/.dev             ## the rest of it
+	$(BIN)/pytest tests/contract $(TABLES:%=--ignore=%)
 
 process: one several             ## downloads that fail, processes that die
 
@@ -82,13 +90,13 @@ clean:
 
 .venv/.run: .venv/.pip requirements/run.lock pyproject.toml
 	@echo "Installing Hanlin and its locked dependencies into .venv …"
-	@$(PIP) install --require-hashes -r requirements/run.lock
-	@$(PIP) install --no-deps -e .
+	@$(INSTALL) --require-hashes -r requirements/run.lock
+	@$(INSTALL) --no-deps -e .
 	@touch $@
 
 .venv/.dev: .venv/.run requirements/dev.lock
 	@echo "Installing the tools that tests need …"
-	@$(PIP) install --require-hashes -r requirements/dev.lock
+	@$(INSTALL) --require-hashes -r requirements/dev.lock
 	@touch $@
 
 # In an environment of its own: these libraries want other versions of what Hanlin runs on.

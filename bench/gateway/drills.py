@@ -20,6 +20,7 @@ def large_bodies(console: Console, target: Target, direct: Target, megabytes: fl
     """Send large requests one after the other, direct and through the gateway in turns; return the figures."""
     how = {"connections": 1, "seconds": 3.0, "warm_s": 0.5, "body_bytes": round(megabytes * 1024 * 1024)}
     times: dict[str, list[float]] = {direct.name: [], target.name: []}
+    load(target.spec(seconds=1.0), cores.load)  # what the first calls of any size take stays
     with Memory(target.pid) as memory:
         for number in range(3):
             for one in (direct, target) if number % 2 else (target, direct):

@@ -37,7 +37,7 @@ async def embedder(tmp_path: Path) -> AsyncIterator[Embedder]:
     weights = embedding_start.row(Settings())
     assert isinstance(weights, Weights)
     (path,) = [path for path in (home.path / "models").iterdir() if path.name == weights.sha256]
-    engine = embedding_start.embedded(home, Settings(threads=1), weights, path, start.machine()).engine
+    engine = embedding_start.embedded(home, Settings(), weights, path, start.machine()).engine
     yield engine
     await engine.close()
 

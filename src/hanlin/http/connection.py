@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 import httptools
 
 from hanlin.errors import HanlinError
+from hanlin.http import heap
 from hanlin.http.channel import Channel
 from hanlin.http.exchange import Exchange, log, malformed, refuse
 from hanlin.http.heads import fault, path_of
@@ -326,6 +327,8 @@ class Connection(asyncio.Protocol):
     def over(self, channel: Channel) -> None:
         """Go on with what comes after a request whose handling is over."""
         self._current = self._task = None
+        if channel.size >= heap.LARGE_BYTES:
+            self._loop.call_later(heap.SOON_S, heap.give_back)
         if self._transport is None:
             return
         if not channel.ended:  # the client must not take what it has for the whole
