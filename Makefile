@@ -7,18 +7,18 @@ INSTALL := $(PIP) install --no-compile
 
 EMBEDDED := $(sort $(shell grep -rl 'mark\.embedded' tests --include='test_*.py'))
 SEVERAL := $(wildcard tests/process/test_*shared*.py tests/process/test_workers*.py)
-TABLES := $(wildcard tests/contract/test_cases.py tests/contract/test_fault*.py tests/contract/test_parity.py)
+STORED := $(wildcard $(addprefix tests/contract/test_, store*.py cli*.py *limits*.py estimates*.py accounting*.py contents*.py own_prices*.py))
 
 # Tests start hundreds of processes, and each would compile anew whatever it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: serve test check unit contract tables surfaces process one several e2e embedded proof bench bench-gateway docs clean
+.PHONY: serve test check unit contract surfaces stored process one several e2e embedded proof bench bench-gateway docs clean
 
 serve: .venv/.run                ## install what is missing and start the service; ARGS="--small --port 9000" are passed on
 	@exec $(BIN)/hanlin serve $(ARGS)
 
 test: .venv/.dev                 ## everything that must hold before a change lands; what waits beside what computes
-	@$(MAKE) --no-print-directory -j4 --output-sync=target surfaces one several tables e2e unit check .home/.weights .home/.vectors
+	@$(MAKE) --no-print-directory -j4 --output-sync=target stored one several surfaces e2e unit check .home/.weights .home/.vectors
 	@$(MAKE) --no-print-directory embedded    # alone: beside other work the engine falls to a fraction of its speed
 
 check: .venv/.dev                ## format, lint, types, and documents that are generated
@@ -30,13 +30,13 @@ check: .venv/.dev                ## format, lint, types, and documents that are 
 unit: .venv/.dev                 ## decisions, dialects, data: a few seconds
 	$(BIN)/pytest tests/unit
 
-contract: surfaces tables        ## the fake engine behind the real service; the store on its databases
+contract: surfaces stored        ## the fake engine behind the real service; the store on its databases
 
-tables: .venv/.dev               ## the part of it that runs through the tables of cases and faults
-	$(BIN)/pytest $(TABLES)
+surfaces: .venv/.dev             ## the part of it about what clients see
+	$(BIN)/pytest tests/contract $(STORED:%=--ignore=%)
 
-surfaces: .venv/.dev             ## the rest of it
-	$(BIN)/pytest tests/contract $(TABLES:%=--ignore=%)
+stored: .venv/.dev               ## the part about what is kept and counted, and about the command that shows it
+	$(BIN)/pytest $(STORED)
 
 process: one several             ## downloads that fail, processes that die
 
