@@ -82,7 +82,7 @@ def test_whatever_needs_an_explanation_is_left_to_typer(arguments: tuple[str, ..
 
 
 def test_a_service_keeps_no_reader_of_command_lines_in_memory() -> None:
-    """It runs for weeks, and it was a tenth of a gateway's memory."""
+    """It runs for weeks, and they were 9 MB of a gateway's 120."""
     program = "import sys, hanlin.cli.entry; print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

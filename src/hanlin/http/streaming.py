@@ -8,7 +8,6 @@ waited for.
 import asyncio
 import math
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any, Protocol
 
 from hanlin.errors import HanlinError, InternalError
@@ -45,18 +44,16 @@ class _Coming:
         coming = self._events.__anext__().__await__()
         try:
             waited_for = coming.send(None)
-        except StopIteration as here:
-            return here.value  # type: ignore[no-any-return]  # what an iterator of bursts returns
-        self._waits()
-        while True:
-            try:
-                step = partial(coming.send, (yield waited_for))
-            except BaseException as error:  # whoever cancels this means what it waits for
-                step = partial(coming.throw, error)
-            try:
-                waited_for = step()
-            except StopIteration as come:
-                return come.value  # type: ignore[no-any-return]
+            self._waits()
+            while True:
+                try:
+                    sent = yield waited_for
+                except BaseException as error:  # whoever cancels this means what it waits for
+                    waited_for = coming.throw(error)
+                else:
+                    waited_for = coming.send(sent)
+        except StopIteration as come:
+            return come.value  # type: ignore[no-any-return]  # what an iterator of bursts returns
 
 
 class StreamedAnswer:
