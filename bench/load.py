@@ -1,9 +1,8 @@
 """Callers of a chat endpoint, as a process of its own: reads a `Spec` from standard input, prints an `Outcome`.
 
 Three ways to call. `closed`: every connection asks again as soon as it has been answered. `open`: calls begin at a
-fixed rate, whatever has become of the earlier ones, so that a slow server cannot slow its own load down. Where it is
-`punctual`, which takes a whole core, each begins when it is due; else a few at once, as late as the tick is. `paced`:
-every connection reads one stream, whose chunks say when they were sent.
+fixed rate, whatever has become of the earlier ones, so that a slow server cannot slow its own load down. `paced`: every
+connection reads one stream, whose chunks say when they were sent.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ import uvloop
 from bench.canned_upstream import STAMP, Wanted
 
 _MOST_CONNECTIONS = 1024  # of an open loop
-_TICK_S = 0.001
+_NAP_S = 0.0001  # of an open loop, at most: what has come meanwhile is seen that late
 _HUNG_S = 10.0
 _GRACE_S = 15.0  # how long paced streams may end after their time
 
@@ -39,7 +38,6 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     connections: int = 32
     rate: float = 0.0
-    punctual: bool = False
     seconds: float = 5.0
     warm_s: float = 1.0
     chunks: int = 50
@@ -247,7 +245,10 @@ class Load:
                     self._begin(self._new(self._rest))
                 else:
                     self._errors[f"not begun: {_MOST_CONNECTIONS} calls were under way"] += 1
-            await asyncio.sleep(0 if self._spec.punctual else _TICK_S)
+            await asyncio.sleep(0)
+            # The loop's own timers count milliseconds: calls would begin late, and several at once.
+            due_s = began + sent / self._spec.rate - time.perf_counter()
+            time.sleep(max(due_s, _NAP_S))
         await asyncio.sleep(0.2)  # what has begun may still be answered well
 
     def _rest(self, caller: Caller, problem: str) -> None:

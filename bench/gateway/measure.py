@@ -214,7 +214,7 @@ def turn(target: Target, direct: Target, options: Options, cores: Cores) -> Figu
         plain = load(target.spec(**about), cores.load)
         share = (busy_s(target.pid) - worked) / (options.seconds + target.spec().warm_s)
         rate = max(plain.per_second / 2, 1.0)
-        steady = {**about, "mode": "open", "rate": rate, "punctual": cores.load != cores.servers}
+        steady = {**about, "mode": "open", "rate": rate}
         half = load(target.spec(**steady), cores.load)
         floor = half if target is direct else load(direct.spec(**steady), cores.load)
         streamed = load(target.spec(**about, stream=True, writes=options.writes), cores.load)

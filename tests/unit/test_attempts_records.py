@@ -68,7 +68,7 @@ async def test_only_a_call_that_has_a_place_makes_a_beginning_known() -> None:
     async with full.capacity.place():
         await whole(call)
 
-    assert {one.name: one.prefix_tokens > 0 for one in call.candidates().values()} == {"gpu-1": False, "gpu-2": True}
+    assert {one.name: one.prefix_tokens > 0 for one in call.candidates()} == {"gpu-1": False, "gpu-2": True}
 
 
 # --- records ---------------------------------------------------------------------------------------------------------

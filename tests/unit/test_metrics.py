@@ -52,11 +52,13 @@ def metrics() -> Metrics:
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    metrics.read()
     return metrics.registry.get_sample_value(name, labels)
 
 
 def families(metrics: Metrics, accept: str = "") -> dict[str, Metric]:
     """Read the page as a scraper does."""
+    metrics.read()
     page, _type = metrics.page(accept)
     return {family.name: family for family in (of_openmetrics if accept else of_text)(page.decode())}
 
@@ -69,9 +71,22 @@ def sets_of(metrics: Metrics, name: str) -> list[dict[str, str]]:
 # --- what a call counts ----------------------------------------------------------------------------------------------
 
 
+def test_calls_that_are_counted_together_fall_where_each_would_alone(metrics: Metrics) -> None:
+    """Hundreds are sorted at once: those on a bound, below all of them and beyond the last one included."""
+    seconds = [0.001, 0.01, 0.011, 0.02, 0.5, 0.64, 81.92, 82.0, 500.0] * 40
+    for each in seconds:
+        metrics.note(replace(ANSWERED, phases_s={"end": each}))
+
+    for bound in (0.01, 0.02, 0.64, 81.92):
+        labels = {**CALL, "error_type": "", "le": str(bound)}
+        assert value(metrics, f"{DURATION}_bucket", **labels) == sum(each <= bound for each in seconds)
+    assert value(metrics, f"{DURATION}_count", **CALL, error_type="") == len(seconds)
+    assert value(metrics, f"{DURATION}_sum", **CALL, error_type="") == pytest.approx(sum(seconds))
+
+
 def test_an_answered_call_is_counted_under_the_names_of_the_conventions(metrics: Metrics) -> None:
     """Dashboards that know OpenTelemetry's metrics of generative AI need no other names for us."""
-    metrics.observe(ANSWERED)
+    metrics.note(ANSWERED)
 
     assert value(metrics, f"{DURATION}_sum", error_type="", **CALL) == 2.5
     assert value(metrics, f"{FIRST}_sum", **CALL) == 0.5
@@ -91,7 +106,7 @@ def test_an_answered_call_is_counted_under_the_names_of_the_conventions(metrics:
 )
 def test_the_buckets_are_those_of_the_conventions(metrics: Metrics, name: str, bounds: list[float]) -> None:
     """Histograms of several services are added up, and quantiles of unlike buckets cannot be compared."""
-    metrics.observe(ANSWERED)
+    metrics.note(ANSWERED)
 
     samples = [sample for sample in families(metrics)[name].samples if sample.name == f"{name}_bucket"]
     one = [
@@ -103,7 +118,7 @@ def test_the_buckets_are_those_of_the_conventions(metrics: Metrics, name: str, b
 @pytest.mark.parametrize(("seconds", "bucket"), [(0.01, "0.01"), (0.010001, "0.02"), (2.56, "2.56"), (99.0, "+Inf")])
 def test_a_value_on_a_bound_belongs_to_the_bucket_below_it(metrics: Metrics, seconds: float, bucket: str) -> None:
     """`le` means less or equal; counting otherwise would shift every quantile."""
-    metrics.observe(replace(ANSWERED, phases_s={"end": seconds}))
+    metrics.note(replace(ANSWERED, phases_s={"end": seconds}))
 
     counts = {
         sample.labels["le"]: sample.value
@@ -116,14 +131,14 @@ def test_a_value_on_a_bound_belongs_to_the_bucket_below_it(metrics: Metrics, sec
 
 def test_the_queue_is_the_time_between_the_plan_and_a_place(metrics: Metrics) -> None:
     """It is what an operator adds a deployment for."""
-    metrics.observe(ANSWERED)
+    metrics.note(ANSWERED)
 
     assert value(metrics, "hanlin_queue_seconds_sum", deployment="small") == pytest.approx(0.2)
 
 
 def test_a_failed_call_has_its_error_and_counts_as_no_answer(metrics: Metrics) -> None:
     """The conventions speak of successful responses: a refusal within a millisecond is not a fast answer."""
-    metrics.observe(FAILED)
+    metrics.note(FAILED)
 
     assert value(metrics, f"{DURATION}_count", error_type="ModelUnavailable", **CALL) == 1
     assert sets_of(metrics, FIRST) == []
@@ -132,15 +147,15 @@ def test_a_failed_call_has_its_error_and_counts_as_no_answer(metrics: Metrics) -
 
 def test_an_error_without_a_code_is_named_by_its_status(metrics: Metrics) -> None:
     """A caller who hung up has none."""
-    metrics.observe(replace(ANSWERED, status=499))
+    metrics.note(replace(ANSWERED, status=499))
 
     assert value(metrics, f"{DURATION}_count", error_type="499", **CALL) == 1
 
 
 def test_a_call_that_was_refused_early_lasts_as_long_as_its_last_phase(metrics: Metrics) -> None:
     """Phases that were never reached are missing from a record."""
-    metrics.observe(replace(FAILED, phases_s={"body": 0.25}))
-    metrics.observe(replace(FAILED, phases_s={}))
+    metrics.note(replace(FAILED, phases_s={"body": 0.25}))
+    metrics.note(replace(FAILED, phases_s={}))
 
     assert value(metrics, f"{DURATION}_sum", error_type="ModelUnavailable", **CALL) == 0.25
     assert value(metrics, f"{DURATION}_count", error_type="ModelUnavailable", **CALL) == 2
@@ -148,7 +163,7 @@ def test_a_call_that_was_refused_early_lasts_as_long_as_its_last_phase(metrics: 
 
 def test_a_single_token_has_no_time_between_tokens(metrics: Metrics) -> None:
     """The time after the first token belongs to the tokens that come after it; here there are none."""
-    metrics.observe(replace(ANSWERED, usage=Usage(prompt=20, completion=1)))
+    metrics.note(replace(ANSWERED, usage=Usage(prompt=20, completion=1)))
 
     assert value(metrics, f"{FIRST}_count", **CALL) == 1
     assert sets_of(metrics, PER_TOKEN) == []
@@ -156,8 +171,8 @@ def test_a_single_token_has_no_time_between_tokens(metrics: Metrics) -> None:
 
 def test_each_attempt_is_counted_with_its_fault(metrics: Metrics) -> None:
     """A call that was rescued looks well from outside; the deployment that failed it must be found all the same."""
-    metrics.observe(replace(ANSWERED, attempts=(Attempt("large", "stalled"), Attempt("small"))))
-    metrics.observe(ANSWERED)
+    metrics.note(replace(ANSWERED, attempts=(Attempt("large", "stalled"), Attempt("small"))))
+    metrics.note(ANSWERED)
 
     assert value(metrics, "hanlin_attempts_total", deployment="large", fault="stalled") == 1
     assert value(metrics, "hanlin_attempts_total", deployment="small", fault="") == 2
@@ -168,11 +183,11 @@ def test_each_attempt_is_counted_with_its_fault(metrics: Metrics) -> None:
 
 def test_ten_thousand_invented_names_are_one_series(metrics: Metrics) -> None:
     """Whoever has a key can send any name; each one kept would be memory that nobody gets back."""
-    metrics.observe(ANSWERED)
+    metrics.note(ANSWERED)
     before = len(sets_of(metrics, DURATION))
 
     for number in range(10_000):
-        metrics.observe(replace(FAILED, model=f"invented-{number}", deployment="", code="model_not_found"))
+        metrics.note(replace(FAILED, model=f"invented-{number}", deployment="", code="model_not_found"))
 
     assert len(sets_of(metrics, DURATION)) == before + 1
     labels = {**CALL, "gen_ai_request_model": "other", "gen_ai_response_model": ""}
@@ -181,7 +196,7 @@ def test_ten_thousand_invented_names_are_one_series(metrics: Metrics) -> None:
 
 def test_a_call_without_a_model_is_not_somebodys_invention(metrics: Metrics) -> None:
     """A refused key is refused before the model is read."""
-    metrics.observe(replace(FAILED, model="", deployment="", code="invalid_api_key"))
+    metrics.note(replace(FAILED, model="", deployment="", code="invalid_api_key"))
 
     labels = {**CALL, "gen_ai_request_model": "", "gen_ai_response_model": ""}
     assert value(metrics, f"{DURATION}_count", error_type="invalid_api_key", **labels) == 1
@@ -191,7 +206,7 @@ def test_no_metric_has_more_series_than_its_bound(metrics: Metrics) -> None:
     """Codes, faults and deployments are few by intent; a mistake in one of them must not fill a disk elsewhere."""
     for number in range(LABEL_SETS + 500):
         name = f"deployment-{number}"
-        metrics.observe(replace(ANSWERED, deployment=name, attempts=(Attempt(name, f"fault-{number}"),)))
+        metrics.note(replace(ANSWERED, deployment=name, attempts=(Attempt(name, f"fault-{number}"),)))
 
     page = families(metrics)  # once: it is as long as a page can be
     for family in (DURATION, FIRST, PER_TOKEN, TOKENS, "hanlin_queue_seconds"):
@@ -267,8 +282,8 @@ def test_the_page_is_in_the_format_that_is_asked_for(metrics: Metrics, accept: s
 def test_both_formats_can_be_read_and_say_the_same() -> None:
     """A page that one strict reader refuses is an outage of the monitoring."""
     metrics = Metrics({"qwen-plus"}.__contains__, lambda: [DeploymentState("small", "ready")])
-    metrics.observe(ANSWERED)
-    metrics.observe(FAILED)
+    metrics.note(ANSWERED)
+    metrics.note(FAILED)
 
     assert set(counted(metrics, "")) == set(counted(metrics, OPENMETRICS))
 
@@ -284,7 +299,7 @@ def counted(metrics: Metrics, accept: str) -> Iterator[tuple[Any, ...]]:
 def test_the_page_names_no_request() -> None:
     """Ids, fingerprints and keys have no place in a metric: one would be a series for every call."""
     metrics = Metrics({"qwen-plus"}.__contains__)
-    metrics.observe(ANSWERED)
+    metrics.note(ANSWERED)
 
     page, _type = metrics.page()
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,7 +56,7 @@ def test_tiers_come_in_their_order_but_sickness_counts_more(choose: Choose) -> N
     """A second tier is there for the times when the first one cannot."""
     candidates = [
         Candidate("second", tier=1),
-        Candidate("first", tier=0, outstanding_tokens=5000, waiting=9, free_slots=0),
+        Candidate("first", tier=0, outstanding_tokens=5000, waiting=9, full=True),
         Candidate("first but silent", tier=0, suspected=True),
     ]
 
@@ -75,7 +76,7 @@ def test_tiers_come_in_their_order_but_sickness_counts_more(choose: Choose) -> N
             weight=st.sampled_from([0, 1, 3, 100]),
             outstanding_tokens=st.integers(0, 9000),
             waiting=st.integers(0, 3),
-            free_slots=st.integers(0, 2),
+            full=st.booleans(),
             state=st.sampled_from(["well", "well", "resting", "to_probe", "probing"]),
             suspected=st.booleans(),
             ejected=st.booleans(),
@@ -99,6 +100,34 @@ def test_everybody_willing_is_in_the_order_once(candidates: list[Candidate], cho
     rests = ("resting", "probing")
     usable = [at for at, each in enumerate(found) if not each.fallback and each.state not in rests]
     assert all(at < fallback_first for at in usable) or found[fallback_first].state in rests
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 5000)), min_size=2, max_size=5),
+    st.sampled_from(CHOICES),
+    st.floats(0, 1, exclude_max=True),
+)
+@settings(deadline=None)
+def test_what_is_known_beforehand_changes_no_order(
+    loads: list[tuple[int, int, int]], choose: Choose, draw: float
+) -> None:
+    """Where all are of the first rate nothing is sorted out any more: it would come to the same."""
+    plain = []
+    for at, (tokens, running, read_tokens) in enumerate(loads):
+        standing, capacity = Standing(), Capacity(2, 4)
+        standing.call_begins(tokens, 9.9)
+        capacity.running = running
+        found = candidate(str(at), standing, capacity, 10.0)
+        assert found.first_rate
+        plain.append(msgspec.structs.replace(found, prefix_tokens=read_tokens))
+    unknown = [msgspec.structs.replace(one, first_rate=False) for one in plain]
+
+    assert names(plain, choose, draw=draw) == names(unknown, choose, draw=draw)
+    for other in (
+        candidate("tier", Standing(), capacity, 0.0, 1),
+        candidate("other", Standing(), capacity, 0.0, 0, 1, True),
+    ):
+        assert not other.first_rate
 
 
 def test_nobody_is_asked_before_the_time_that_its_engine_named() -> None:
@@ -192,8 +221,8 @@ def test_every_draw_gives_a_whole_order(weights: list[float], draw: float) -> No
     ("candidates", "expected"),
     [
         ([Candidate("a", outstanding_tokens=9), Candidate("b", outstanding_tokens=3)], "b a"),
-        ([Candidate("a", waiting=2, free_slots=0), Candidate("b", waiting=1, free_slots=0)], "b a"),
-        ([Candidate("a", free_slots=0), Candidate("b", outstanding_tokens=9000)], "b a"),  # there it would wait
+        ([Candidate("a", waiting=2, full=True), Candidate("b", waiting=1, full=True)], "b a"),
+        ([Candidate("a", full=True), Candidate("b", outstanding_tokens=9000)], "b a"),  # there it would wait
     ],
 )
 def test_the_least_loaded_one_comes_first(candidates: list[Candidate], expected: str) -> None:
@@ -371,7 +400,7 @@ def test_without_any_deployment_the_error_says_so(monkeypatch: pytest.MonkeyPatc
 
 async def test_a_candidate_is_read_from_what_stands_and_what_runs() -> None:
     """One place that knows which number comes from where."""
-    standing, capacity = Standing(), Capacity(3, 4)
+    standing, capacity = Standing(), Capacity(1, 4)
     standing.call_begins(700, 10.0)
     for _ in range(3):
         standing.failed(EngineFailed("died"), 11.0)
@@ -382,7 +411,7 @@ async def test_a_candidate_is_read_from_what_stands_and_what_runs() -> None:
     assert found == Candidate(
         "gpu-1",
         outstanding_tokens=700,
-        free_slots=2,
+        full=True,
         state="to_probe",
         suspected=True,
         available_at=18.0,

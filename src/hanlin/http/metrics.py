@@ -9,7 +9,8 @@ few seconds: a histogram of the client library would cost more than the rest of 
 """
 
 import time
-from bisect import bisect_left
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -56,6 +57,9 @@ _QUEUE_SECONDS = (0.001, 0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _OPENMETRICS = "application/openmetrics-text"
 
 Labels = tuple[str, ...]
+
+Kind = tuple[str, str, str, str]
+"""Calls that are counted together: their operation, model, deployment and error, "" without one."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,18 @@ class _Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def add(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def add(self, values: list[float]) -> None:
+        """Count values, which are put into their order for it: dozens at once take a tenth of the time."""
+        values.sort()
+        self.total += sum(values)
+        counts, below = self.counts, 0
+        for bucket, bound in enumerate(self.bounds):
+            if below == len(values):
+                return
+            upto = bisect_right(values, bound, below)
+            counts[bucket] += upto - below
+            below = upto
+        counts[-1] += len(values) - below
 
 
 class _Family:
@@ -196,7 +209,7 @@ class Metrics:
         self._calls_open = calls_open
         self._accounts = accounts
         self._unread: list[CallRecord] = []
-        self._series: dict[Labels, _Series] = {}
+        self._series: dict[Kind, _Series] = {}
         self._queues: dict[str, _Histogram] = {}
         self._attempts: dict[tuple[str, str], int] = {}
         call = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model")
@@ -228,41 +241,47 @@ class Metrics:
     def read(self) -> None:
         """Count the calls that were noted."""
         unread, self._unread = self._unread, []
+        kinds: dict[Kind, list[CallRecord]] = {}
         for record in unread:
-            self.observe(record)
+            error = record.code or (str(record.status) if record.status >= 400 else "")
+            kind = (record.operation, record.model, record.deployment, error)
+            if kind in kinds:
+                kinds[kind].append(record)
+            else:
+                kinds[kind] = [record]
+        for kind, records in kinds.items():
+            self._count(kind, records)
 
-    def observe(self, record: CallRecord) -> None:
-        """Count a call that is over."""
-        phases = record.phases_s
-        error = record.code or (str(record.status) if record.status >= 400 else "")
-        series = self._series.get((record.operation, record.model, record.deployment, error))
-        if series is None:
-            series = self._find(record, error)
-        end_s = phases["end"] if "end" in phases else max(phases.values(), default=0.0)
-        series.duration.add(end_s)
-        usage = record.usage
-        if usage.prompt:
-            series.input.add(usage.prompt)
-        if usage.completion:
-            series.output.add(usage.completion)
-        if not error and "first" in phases:
-            first_s = phases["first"]
-            series.first.add(first_s)
-            if usage.completion > 1:
-                series.per_token.add((end_s - first_s) / (usage.completion - 1))
-        if "queue" in phases:
-            queue = self._queues.get(record.deployment) or self._find_queue(record.deployment)
-            queue.add(phases["queue"] - phases.get("plan", 0.0))
-        for attempt in record.attempts:
-            tried = (attempt.deployment, attempt.fault)
-            self._attempts[tried if tried in self._attempts else self._find_tried(tried)] += 1
+    def _count(self, kind: Kind, records: Sequence[CallRecord]) -> None:
+        """Count calls of one kind that are over."""
+        series = self._series.get(kind) or self._find(*kind)
+        all_phases = [record.phases_s for record in records]
+        ends_s = [phases["end"] if "end" in phases else max(phases.values(), default=0.0) for phases in all_phases]
+        usages = [record.usage for record in records]
+        if not kind[-1]:
+            series.first.add([phases["first"] for phases in all_phases if "first" in phases])
+            series.per_token.add(
+                [
+                    (end_s - phases["first"]) / (usage.completion - 1)
+                    for end_s, phases, usage in zip(ends_s, all_phases, usages, strict=True)
+                    if usage.completion > 1 and "first" in phases
+                ]
+            )
+        series.duration.add(ends_s)
+        series.input.add([usage.prompt for usage in usages if usage.prompt])
+        series.output.add([usage.completion for usage in usages if usage.completion])
+        if waits_s := [phases["queue"] - phases.get("plan", 0.0) for phases in all_phases if "queue" in phases]:
+            (self._queues.get(kind[2]) or self._find_queue(kind[2])).add(waits_s)
+        attempts = Counter([(attempt.deployment, attempt.fault) for record in records for attempt in record.attempts])
+        for tried, count in attempts.items():
+            self._attempts[tried if tried in self._attempts else self._find_tried(tried)] += count
 
-    def _find(self, record: CallRecord, error: str) -> _Series:
+    def _find(self, operation: str, model: str, deployment: str, error: str) -> _Series:
         """Return where a kind of call is counted that was not met yet, or whose name is the caller's invention."""
-        model = record.model if not record.model or self._known(record.model) else OTHER
-        key = (record.operation, model, record.deployment, error)
+        model = model if not model or self._known(model) else OTHER
+        key = (operation, model, deployment, error)
         if key not in self._series and len(self._series) >= _KINDS:
-            key = (record.operation, OTHER, OTHER, OTHER_ERROR if error else "")
+            key = (operation, OTHER, OTHER, OTHER_ERROR if error else "")
         if key not in self._series:
             call = (key[0], PROVIDER, *key[1:3])
             self._series[key] = _Series(

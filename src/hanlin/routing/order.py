@@ -5,7 +5,7 @@ Pure: health, load and luck are arguments. Engines, HTTP and storage are unknown
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -21,11 +21,11 @@ Choose = Literal["listed", "weighted", "least-load", "prefix"]
 class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A deployment as one call sees it. Made for every call, hence a Struct.
 
-    Lower tiers come first. `outstanding_tokens` and `waiting` are its load, `free_slots` the calls that it would take
-    at once. `prefix_tokens` of this prompt's beginning it has read already (estimated like `prompt_tokens`). `fallback`
+    Lower tiers come first. `outstanding_tokens` and `waiting` are its load; where it is `full`, the call would wait.
+    `prefix_tokens` of this prompt's beginning it has read already (estimated like `prompt_tokens`). `fallback`
     is another model. `asked_to_wait`: its engine said when to come back; `available_at` is that time, or the end of its
     cooldown; `fault` and `why` are its latest failure's. `continues`: its engine can go on with an answer that another
-    one began.
+    one began. `first_rate`: it is known already that it is well, of the first tier, and no fallback.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     weight: float = 1
     outstanding_tokens: int = 0
     waiting: int = 0
-    free_slots: int = 1
+    full: bool = False
     state: State = "well"
     suspected: bool = False
     ejected: bool = False
@@ -44,6 +44,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     fault: str = ""
     why: str = ""
     continues: bool = False
+    first_rate: bool = False
 
     @property
     def is_well(self) -> bool:
@@ -72,16 +73,17 @@ def candidate(
             weight,
             standing.outstanding_tokens,
             capacity.waiting,
-            capacity.slots - capacity.running,
+            capacity.running >= capacity.slots,
             fallback=fallback,
             available_at=now,
             fault=health.fault,
             why=health.why,
+            first_rate=not (tier or fallback),
         )
     known: dict[str, Any] = {
         "outstanding_tokens": standing.outstanding_tokens,
         "waiting": capacity.waiting,
-        "free_slots": capacity.slots - capacity.running,
+        "full": capacity.running >= capacity.slots,
         "state": standing.state(now),
         "suspected": standing.suspected(now),
         "asked_to_wait": asked_to_wait(health, now),
@@ -105,11 +107,8 @@ def order(candidates: Sequence[Candidate], choose: Choose, *, prompt_tokens: int
     if len(candidates) == 1:
         return [] if candidates[0].asked_to_wait else [candidates[0]]
     policy = _POLICIES[choose]
-    for one in candidates:
-        if one.state != "well" or one.suspected or one.ejected or one.asked_to_wait or one.fallback or one.tier:
-            break
-    else:
-        return policy(candidates, prompt_tokens, draw)  # nearly always: nothing to sort out
+    if all(map(_FIRST_RATE, candidates)):  # nearly always: nothing to sort out
+        return policy(candidates, prompt_tokens, draw)
     own: list[Candidate] = []
     fallbacks: list[Candidate] = []
     resting: list[Candidate] = []
@@ -137,9 +136,8 @@ def why_none(candidates: Sequence[Candidate], now: float) -> EngineError:
     return EngineUnavailable(why, retry_after_s)
 
 
-_OUTSTANDING = attrgetter("outstanding_tokens")
-_RANK = itemgetter(0, 1, 2, 3)
-_RANKED = itemgetter(4)
+_FIRST_RATE = attrgetter("first_rate")
+_LOAD = attrgetter("full", "outstanding_tokens", "waiting")
 
 _Policy = Callable[[Sequence[Candidate], int, float], list[Candidate]]
 _Arrange = Callable[[Sequence[Candidate]], list[Candidate]]
@@ -198,7 +196,10 @@ def _weighted(members: Sequence[Candidate], _prompt_tokens: int, draw: float) ->
 
 
 def _least_load(members: Sequence[Candidate], _prompt_tokens: int, draw: float) -> list[Candidate]:
-    return _by_cost(members, list(map(_OUTSTANDING, members)), draw)
+    """Order by what is under way, one with a free place before one where the call would wait."""
+    turned = _turned(members, draw)
+    turned.sort(key=_LOAD)
+    return turned
 
 
 def _prefix(members: Sequence[Candidate], prompt_tokens: int, draw: float) -> list[Candidate]:
@@ -207,19 +208,20 @@ def _prefix(members: Sequence[Candidate], prompt_tokens: int, draw: float) -> li
     A known beginning never saves more than the whole prompt: one that has more to do than the least loaded one and the
     whole prompt together stands behind it, so that a popular beginning cannot overload the one that knows it.
     """
-    costs = [member.outstanding_tokens + max(prompt_tokens - max(member.prefix_tokens, 0), 0) for member in members]
-    return _by_cost(members, costs, draw)
+
+    def load(member: Candidate) -> tuple[bool, int, int]:
+        new_tokens = max(prompt_tokens - max(member.prefix_tokens, 0), 0)
+        return member.full, member.outstanding_tokens + new_tokens, member.waiting
+
+    turned = _turned(members, draw)
+    turned.sort(key=load)
+    return turned
 
 
-def _by_cost(members: Sequence[Candidate], costs: Sequence[int], draw: float) -> list[Candidate]:
-    """Sort by cost, one with a free place before one where the call would wait; among equals it goes round."""
-    count = len(members)
-    start = int(draw * count)
-    ranked = []
-    for at, member in enumerate(members):
-        ranked.append((member.free_slots <= 0, costs[at], member.waiting, (at - start) % count, member))
-    ranked.sort(key=_RANK)
-    return list(map(_RANKED, ranked))
+def _turned(members: Sequence[Candidate], draw: float) -> list[Candidate]:
+    """Return them beginning with another one each time: what is sorted after that goes round among equals."""
+    start = int(draw * len(members))
+    return [*members[start:], *members[:start]]
 
 
 _POLICIES: Mapping[Choose, _Policy] = {

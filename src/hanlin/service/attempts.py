@@ -119,40 +119,36 @@ class Router:
         self.budget = RetryBudget(retry_share, least_per_s=_RETRIES_A_SECOND if retry_share else 0.0)
         self.prefixes = PrefixIndex()
 
-    def candidates(self, asked: Wanted[Any, Any], prompt_tokens: int, prompt: Fingerprints) -> dict[str, Candidate]:
-        """Return what speaks for and against each deployment that may answer, by its name."""
+    def candidates(self, asked: Wanted[Any, Any], prompt_tokens: int, prompt: Fingerprints) -> list[Candidate]:
+        """Return what speaks for and against each deployment that may answer."""
         now = self.clock()
         targets = asked.route.targets
         if len(targets) == 1:  # nothing to choose, so only what the outcome of a failure hangs on
             deployment = targets[0].deployment
-            return {deployment.name: candidate(deployment.name, deployment.standing, deployment.capacity, now)}
+            return [candidate(deployment.name, deployment.standing, deployment.capacity, now)]
         seen = self.prefixes.seen(prompt) if prompt else {}
         characters = sum(map(len, asked.pieces())) if seen else 0
         outliers: set[str] | None = None
-        found = {}
+        found = []
         for target in targets:
             deployment = target.deployment
-            name = deployment.name
-            more: dict[str, object] = {}
-            if deployment.standing.health.bad:
+            name, standing = deployment.name, deployment.standing
+            about = (name, standing, deployment.capacity, now, target.tier, target.weight, target.fallback)
+            why = deployment.engine.why_not_ready()
+            if why is None and not seen and not standing.health.bad:  # nearly always
+                found.append(candidate(*about))
+                continue
+            more: dict[str, Any] = {}
+            if standing.health.bad:
                 outliers = self._outliers(targets, now) if outliers is None else outliers
                 if name in outliers:
                     more["ejected"] = True
             if name in seen:
                 more["prefix_tokens"] = min(seen[name] * prompt_tokens // max(characters, 1), prompt_tokens)
-            if (why := deployment.engine.why_not_ready()) is not None:
+            if why is not None:
                 # One that Hanlin starts itself, and that is not there yet, rests: others go first.
                 more["state"], more["why"] = "resting", why
-            found[name] = candidate(
-                name,
-                deployment.standing,
-                deployment.capacity,
-                now,
-                target.tier,
-                target.weight,
-                target.fallback,
-                **more,
-            )
+            found.append(candidate(*about, **more))
         return found
 
     def _outliers(self, targets: Sequence[Target[Any]], now: float) -> set[str]:
@@ -253,13 +249,13 @@ class Call(Generic[P, A]):
         """Return a candidate that knows whether it can go on with an answer, which only a failure asks for."""
         return msgspec.structs.replace(one, continues=self.asked.continues(self._targets[one.name].deployment))
 
-    def candidates(self) -> dict[str, Candidate]:
-        """Return what speaks for and against each deployment now, by its name."""
+    def candidates(self) -> list[Candidate]:
+        """Return what speaks for and against each deployment now."""
         return self.router.candidates(self.asked, self.prompt_tokens, self._prompt)
 
     def _ordered(self) -> list[Candidate]:
         route = self.asked.route
-        found = list(self.router.candidates(self.asked, self.prompt_tokens, self._prompt).values())
+        found = self.candidates()
         ordered = order(found, route.choose, prompt_tokens=self.prompt_tokens, draw=self.router.draw())
         if not ordered:
             raise why_none(found, self.router.clock())
@@ -506,7 +502,7 @@ class _Choice(Generic[P, A]):
         """Decide what a failed attempt leads to, by what is known now of those that are left. Raises what ends it."""
         call, said = self._call, self.said
         router, now = call.router, call.router.clock()
-        fresh = {name: call.with_continuing(one) for name, one in call.candidates().items()}
+        fresh = {one.name: call.with_continuing(one) for one in call.candidates()}
         self._ahead = [one for one in self._ahead if call.fits(one)]
         ahead = [fresh[one.name] for one in self._ahead if not fresh[one.name].asked_to_wait]
         tried = Tried(
