@@ -312,7 +312,7 @@ class Connection(asyncio.Protocol):
         self._current = channel
         self._head_at = 0.0
         self.due_at = math.inf
-        exchange = Exchange(channel, self._loop)
+        exchange = Exchange.of(channel, self._loop)
         self._task = exchange.task = self._loop.create_task(self._serve(channel, exchange))
 
     async def _serve(self, channel: Channel, exchange: Exchange) -> None:

@@ -10,8 +10,8 @@ from hanlin.metering.estimate import generated_tokens
 from hanlin.types import Burst, ChatRequest, Event, Message, Texts, Thinking, Usage
 
 
-class Said:
-    """What one choice has said so far. `plain`: it is to be nothing but text.
+class Said(msgspec.Struct, kw_only=True, eq=False):
+    """What one choice has said so far. `plain`: it is to be nothing but text. Made for every call, hence a Struct.
 
     `anything`: an event with content has come. `hidden`: the caller sees nothing before the end, so that all of it can
     be taken back. `before` counts the tokens that earlier attempts have said of this answer. `finish_reason` and
@@ -19,30 +19,16 @@ class Said:
     tokens that were generated, as far as anybody can tell, of an answer that would have come as a whole and did not.
     """
 
-    __slots__ = (
-        "_plain",
-        "_texts",
-        "_thoughts",
-        "anything",
-        "before",
-        "finish_reason",
-        "hidden",
-        "pieces",
-        "unseen",
-        "usage",
-    )
-
-    def __init__(self, *, hidden: bool, plain: bool) -> None:
-        self.hidden = hidden
-        self.anything = False
-        self.before = 0
-        self.pieces = 0
-        self.unseen = 0
-        self.finish_reason: str | None = None
-        self.usage: Usage | None = None
-        self._texts: list[str] = []
-        self._thoughts: list[str] = []
-        self._plain = plain
+    hidden: bool
+    plain: bool
+    anything: bool = False
+    before: int = 0
+    pieces: int = 0
+    unseen: int = 0
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    _texts: list[str] = []
+    _thoughts: list[str] = []
 
     @property
     def sent(self) -> bool:
@@ -57,7 +43,7 @@ class Said:
     @property
     def can_continue(self) -> bool:
         """Whether it is plain text, and not over yet."""
-        return self._plain and bool(self._texts) and self.finish_reason is None
+        return self.plain and bool(self._texts) and self.finish_reason is None
 
     def _note(self, burst: Burst) -> None:
         """Take note of what came. A piece of text is taken for a token."""
@@ -80,7 +66,7 @@ class Said:
             if event.finish_reason is not None:
                 self.finish_reason = event.finish_reason
             if event.reasoning or event.call is not None:
-                self._plain = False
+                self.plain = False
                 if event.reasoning:
                     self._thoughts.append(event.reasoning)
 
