@@ -38,12 +38,21 @@ class Owner(Protocol):
         """Learn that a connection was closed. May be called more than once."""
 
 
+class _SecondAnswer(Exception):
+    """Raised in a callback of the parser's to end it: nothing more belongs to what was asked."""
+
+
 class Connection(asyncio.Protocol):
-    """A connection. `start` begins a response; `status` and `raw_headers` are its own once `headers_complete`."""
+    """A connection. `start` begins a response; `status` and `raw_headers` are its own once `headers_complete`.
+
+    `on_body` takes the parser's pieces of a body: an engine sends one for every token.
+    """
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        self._pieces: list[bytes] = []
+        self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._write_paused = False
@@ -76,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._failure = ""
         self._keeps = self._interim = self._paused = self._sending = False
         self._barren_bytes = self._buffered_bytes = 0
-        self._pieces: list[bytes] = []
+        self._pieces.clear()
 
     # asyncio's callbacks
 
@@ -91,12 +100,13 @@ class Connection(asyncio.Protocol):
         if self.idle:  # nobody has asked: it says good-bye, or it is confused
             self.close()
             return
-        in_head, buffered = not self.headers_complete, self._buffered_bytes
+        in_head, pieces = not self.headers_complete, len(self._pieces)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(f"it is not HTTP as it should be: {error}")
-        if in_head or self._buffered_bytes == buffered:
+        self._buffered_bytes += len(data)  # with what stands around the pieces: it is a bound, and no count
+        if in_head or len(self._pieces) == pieces:
             self._barren_bytes += len(data)
             if self._barren_bytes > _HEAD_LIMIT_BYTES:
                 self._measure(in_head=in_head)
@@ -136,9 +146,8 @@ class Connection(asyncio.Protocol):
             self.raw_headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self.complete:  # a second answer to one question
-            self.close()
-            return
+        if self.complete:
+            raise _SecondAnswer
         status = self._parser.get_status_code()
         if len(self.raw_headers) > _HEADER_LIMIT:
             self._fail(f"it has more than {_HEADER_LIMIT} headers")
@@ -150,11 +159,6 @@ class Connection(asyncio.Protocol):
         else:  # 100 Continue and its like announce the answer and are not it
             self._interim = True
             self.raw_headers.clear()
-
-    def on_body(self, body: bytes) -> None:
-        if not self.complete:
-            self._pieces.append(body)
-            self._buffered_bytes += len(body)
 
     def on_message_complete(self) -> None:
         if self._interim:
