@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 import pytest
@@ -22,7 +23,12 @@ class Book:
         self.said: list[str] = []
         self.broken = broken
         self.when_handled: Callable[[], object] = int
-        self.endings = Endings(lambda exchange: self.said.append(f"{exchange.path} over"))
+        self.endings = Endings(lambda exchange: self.said.append(f"{exchange.path} over"), self.together)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        yield
+        self.said.append("kept")
 
     async def __call__(self, exchange: Exchange) -> None:
         await exchange.body(10)
@@ -79,7 +85,7 @@ async def test_an_answer_leaves_behind_its_bill_and_before_its_connection_goes_o
     line.send(request("/a"))
     await line.until(b"/a")
 
-    assert book.said == ["/a handled", "/a written: 200", "/a settled", "/a left", "/a over"]
+    assert book.said == ["/a handled", "/a written: 200", "/a settled", "kept", "/a left", "/a over"]
 
 
 async def test_the_answers_of_a_turn_leave_together() -> None:
@@ -93,6 +99,8 @@ async def test_the_answers_of_a_turn_leave_together() -> None:
         await line.until(answer)
 
     assert book.said[:2] == ["/a handled", "/b handled"]
+    assert book.said.count("kept") == 1
+    assert book.said.index("/b written: 200") < book.said.index("kept") < book.said.index("/a left")
     assert book.said.index("/b left") < book.said.index("/a over")
 
 
@@ -134,5 +142,5 @@ async def test_a_client_that_leaves_meanwhile_is_no_hindrance() -> None:
     await line.until_closed()
     await asyncio.sleep(0.01)
 
-    assert book.said == ["/a handled", "/a written: 0", "/a settled", "/a over"]
+    assert book.said == ["/a handled", "/a written: 0", "/a settled", "kept", "/a over"]
     assert line.arrived == b""

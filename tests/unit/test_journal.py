@@ -80,8 +80,10 @@ class Disk:
 
     def __init__(self, room: int) -> None:
         self.room = room
+        self.calls = 0
 
     def write(self, descriptor: int, content: bytes | bytearray) -> int:
+        self.calls += 1
         if not self.room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written = os.write(descriptor, content[: self.room])
@@ -398,6 +400,61 @@ def test_rows_that_no_disk_takes_wait_in_memory_and_are_written_when_there_is_ro
     assert (journal.state, journal.failure, journal.lost) == ("well", "", 0)
     die(journal)
     assert left_in(tmp_path) == rows(4)
+
+
+def test_rows_that_end_together_are_written_by_one_call(tmp_path: Path) -> None:
+    """And as they would be alone: each is marked until then, and found after a death from then on."""
+    disk = Disk(room=10**6)
+    journal = on(disk, tmp_path)
+    marks = [journal.began(start_of(row)) for row in rows(3)]
+
+    with journal.together():
+        for mark, row in zip(marks, rows(3), strict=True):
+            mark.ended(row)
+        assert (journal.open_calls, disk.calls) == (3, 0)
+
+    assert (journal.open_calls, disk.calls, journal.ended_rows, journal.pending_rows) == (0, 1, 3, 3)
+    with journal.together():
+        pass
+    assert disk.calls == 1
+    die(journal)
+    assert left_in(tmp_path) == rows(3)
+
+
+def test_a_mistake_among_rows_that_end_together_costs_only_its_own(tmp_path: Path) -> None:
+    """What cannot be written as text is told to whoever wrote it; whatever else happens in the block, the rows stay."""
+    journal = open_journal(tmp_path)
+
+    with pytest.raises(RuntimeError), journal.together():  # noqa: PT012 (the block is what is tried)
+        journal.ended(rows(1)[0])
+        with pytest.raises(UnicodeEncodeError):
+            journal.ended(msgspec.structs.replace(ROW, id="half", deployment="\ud800"))
+        journal.ended(rows(2)[1])
+        raise RuntimeError
+
+    journal.ended(rows(3)[2])
+    assert (journal.ended_rows, journal.state) == (3, "well")
+    die(journal)
+    assert left_in(tmp_path) == rows(3)
+
+
+def test_rows_that_end_together_on_a_full_disk_wait_in_memory(tmp_path: Path) -> None:
+    """Of what it took of them nothing stays: half of a block would be written twice."""
+    size = len(line_of(rows(1)[0]))
+    disk = Disk(room=2 * size)
+    journal = on(disk, tmp_path)
+    marks = [journal.began(start_of(row)) for row in rows(3)]
+
+    with journal.together():
+        for mark, row in zip(marks, rows(3), strict=True):
+            mark.ended(row)
+
+    assert (journal.state, journal.pending_rows, journal.open_calls) == ("unwritten", 3, 3)
+    disk.room = 10**6
+    journal.tend()
+    assert (journal.state, journal.open_calls, journal.lost) == ("well", 0, 0)
+    die(journal)
+    assert left_in(tmp_path) == rows(3)
 
 
 def test_a_database_gets_the_rows_that_no_disk_takes(tmp_path: Path) -> None:

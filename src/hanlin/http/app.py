@@ -73,7 +73,7 @@ class App:
         self.idle.set()
         self._calls: set[asyncio.Task[Any]] = set()
         self._cutting = False
-        self._endings = Endings(self._ended)
+        self._endings = Endings(self._ended, studio.accounting.together)
 
     async def __call__(self, exchange: Exchange) -> None:
         call = exchange.task

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 class Endings(Protocol):
-    """Where whole answers wait for the others of the same turn of the loop."""
+    """Where the ends of answers wait for the others of the same turn of the loop."""
 
     def hold(self, exchange: "Exchange", body: bytes) -> None: ...
 
@@ -176,9 +176,15 @@ class Exchange(msgspec.Struct, eq=False):
         self.channel.push(data)
 
     def finish(self, data: bytes = b"") -> None:
-        """Send the last piece of the body and its end."""
-        self.settle()
-        self.channel.end(data)
+        """Send the last piece of the body and its end. That of a billed call leaves with those of the same turn: its
+        handler does nothing more after this, and does not wait."""
+        if self.endings is not None and self.account is not None and self.account.bill is not None:
+            self.ends_s["end"] = time.monotonic() - self.began
+            self.held = True
+            self.endings.hold(self, data)
+        else:
+            self.settle()
+            self.channel.end(data)
 
     async def start(self, status: int, content_type: str) -> None:
         """Begin a response of many pieces."""
@@ -200,13 +206,7 @@ class Exchange(msgspec.Struct, eq=False):
     async def answer(self, status: int, body: bytes, content_type: str = JSON) -> None:
         """Send a whole response."""
         self.begin(status, content_type, len(body))
-        if self.endings is not None and self.account is not None and self.account.bill is not None:
-            self.ends_s["end"] = time.monotonic() - self.began
-            self.held = True
-            self.endings.hold(self, body)
-        else:
-            self.settle()
-            self.channel.end(body)
+        self.finish(body)
 
     def settle(self) -> None:
         """Settle the bill of the call, if it has one, once: before its last bytes leave."""

@@ -5,6 +5,7 @@
     mark.ended(row)                 before the last byte leaves
 
 Each has happened once it returns, however the process ends after that: what the kernel was given outlives its process.
+Rows that end in a block of `together` are written as that block ends, by one call of the system.
 A loss of power is another matter; against it rows are forced to the disk every second (`LedgerWriter`), so that it
 costs the latest second of rows, and of calls under way what the kernel had not written by itself.
 
@@ -22,7 +23,7 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -106,10 +107,10 @@ class _Held:
             if slot is not None:
                 self._calls.end(slot)
 
-    def write_by(self, write: Callable[[LedgerRow], bool], limit: int) -> None:
+    def write_by(self, write: Callable[[Sequence[LedgerRow], bytearray], bool], limit: int) -> None:
         """Hand the oldest rows to `write` until it takes one no more; those that it took are gone from here."""
         for row, _ in list(islice(self._rows.values(), limit)):
-            if not write(row):
+            if not write((row,), line_of(row)):
                 break
             self.settle(row)
         self._fresh = deque(row for row in self._fresh if row.id in self._rows)
@@ -148,6 +149,8 @@ class Journal:
         self._synced_bytes = -1
         self._blocked = False  # nothing is written before the next `tend`
         self._losing = False
+        self._together: list[tuple[LedgerRow, Slot | None]] | None = None  # ended in a block that is not over
+        self._line, self._lines = bytearray(), bytearray()  # of a row, and of those
         self.lost = 0
         self.ended_rows = 0
         self._damaged = 0
@@ -162,18 +165,24 @@ class Journal:
 
     def ended(self, row: LedgerRow, slot: Slot | None = None) -> None:
         """Write the row of a call that has no mark (`Mark.ended` gives the slot of one that has)."""
-        self.ended_rows += 1
-        written = self._written(row)
-        if not written and len(self._held) < self._bounds.held_rows:
-            self._held.add(row, slot)
-            return
-        if slot is not None:
-            self._calls.end(slot)
-        if not written:
-            if not self._losing:
-                _log.error("journal: rows are lost: %s, and memory has its bound of them", self.failure)
-            self._losing = True
-            self.lost += 1
+        line = line_of(row, self._line)
+        if self._together is None:
+            self._end(((row, slot),), line)
+        else:
+            self._together.append((row, slot))
+            self._lines += line
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Write the rows that are ended in the block as it ends. Nothing may wait in there."""
+        ends = self._together = []
+        try:
+            yield
+        finally:
+            self._together = None
+            if ends:
+                self._end(ends, self._lines)
+                self._lines.clear()
 
     # --- how it is
 
@@ -286,13 +295,29 @@ class Journal:
 
     # --- files
 
-    def _written(self, row: LedgerRow) -> bool:
-        """Write a row to the open file; False when that cannot be done now."""
+    def _end(self, ends: Sequence[tuple[LedgerRow, Slot | None]], lines: bytearray) -> None:
+        """Write rows, or hold them where no disk takes them; their calls are over once they are written."""
+        self.ended_rows += len(ends)
+        written = self._written([row for row, _ in ends], lines)
+        for row, slot in ends:
+            if not written and len(self._held) < self._bounds.held_rows:
+                self._held.add(row, slot)
+                continue
+            if slot is not None:
+                self._calls.end(slot)
+            if not written:
+                if not self._losing:
+                    _log.error("journal: rows are lost: %s, and memory has its bound of them", self.failure)
+                self._losing = True
+                self.lost += 1
+
+    def _written(self, rows: Sequence[LedgerRow], lines: bytearray) -> bool:
+        """Write rows to the open file, all or none; False when that cannot be done now."""
         segment = self._segment or self._opened()
         if segment is None:
             return False
         try:
-            segment.write(row, self._write)
+            segment.write(rows, lines, self._write)
         except OSError as error:
             self._stop(str(error))
             return False

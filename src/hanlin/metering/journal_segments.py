@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 from zlib import crc32
@@ -112,7 +112,6 @@ class Segment:
         self.damaged = 0
         self.descriptor = descriptor
         self._kept: deque[LedgerRow] | None = deque() if keeps_rows else None
-        self._line = bytearray(1024)
         self._read_bytes = 0
         self._at_end = False
         if descriptor < 0:
@@ -141,16 +140,18 @@ class Segment:
             return False
         return not self._kept if self._kept is not None else self._at_end or self.settled == self.rows > 0
 
-    def write(self, row: LedgerRow, write: Write = os.write) -> None:
-        """Write a row: once this returns, it outlives the process. Raises OSError, after which nothing may follow."""
-        line = line_of(row, self._line)
-        written = write(self.descriptor, line)
-        if written < len(line):
+    def write(self, rows: Sequence[LedgerRow], lines: bytearray, write: Write = os.write) -> None:
+        """Write rows, whose `lines` these are, all or none: once this returns, they outlive the process.
+
+        Raises OSError, after which nothing may follow.
+        """
+        written = write(self.descriptor, lines)
+        if written < len(lines):
             self._cut()
         self.size_bytes += written
-        self.rows += 1
+        self.rows += len(rows)
         if self._kept is not None:
-            self._kept.append(row)
+            self._kept += rows
 
     def probe(self, write: Write = os.write) -> None:
         """Raise the OSError that writing would raise now. What is written is read as nothing."""
@@ -180,7 +181,7 @@ class Segment:
         return set_aside(self.path) if self.damaged else removed(self.path)
 
     def _cut(self) -> None:
-        """Take back a line that was written in part, and say why that was."""
+        """Take back what was written in part, and say why that was."""
         with contextlib.suppress(OSError):
             os.ftruncate(self.descriptor, self.size_bytes)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

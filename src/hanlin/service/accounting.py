@@ -160,6 +160,10 @@ class Accounting:
         """Whether calls leave rows; where none do, one that holds nothing needs no bill."""
         return self._journal is not None
 
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """Return a block in which bills may end that are written with it, all by one call of the system."""
+        return contextlib.nullcontext() if self._journal is None else self._journal.together()
+
     def take_over(self) -> None:
         """Take over what a process left that has just died, without waiting for the next time."""
         if self._writer is not None:
