@@ -92,7 +92,8 @@ class App:
         """Settle and count a call whose answer was written, as far as it was."""
         try:
             if (account := exchange.account) is not None:
-                exchange.settle()
+                if not exchange.held:  # else it is settled
+                    exchange.settle()
                 record = exchange.record(account)
                 self.metrics.note(record)
                 if self._tracer is not None:
