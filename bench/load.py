@@ -1,8 +1,9 @@
 """Callers of a chat endpoint, as a process of its own: reads a `Spec` from standard input, prints an `Outcome`.
 
 Three ways to call. `closed`: every connection asks again as soon as it has been answered. `open`: calls begin at a
-fixed rate, whatever has become of the earlier ones, so that a slow server cannot slow its own load down. `paced`: every
-connection reads one stream, whose chunks say when they were sent.
+fixed rate, whatever has become of the earlier ones, so that a slow server cannot slow its own load down; its times have
+up to a nap on them that answers wait to be seen. `paced`: every connection reads one stream, whose chunks say when they
+were sent.
 """
 
 import asyncio

@@ -17,24 +17,33 @@ from tests.http_peer import Line, read
 
 class Book:
     """Answers billed calls with their path, and notes in `said` what becomes of them. `broken` are paths whose bill
-    fails."""
+    fails; paths that begin with `/s` are answered in pieces. Nothing is kept while the disk is `lost`.
+    """
 
     def __init__(self, *broken: str) -> None:
         self.said: list[str] = []
         self.broken = broken
+        self.lost = False
         self.when_handled: Callable[[], object] = int
         self.endings = Endings(lambda exchange: self.said.append(f"{exchange.path} over"), self.together)
 
     @contextmanager
     def together(self) -> Iterator[None]:
         yield
+        if self.lost:
+            raise MemoryError
         self.said.append("kept")
 
     async def __call__(self, exchange: Exchange) -> None:
         await exchange.body(10)
         exchange.account = cast(Account, Its(self, exchange.path))
         exchange.endings = self.endings
-        await exchange.answer(200, exchange.path.encode())
+        if exchange.path.startswith("/s"):
+            exchange.begin(200, "text/plain")
+            exchange.push(b"piece ")
+            exchange.finish(exchange.path.encode())
+        else:
+            await exchange.answer(200, exchange.path.encode())
         self.said.append(f"{exchange.path} handled")
         self.when_handled()
 
@@ -88,6 +97,19 @@ async def test_an_answer_leaves_behind_its_bill_and_before_its_connection_goes_o
     assert book.said == ["/a handled", "/a written: 200", "/a settled", "kept", "/a left", "/a over"]
 
 
+async def test_the_end_of_a_stream_waits_as_a_whole_answer_does() -> None:
+    """Its pieces do not: they leave as they come."""
+    book = Book()
+    line = Line(book)
+
+    line.send(request("/s") + request("/a"))
+    await line.until(b"0\r\n\r\n")
+    await line.until(b"/a")
+
+    assert [answer.body for answer in read(line.arrived)] == [b"piece /s", b"/a"]
+    assert book.said[:5] == ["/s handled", "/s written: 200", "/s settled", "kept", "/s over"]
+
+
 async def test_the_answers_of_a_turn_leave_together() -> None:
     """That is what they wait for: none of them waits longer than the calls of its own turn."""
     book = Book()
@@ -129,18 +151,38 @@ async def test_a_bill_that_fails_costs_its_own_caller_the_answer_and_nobody_else
         await broken.until_closed()
 
     assert broken.arrived == b""
+    assert "/a settled" in book.said  # what it held is free
     assert [record.getMessage().partition(": ")[2] for record in caplog.records] == ["its bill could not be settled"]
 
 
-async def test_a_client_that_leaves_meanwhile_is_no_hindrance() -> None:
+async def test_where_no_bill_can_be_kept_no_caller_waits_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    """A mistake of ours, or no memory: nothing leaves, the calls are over, and their connections end."""
+    book = Book()
+    book.lost = True
+    lines = [Line(book), Line(book)]
+
+    with caplog.at_level(logging.ERROR, "hanlin.http"):
+        for line, path in zip(lines, ("/a", "/s"), strict=True):
+            line.send(request(path))
+        for line in lines:
+            await line.until_closed()
+
+    assert b"/a" not in lines[0].arrived
+    assert b"/s" not in lines[1].arrived
+    assert {"/a over", "/s over"} <= set(book.said)
+    assert caplog.records
+
+
+@pytest.mark.parametrize("path", ["/a", "/s"])
+async def test_a_client_that_leaves_meanwhile_is_no_hindrance(path: str) -> None:
     """Its call is settled as one that nobody heard the end of."""
     book = Book()
     line = Line(book)
 
-    line.send(request("/a"))
+    line.send(request(path))
     book.when_handled = line.hang_up
     await line.until_closed()
     await asyncio.sleep(0.01)
 
-    assert book.said == ["/a handled", "/a written: 0", "/a settled", "kept", "/a over"]
-    assert line.arrived == b""
+    assert book.said == [f"{path} handled", f"{path} written: 0", f"{path} settled", "kept", f"{path} over"]
+    assert path.encode() not in line.arrived

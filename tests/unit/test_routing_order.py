@@ -117,9 +117,9 @@ def test_what_is_known_beforehand_changes_no_order(
         standing, capacity = Standing(), Capacity(2, 4)
         standing.call_begins(tokens, 9.9)
         capacity.running = running
-        found = candidate(str(at), standing, capacity, 10.0)
+        found = candidate(str(at), standing, capacity, 10.0, prefix_tokens=read_tokens)
         assert found.first_rate
-        plain.append(msgspec.structs.replace(found, prefix_tokens=read_tokens))
+        plain.append(found)
     unknown = [msgspec.structs.replace(one, first_rate=False) for one in plain]
 
     assert names(plain, choose, draw=draw) == names(unknown, choose, draw=draw)

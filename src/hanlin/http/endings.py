@@ -5,7 +5,7 @@ noticeably for it, and the order stays: the row is in the journal, and places ar
 leaves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from hanlin.http.exchange import Exchange, log
@@ -34,6 +34,21 @@ class Endings:
 
     def _release(self) -> None:
         held, self._held = self._held, []
+        try:
+            settled = self._settled(held)
+        except Exception:  # nothing leaves that no row stands for: their callers lose the connection
+            log.exception("the bills of %d calls could not be written", len(held))
+            settled = []
+        for exchange, body in settled:
+            exchange.channel.end(body)
+        for exchange, _ in held:
+            try:
+                self._ended(exchange)
+            except Exception:  # nor may they wait for ever, or their connections be lost
+                log.exception("%s: the call could not be counted", exchange.id)
+            exchange.channel.wire.over(exchange.channel)
+
+    def _settled(self, held: Sequence[tuple[Exchange, bytes]]) -> list[tuple[Exchange, bytes]]:
         settled = []
         with self._together():
             for exchange, body in held:
@@ -43,11 +58,4 @@ class Endings:
                     log.exception("%s: its bill could not be settled", exchange.id)
                 else:
                     settled.append((exchange, body))
-        for exchange, body in settled:
-            exchange.channel.end(body)
-        for exchange, _ in held:
-            try:
-                self._ended(exchange)
-            except Exception:  # nor may they wait for ever, or their connections be lost
-                log.exception("%s: the call could not be counted", exchange.id)
-            exchange.channel.wire.over(exchange.channel)
+        return settled

@@ -93,6 +93,9 @@ class Exchange(msgspec.Struct, eq=False):
         now, wall = time.monotonic(), time.time()
         return cls(channel, loop, channel.method, channel.path, channel.headers, new_id(), now, wall)
 
+    def __repr__(self) -> str:
+        return f"Exchange({self.id})"  # without its headers: a key stands there
+
     @property
     def created(self) -> int:
         """When it began, as answers say it: whole seconds since 1970."""
@@ -212,13 +215,15 @@ class Exchange(msgspec.Struct, eq=False):
         """Settle the bill of the call, if it has one, once: before its last bytes leave."""
         account = self.account
         if account is not None and (bill := account.bill) is not None:
-            if bill.row is None:
-                if "end" not in self.ends_s:
-                    self.ends_s["end"] = time.monotonic() - self.began
-                left = self.channel.gone and not self.channel.ended
-                account.settle(self.ends_s, 0 if left else self.status, self.problem)
-            if bill.reservation is not None:
-                bill.settle()
+            try:
+                if bill.row is None:
+                    if "end" not in self.ends_s:
+                        self.ends_s["end"] = time.monotonic() - self.began
+                    left = self.channel.gone and not self.channel.ended
+                    account.settle(self.ends_s, 0 if left else self.status, self.problem)
+            finally:  # whatever is wrong with its row, what it held comes back
+                if bill.reservation is not None:
+                    bill.settle()
 
     def record(self, account: Account) -> CallRecord:
         """Return what became of this request, whose account is given."""

@@ -131,7 +131,7 @@ class _Histogram:
         self.total = 0.0
 
     def add(self, values: list[float]) -> None:
-        """Count values, which are put into their order for it: it takes a step a bucket, and none a value."""
+        """Count values, which are put into their order for it: then each bucket takes one look."""
         values.sort()
         self.total += sum(values)
         counts, below = self.counts, 0

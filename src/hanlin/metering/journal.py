@@ -47,6 +47,9 @@ _REWRITTEN_ROWS = 1000  # at a time, while calls wait
 
 _NOWHERE = Nowhere()
 
+_End = tuple[LedgerRow, Slot | None]
+"""The end of a call: its row, and the slot that its mark had."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -149,8 +152,7 @@ class Journal:
         self._synced_bytes = -1
         self._blocked = False  # nothing is written before the next `tend`
         self._losing = False
-        self._together: list[tuple[LedgerRow, Slot | None]] | None = None  # ended in a block that is not over
-        self._lines = bytearray()  # of those
+        self._together: tuple[list[_End], bytearray] | None = None  # of a block that is not over, and their lines
         self._line = bytearray()  # of one row; a new buffer for each would cost a microsecond
         self.lost = 0
         self.ended_rows = 0
@@ -170,14 +172,16 @@ class Journal:
         if self._together is None:
             self._end(((row, slot),), line)
         else:
-            self._together.append((row, slot))
-            self._lines += line
+            ends, lines = self._together
+            ends.append((row, slot))
+            lines += line
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """Write the rows that are ended in the block as it ends. Nothing may wait in there."""
-        ends = self._together = []
-        lines = self._lines = bytearray()
+        ends: list[_End] = []
+        lines = bytearray()
+        self._together = ends, lines
         try:
             yield
         finally:
@@ -296,7 +300,7 @@ class Journal:
 
     # --- files
 
-    def _end(self, ends: Sequence[tuple[LedgerRow, Slot | None]], lines: bytearray) -> None:
+    def _end(self, ends: Sequence[_End], lines: bytearray) -> None:
         """Write rows, or hold them where no disk takes them; their calls are over once they are written."""
         self.ended_rows += len(ends)
         written = self._written([row for row, _ in ends], lines)

@@ -60,6 +60,7 @@ def candidate(
     tier: int = 0,
     weight: float = 1,
     fallback: bool = False,
+    prefix_tokens: int = 0,
     **more: Any,
 ) -> Candidate:
     """Read what stands and runs of a deployment into a candidate; `more` is what a call and a route add to it."""
@@ -74,6 +75,7 @@ def candidate(
             standing.outstanding_tokens,
             capacity.waiting,
             capacity.running >= capacity.slots,
+            prefix_tokens=prefix_tokens,
             fallback=fallback,
             available_at=now,
             fault=health.fault,
@@ -91,7 +93,7 @@ def candidate(
         "fault": health.fault,
         "why": health.why,
     }
-    return Candidate(name, tier, weight, fallback=fallback, **(known | more))
+    return Candidate(name, tier, weight, fallback=fallback, prefix_tokens=prefix_tokens, **(known | more))
 
 
 def order(candidates: Sequence[Candidate], choose: Choose, *, prompt_tokens: int, draw: float) -> list[Candidate]:

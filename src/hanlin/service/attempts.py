@@ -133,9 +133,10 @@ class Router:
         for target in targets:
             deployment = target.deployment
             name, standing = deployment.name, deployment.standing
-            about = (name, standing, deployment.capacity, now, target.tier, target.weight, target.fallback)
+            known = min(seen[name] * prompt_tokens // max(characters, 1), prompt_tokens) if name in seen else 0
+            about = (name, standing, deployment.capacity, now, target.tier, target.weight, target.fallback, known)
             why = deployment.engine.why_not_ready()
-            if why is None and not seen and not standing.health.bad:  # nearly always
+            if why is None and not standing.health.bad:  # nearly always
                 found.append(candidate(*about))
                 continue
             more: dict[str, Any] = {}
@@ -143,8 +144,6 @@ class Router:
                 outliers = self._outliers(targets, now) if outliers is None else outliers
                 if name in outliers:
                     more["ejected"] = True
-            if name in seen:
-                more["prefix_tokens"] = min(seen[name] * prompt_tokens // max(characters, 1), prompt_tokens)
             if why is not None:
                 # One that Hanlin starts itself, and that is not there yet, rests: others go first.
                 more["state"], more["why"] = "resting", why

@@ -112,7 +112,8 @@ class Connection(asyncio.Protocol):
                 self._measure(in_head=in_head)
         else:
             self._barren_bytes = 0
-        if self._buffered_bytes > _READ_AHEAD_BYTES and not self._paused and not self.closed:
+        # Only with pieces there: whoever takes them goes on reading.
+        if self._buffered_bytes > _READ_AHEAD_BYTES and self._pieces and not (self._paused or self.closed):
             assert self.transport is not None
             self.transport.pause_reading()
             self._paused = True
