@@ -50,6 +50,7 @@ def test_a_name_of_the_operators_own_may_be_limited(tmp_path: Path) -> None:
     ("arguments", "code", "remedy"),
     [
         (("set", "claude-*", "--rpm", "1"), 1, "matches no name that can be called"),
+        (("set", "claude-*", "--rpm", "1"), 1, "known to it alone: add --url"),
         (("set", "qwen-plus"), 2, "nothing to set"),
         (("set", "qwen-plus", "--rpm", "many"), 2, "whole number"),
         (("remove", "qwen-plus"), 1, "no limits are set for this"),

@@ -1,6 +1,7 @@
 """Who answers which name, as callers see it: shares, loads, conversations, fallbacks, upstreams and their keys."""
 
 import asyncio
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from hanlin.service.fleet import assemble, learned
 from hanlin.settings import DeploymentRow, Settings
 from hanlin.testing import FakeEngine, Rule
 from tests.canned_server import Asked, CannedServer, whole
+from tests.cli import hanlin
 from tests.service import KEY, Service, ask, ask_streamed, toml_of
 
 BUSY = Rule(contains="occupy", text="长" * 20_000, chunk_delay_s=0.02)
@@ -236,6 +238,18 @@ def test_names_of_a_servers_own_are_listed(front: Service) -> None:
     assert rows["our-tutor"]["hanlin"]["served"] == "upstream"
     one = front.get("/compatible-mode/v1/models/our-tutor")
     assert one.json() == rows["our-tutor"]
+
+
+def test_names_of_a_servers_own_are_limited_where_they_are_known(front: Service, tmp_path: Path) -> None:
+    """The home's settings do not say them: whoever asks there is told where to ask."""
+    owner = json.loads(hanlin(front.home, "keys", "create", "--role", "owner", "--json").stdout)["key"]
+
+    at_home = hanlin(front.home, "limits", "set", "our-tutor", "--rpm", "1000")
+    there = hanlin(tmp_path, "limits", "set", "our-tutor", "--rpm", "1000", "--url", front.url, HANLIN_ADMIN_KEY=owner)
+
+    assert at_home.returncode == 1
+    assert "add --url" in at_home.stderr
+    assert (there.returncode, there.stderr) == (0, "· our-tutor: 1,000 rpm\n")
 
 
 def test_a_name_that_nobody_has_is_unknown(front: Service) -> None:
