@@ -1,9 +1,9 @@
 """Callers of a chat endpoint, as a process of its own: reads a `Spec` from standard input, prints an `Outcome`.
 
-Three ways to call. `closed`: every connection asks again as soon as it has been answered. `open`: calls begin at a
-fixed rate, whatever has become of the earlier ones, so that a slow server cannot slow its own load down; its times have
-up to a nap on them that answers wait to be seen. `paced`: every connection reads one stream, whose chunks say when they
-were sent.
+Three ways to call. `closed`: every connection asks again as soon as it has been answered. `open`: calls are due at a
+fixed rate, whatever has become of the earlier ones, so that a slow server cannot slow its own load down; one that finds
+no connection free waits for it, and its time counts from when it was due. Times have up to a nap on them that answers
+wait to be seen. `paced`: every connection reads one stream, whose chunks say when they were sent.
 """
 
 import asyncio
@@ -23,7 +23,6 @@ import uvloop
 
 from bench.canned_upstream import STAMP, Wanted
 
-_MOST_CONNECTIONS = 1024  # of an open loop
 _NAP_S = 0.0001  # of an open loop between two looks: the servers may have the same core
 _HUNG_S = 10.0
 _GRACE_S = 15.0  # how long paced streams may end after their time
@@ -102,7 +101,7 @@ class Caller(asyncio.Protocol):
         self.body: list[bytes] = []
         self.delays = array("d")
 
-    async def call(self) -> None:
+    async def call(self, due: float) -> None:
         """Begin the next call, on a new connection if there is none."""
         if self._transport is None:
             try:
@@ -111,7 +110,7 @@ class Caller(asyncio.Protocol):
                 await asyncio.sleep(0.05)
                 self._over(self, f"no connection: {error.strerror}")
                 return
-        self.ask()
+        self.ask(due)
 
     @property
     def connected(self) -> bool:
@@ -122,12 +121,12 @@ class Caller(asyncio.Protocol):
         """Whether the call has been under way for longer than anybody would wait."""
         return self._waiting and time.perf_counter() - self.began > _HUNG_S
 
-    def ask(self) -> None:
-        """Begin the next call on the open connection."""
+    def ask(self, due: float) -> None:
+        """Begin the next call on the open connection; it was `due` then."""
         assert self._transport is not None
         self.body = []
         self._waiting = True
-        self.began = time.perf_counter()
+        self.began = due
         self._transport.write(self._request)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -202,6 +201,7 @@ class Load:
         self._callers: list[Caller] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle: deque[Caller] = deque()
+        self._due: deque[float] = deque()  # when the calls were that wait for a connection
         self._errors: Counter[str] = Counter()
         self._times = array("d")
         self._late = array("d")
@@ -238,21 +238,26 @@ class Load:
         began, sent = time.perf_counter(), 0
         while (now := time.perf_counter()) < self._until:
             while sent < (now - began) * self._spec.rate:
-                self._late.append(max(now - began - sent / self._spec.rate, 0.0))
+                due = began + sent / self._spec.rate
                 sent += 1
                 if self._idle:
-                    self._begin(self._idle.popleft())
-                elif len(self._callers) < _MOST_CONNECTIONS:
-                    self._begin(self._new(self._rest))
+                    self._begin(self._idle.popleft(), due)
+                elif len(self._callers) < self._spec.connections:
+                    self._begin(self._new(self._rest), due)
                 else:
-                    self._errors[f"not begun: {_MOST_CONNECTIONS} calls were under way"] += 1
+                    self._due.append(due)
             await asyncio.sleep(0)
             time.sleep(_NAP_S)  # noqa: ASYNC251 - the loop's own timers count milliseconds: calls would begin in heaps
         await asyncio.sleep(0.2)  # what has begun may still be answered well
+        if self._due:
+            self._errors["never begun"] += len(self._due)
 
     def _rest(self, caller: Caller, problem: str) -> None:
         self._count(caller, problem, time.perf_counter())
-        self._idle.append(caller)
+        if self._due:
+            self._begin(caller, self._due.popleft())
+        else:
+            self._idle.append(caller)
 
     async def _paced(self) -> None:
         for _ in range(self._spec.connections):
@@ -276,11 +281,14 @@ class Load:
         self._callers.append(caller)
         return caller
 
-    def _begin(self, caller: Caller) -> None:
+    def _begin(self, caller: Caller, due: float | None = None) -> None:
+        now = time.perf_counter()
+        due = now if due is None else due
+        self._late.append(now - due)
         if caller.connected:
-            caller.ask()
+            caller.ask(due)
         else:
-            task = asyncio.create_task(caller.call())
+            task = asyncio.create_task(caller.call(due))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
