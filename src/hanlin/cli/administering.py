@@ -16,7 +16,6 @@ from hanlin.cli.options import Command, HomeOption, effective, home_of, with_opt
 from hanlin.cli.remote import Remote
 from hanlin.cli.show import Misused
 from hanlin.cli.stored import looked_up, with_secret
-from hanlin.errors import InvalidRequest
 from hanlin.home import Home, prepare
 from hanlin.metering.prices import PriceList
 from hanlin.service.administration.operations import Administration
@@ -39,9 +38,6 @@ from hanlin.words import say
 Result = TypeVar("Result")
 Page = TypeVar("Page", KeyPage, WorkspacePage, CallPage)
 Step = Callable[[Administration], Awaitable[Result]]
-
-_PATTERN = "pattern"
-"""The parameter that says which models a limit is for."""
 
 
 class Where(NamedTuple):
@@ -103,17 +99,7 @@ def changed(place: Where, act: Step[Result]) -> Result:
     if place.url:
         return remotely(place, act)
     prepare(place.home)
-    try:
-        return with_secret(place.home, lambda store, secret: act(_steward(store, place.home, secret)))
-    except InvalidRequest as problem:
-        if problem.param == _PATTERN:
-            show.note(
-                say(
-                    "names that a running service has learned from its upstreams are known to it alone: add --url",
-                    "运行中的服务从上游得知的名称只有该服务知道：请加上 --url",
-                )
-            )
-        raise
+    return with_secret(place.home, lambda store, secret: act(_steward(store, place.home, secret)))
 
 
 def looked(place: Where, act: Step[Result], otherwise: Result) -> Result:

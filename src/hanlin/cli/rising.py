@@ -23,6 +23,9 @@ from hanlin.words import say
 LAST_WORDS_S = 2.0
 """How long calls that are cut may take to say so."""
 
+_COLLECTED_AT = 5000
+"""How many objects more there must be for Python to look for rubbish among the new ones; it says 700 by itself."""
+
 
 def reloader(
     home: Home, studio: Studio, file: Path, read: Callable[[], Settings], tell: Callable[[str], None] = show.note
@@ -62,10 +65,6 @@ async def until_told(*work: "asyncio.Task[None]") -> None:
                 task.result()
     finally:
         ending.cancel()
-
-
-_COLLECTED_AT = 5000
-"""How many objects more there must be for Python to look for rubbish among the new ones; it says 700 by itself."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,6 @@ def fault(version: str, method: str, lines: Lines, headers: Mapping[bytes, bytes
     `headers` are the same `lines` with their names in small letters. Lengths that contradict each other, folded lines
     and bare line feeds have been refused by the parser already (RFC 9112 §6.3, §5.2, §2.2).
     """
-    plain = version == "1.1" and len(headers) == len(lines) <= HEADERS and method != "CONNECT"
-    if plain and b"host" in headers and b"transfer-encoding" not in headers:  # as nearly always
-        return ""
     if version not in ("1.1", "1.0"):
         return f"only HTTP/1.1 and 1.0 are spoken here, not {version}"
     if method == "CONNECT":

@@ -23,7 +23,7 @@ LIST_CURRENCY = "CNY"
 
 Hours = Literal["peak", "off-peak"]
 
-_FINE, _HALF = 1_000_000, 500_000
+_FINE = 1_000_000
 """Prices are multiplied in millionths of a nano and rounded once, at the end: a price may have nine decimal places."""
 
 _BATCH_DIVISOR = 2  # spec/surfaces.md §2.7: half the price, of whatever the price is
@@ -242,28 +242,23 @@ def _fine(price: float) -> int:
 
 def _charge(tiers: Sequence[_Rates], counted: Counted) -> tuple[int, bool]:
     """Return the nanos of a call, and whether all of it has a price."""
-    usage = counted.usage
-    prompt, completion, cached = usage.prompt, usage.completion, usage.cached
+    usage, hours = counted.usage, counted.hours
     tier = None
     for one in tiers:  # that of the whole request: the first it fits, or the last one where it fits none
-        if one.hours is None or one.hours == counted.hours:
+        if one.hours is None or one.hours == hours:
             tier = one
-            if one.up_to_tokens is None or prompt <= one.up_to_tokens:
+            if one.up_to_tokens is None or usage.prompt <= one.up_to_tokens:
                 break
     if tier is None:
         return 0, not usage.total
     thought = usage.reasoning > 0 if counted.thought is None else counted.thought
     if counted.batch:  # no discount of the cache in batch files: spec/chat.md §10
-        fine = prompt * tier.batch_prompt
+        fine = usage.prompt * tier.batch_prompt
         output = tier.batch_output_thinking if thought else tier.batch_output
     else:
-        created = counted.cache_created
-        fine = (prompt - cached - created) * tier.prompt
-        if cached:
-            fine += cached * (tier.explicit if counted.explicit else tier.cached)
-        if created:
-            fine += created * tier.created
+        fresh = usage.prompt - usage.cached - counted.cache_created
+        fine = fresh * tier.prompt + usage.cached * (tier.explicit if counted.explicit else tier.cached)
+        fine += counted.cache_created * tier.created
         output = tier.output_thinking if thought else tier.output
-    if output is None:
-        return (fine + _HALF) // _FINE, not completion
-    return (fine + completion * output + _HALF) // _FINE, True
+    fine += usage.completion * (output or 0)
+    return (fine + _FINE // 2) // _FINE, output is not None or not usage.completion
