@@ -6,5 +6,6 @@
     python -m bench.gateway --soak 30                       whether memory stays flat under a constant load
 
 The gateway has one core to itself, whatever measures it runs on another one. Figures of one run are comparable with
-each other only: machines have moods, so everybody is asked in turns, several rounds, and medians are shown.
+each other only: machines have moods, so everybody is asked in turns, several rounds, and medians are shown. What the
+host of a virtual machine takes away meanwhile is shown too: a bar in milliseconds is judged by the rounds without that.
 """

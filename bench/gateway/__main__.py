@@ -104,7 +104,8 @@ def compare(console: Console, targets: list[Target], options: Options, cores: Co
             rounds[target.name].append(figures)
             console.print(
                 f"round {number + 1} {target.name:12} {figures.plain.per_second:9,.0f} req/s "
-                f"{figures.streamed.per_second:8,.0f} streams/s  p99 {figures.added_p99_ms:+.2f} ms at half load  "
+                f"{figures.streamed.per_second:8,.0f} streams/s  p99 {figures.added_p99_ms:+.2f} ms at half load, "
+                f"{figures.stolen_share:.1%} stolen  "
                 f"chunks {figures.paced.delay_p99_ms:.1f} ms late at p99",
                 highlight=False,
             )

@@ -76,7 +76,9 @@ class Target:
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """One target's round. `added` is over the direct call at the same rate; memory is 0 for the direct call."""
+    """One target's round. `added` is over the direct call at the same rate; `stolen_share` is how much of a core the
+    machine's host took away while that was measured. Memory is 0 for the direct call.
+    """
 
     plain: Outcome
     streamed: Outcome
@@ -84,6 +86,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     half: Outcome
     added_p50_ms: float
     added_p99_ms: float
+    stolen_share: float
     core_share: float
     rss_before_mb: float
     rss_peak_mb: float
@@ -154,6 +157,12 @@ def busy_s(pid: int) -> float:
     return total
 
 
+def stolen_s(cores: Cores) -> list[float]:
+    """Return how long a virtual machine's host has kept each of the cores waiting; 0 on a machine of one's own."""
+    times = psutil.cpu_times(percpu=True)
+    return [getattr(times[core], "steal", 0.0) for core in (cores.gateway, cores.servers, cores.load)]
+
+
 @contextlib.contextmanager
 def servers(core: int) -> Iterator[tuple[int, ...]]:
     """Start the canned upstream on one core and yield its ports."""
@@ -215,8 +224,11 @@ def turn(target: Target, direct: Target, options: Options, cores: Cores) -> Figu
         share = (busy_s(target.pid) - worked) / (options.seconds + target.spec().warm_s)
         rate = max(plain.per_second / 2, 1.0)
         steady = {**about, "mode": "open", "rate": rate}
+        began, stolen = time.monotonic(), stolen_s(cores)
         half = load(target.spec(**steady), cores.load)
         floor = half if target is direct else load(direct.spec(**steady), cores.load)
+        stolen = [after - before for before, after in zip(stolen, stolen_s(cores), strict=True)]
+        stolen_share = max(stolen) / (time.monotonic() - began)
         streamed = load(target.spec(**about, stream=True, writes=options.writes), cores.load)
         paced = load(paced_spec(target, options), cores.load)
         settle(target)
@@ -227,6 +239,7 @@ def turn(target: Target, direct: Target, options: Options, cores: Cores) -> Figu
         half=half,
         added_p50_ms=half.p50_ms - floor.p50_ms,
         added_p99_ms=half.p99_ms - floor.p99_ms,
+        stolen_share=stolen_share,
         core_share=share,
         rss_before_mb=memory.before_mb,
         rss_peak_mb=memory.peak_mb,

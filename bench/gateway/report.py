@@ -1,5 +1,6 @@
 """Put what was measured into tables, and say beside each bar whether it was reached."""
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from rich.table import Table
 from bench.gateway.measure import Figures, Options, medians
 
 FLAT_MB = 5.0
+QUIET_SHARE = 0.01  # of a core: who takes more decides what the slowest hundredth of all calls waits for
 
 Medians = Mapping[str, float]
 
@@ -23,6 +25,7 @@ def flat(figures: Figures) -> dict[str, float]:
         "half_per_s": figures.half.per_second,
         "added_p50_ms": figures.added_p50_ms,
         "added_p99_ms": figures.added_p99_ms,
+        "stolen_share": figures.stolen_share,
         "streams_per_s": figures.streamed.per_second,
         "chunks_per_s": figures.streamed.chunks_per_second,
         "stream_p99_ms": figures.streamed.p99_ms,
@@ -58,6 +61,12 @@ def _growth(rounds: Mapping[str, Sequence[Medians]], _middle: object) -> float |
     return after[-1] - after[0] if len(after) > 1 else None
 
 
+def _added_p99(rounds: Mapping[str, Sequence[Medians]], _middle: object) -> float | None:
+    """Return the median of the rounds in which the host left the machine alone."""
+    quiet = [one["added_p99_ms"] for one in rounds["hanlin"] if one["stolen_share"] < QUIET_SHARE]
+    return statistics.median(quiet) if quiet else None
+
+
 BARS: Sequence[Bar] = (
     Bar("unstreamed >= 0.7 of vllm-router", _ratio("requests_per_s", "vllm-router"), lambda x: x >= 0.7, "x"),
     Bar("unstreamed >= 80 of LiteLLM", _ratio("requests_per_s", "litellm"), lambda x: x >= 80, "x"),
@@ -69,8 +78,8 @@ BARS: Sequence[Bar] = (
         "x",
     ),
     Bar(
-        "p99 added at half of its maximum <= 2 ms",
-        lambda _, middle: middle["hanlin"]["added_p99_ms"],
+        f"p99 added at half of its maximum <= 2 ms, where the host takes less than {QUIET_SHARE:.0%} of a core",
+        _added_p99,
         lambda x: x <= 2,
         " ms",
     ),
@@ -141,6 +150,7 @@ def _calls(middle: Mapping[str, Medians], options: Options) -> Table:
         "half req/s",
         "added p50",
         "added p99",
+        "stolen",
     )
     table = _table(f"unstreamed, {options.connections} connections; then at half of that rate", columns)
     for name, row in middle.items():
@@ -154,6 +164,7 @@ def _calls(middle: Mapping[str, Medians], options: Options) -> Table:
             f"{row['half_per_s']:,.0f}",
             f"{row['added_p50_ms']:.2f}",
             f"{row['added_p99_ms']:.2f}",
+            f"{row['stolen_share']:.1%}",
         )
     return table
 
