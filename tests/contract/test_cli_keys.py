@@ -92,6 +92,7 @@ def test_a_key_without_options_is_held_to_nothing(tmp_path: Path) -> None:
     [
         (("--model", "qwn3-max"), 1, "did you mean qwen3-max"),
         (("--model", "claude-*"), 1, "`hanlin models` lists them"),
+        (("--model", "claude-*"), 1, "known to it alone: add --url"),
         (("--workspace", "nobody"), 1, "`hanlin workspaces list`"),
         (("--surface", "chats"), 2, "there are chat, text_completion, embeddings"),
         (("--address", "10.0.0.5/8"), 2, "the network is 10.0.0.0/8"),

@@ -16,6 +16,7 @@ from hanlin.cli.options import Command, HomeOption, effective, home_of, with_opt
 from hanlin.cli.remote import Remote
 from hanlin.cli.show import Misused
 from hanlin.cli.stored import looked_up, with_secret
+from hanlin.errors import InvalidRequest
 from hanlin.home import Home, prepare
 from hanlin.metering.prices import PriceList
 from hanlin.service.administration.operations import Administration
@@ -38,6 +39,8 @@ from hanlin.words import say
 Result = TypeVar("Result")
 Page = TypeVar("Page", KeyPage, WorkspacePage, CallPage)
 Step = Callable[[Administration], Awaitable[Result]]
+
+_NAMES_OF_MODELS = ("models", "pattern")  # where keys and limits say them
 
 
 class Where(NamedTuple):
@@ -95,11 +98,21 @@ def where(home: Path | None, url: str, admin_key: str) -> Where:
 
 
 def changed(place: Where, act: Step[Result]) -> Result:
-    """Run a step that changes something. Raises what it raises."""
+    """Run a step that changes something. Raises what it raises; of a name that is unknown here it says who may know."""
     if place.url:
         return remotely(place, act)
     prepare(place.home)
-    return with_secret(place.home, lambda store, secret: act(_steward(store, place.home, secret)))
+    try:
+        return with_secret(place.home, lambda store, secret: act(_steward(store, place.home, secret)))
+    except InvalidRequest as problem:
+        if problem.param in _NAMES_OF_MODELS:
+            show.note(
+                say(
+                    "names that a running service has learned from its upstreams are known to it alone: add --url",
+                    "运行中的服务从上游得知的名称只有该服务知道：请加上 --url",
+                )
+            )
+        raise
 
 
 def looked(place: Where, act: Step[Result], otherwise: Result) -> Result:

@@ -14,7 +14,6 @@ from hanlin.cli.options import JsonOption
 from hanlin.cli.show import Misused
 from hanlin.cli.tables import Column, Fitting, table
 from hanlin.cli.terms import LIMITS, Given, in_short, limits_change, with_terms
-from hanlin.errors import InvalidRequest
 from hanlin.service.administration.values import (
     ModelLimitsChange,
     ModelLimitsNamed,
@@ -72,17 +71,7 @@ def set_command(pattern: PatternArgument, as_json: JsonOption = False, *, given:
             )
         )
     wanted = ModelLimitsChange(pattern=pattern, limits=terms)
-    try:
-        row = changed(place, lambda administration: administration.change_limits(wanted))
-    except InvalidRequest as problem:
-        if problem.param == "pattern" and not place.url:
-            show.note(
-                say(
-                    "names that a running service has learned from its upstreams are known to it alone: add --url",
-                    "运行中的服务从上游得知的名称只有该服务知道：请加上 --url",
-                )
-            )
-        raise
+    row = changed(place, lambda administration: administration.change_limits(wanted))
     if as_json:
         show.data(row)
         return
