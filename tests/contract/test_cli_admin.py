@@ -63,9 +63,10 @@ def data(done: Done) -> Any:
 
 
 def alike(done: Done) -> tuple[int, str, str]:
-    """Return what a command said, without what differs from one key to the next."""
+    """Return what a command said, without what differs from one key to the next, and where else a name may be known."""
 
     def plain(text: str) -> str:
+        text = re.sub(r"· names that a running service has learned .*: add --url\n", "", text)
         text = re.sub(r"\b(?:key|ws)-[0-9a-f]{16}\b|sk-\w{48}|…\w{4}\b|\bteam \d\d", "…", text)
         return re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z|\d\d:\d\d:\d\d|\d\d:\d\d UTC|\b\w{4}\"", "…", text)
 

@@ -123,6 +123,14 @@ def check(seen: Seen, rows: Sequence[LedgerRow], made: Made) -> str:
     return str(row.outcome)
 
 
+def ended_in_every_way(callers: Sequence[Caller], since: float) -> bool:
+    """Whether calls that began since a time were answered, failed, and left by their callers."""
+    seen = [one for caller in callers for one in tuple(caller.seen) if one.began > since]
+    left = [one for one in seen if one.pieces == one.kind.leaves_after]
+    whole = [one for one in seen if one.whole and one.status != 503]  # with that nothing was tried
+    return bool(left) and {one.error for one in whole} == {True, False}
+
+
 def test_every_call_has_its_row_after_the_service_was_killed_again_and_again(tmp_path: Path) -> None:
     """Streamed and not, cancelled and failed, on every route that generates; the daily sums are those of the rows."""
     chance, over, made = random.Random(9), threading.Event(), Made()
@@ -141,7 +149,8 @@ def test_every_call_has_its_row_after_the_service_was_killed_again_and_again(tmp
             for _ in range(KILLS):
                 killed(service, engine, made, chance)
             service.wait_ready()
-            time.sleep(0.5)
+            since = time.time()
+            wait_until(lambda: ended_in_every_way(callers, since), "calls to end in every way", DEADLINE_S)
         finally:
             over.set()
             for caller in callers:

@@ -148,7 +148,7 @@ class FakeEngine:
         """Replace the rules; answers that run go on as they were."""
         self._call("PUT", "/rules", msgspec.json.encode(list(rules)))
 
-    def wait_for(self, condition: Condition, timeout_s: float = 5.0) -> list[Record]:
+    def wait_for(self, condition: Condition, timeout_s: float = 30.0) -> list[Record]:
         """Wait until the condition holds for the engine's requests, and return them. Raises TimeoutError, with them."""
         deadline = time.monotonic() + timeout_s
         while not _holds(condition, requests := self.requests()):
@@ -156,7 +156,7 @@ class FakeEngine:
             time.sleep(_POLL_S)
         return requests
 
-    async def wait_for_async(self, condition: Condition, timeout_s: float = 5.0) -> list[Record]:
+    async def wait_for_async(self, condition: Condition, timeout_s: float = 30.0) -> list[Record]:
         """Do what `wait_for` does while the event loop goes on."""
         deadline = time.monotonic() + timeout_s
         while not _holds(condition, requests := await asyncio.to_thread(self.requests)):
