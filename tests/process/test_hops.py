@@ -166,7 +166,7 @@ def test_ten_megabytes_pass_without_being_kept_several_times(engine: FakeEngine,
         {"model": "qwen-long", "messages": [{"role": "user", "content": "a" * BODY_BYTES}], "max_tokens": 1}
     ).encode()
     row = {"name": "fake", "url": engine.base_url, "model": "any"}
-    with Service(tmp_path / "home", config=toml_of(row, max_body_bytes=2 * BODY_BYTES)) as service:
+    with Service(tmp_path / "home", config=toml_of(row, max_body_bytes=2 * BODY_BYTES, probe_s=3600)) as service:
         process = psutil.Process(service.pid)
         idle = process.memory_info().rss
         cold = highest(process, lambda: sent(service, document))

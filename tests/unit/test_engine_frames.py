@@ -1,6 +1,7 @@
 """Reading engines' chat streams: any cut of the bytes gives the same events, and nonsense is an engine's failure."""
 
 import json
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -195,6 +196,31 @@ def test_a_frame_without_an_end_is_given_up_at_16_mib(piece: bytes) -> None:
         assert list(reader.feed(piece)) == []
     with pytest.raises(EngineFailed, match="larger than 16777216 bytes"):
         list(reader.feed(piece * 2))
+
+
+@pytest.mark.parametrize("beginning", [b"data: ", b'{"id":"'], ids=["frame", "object"])
+def test_a_long_frame_is_not_copied_for_every_piece_of_it(beginning: bytes) -> None:
+    """That took seconds for one of 16 MiB, in which nobody else was served."""
+    frames, piece = ChatFrames(), b"x" * 2**20
+    frames.feed(beginning)
+
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            assert frames.feed(piece) == []
+        copied = [_copied_by(frames, piece) for _ in range(8)]
+    finally:
+        tracemalloc.stop()
+
+    assert max(copied) <= 3 * len(piece)
+
+
+def _copied_by(frames: ChatFrames, piece: bytes) -> int:
+    """Return how much memory was used meanwhile, beyond what was there before."""
+    tracemalloc.reset_peak()
+    before, _ = tracemalloc.get_traced_memory()
+    assert frames.feed(piece) == []
+    return tracemalloc.get_traced_memory()[1] - before
 
 
 # --- what upstreams do otherwise -------------------------------------------------------------------------------------

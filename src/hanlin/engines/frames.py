@@ -218,7 +218,8 @@ class SSEReader:
     """Cut a byte stream into the `data` of its server-sent events. Comments and other fields are passed over."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []  # of a line whose end has not come
+        self._rest_bytes = 0
         self._data: list[bytes] = []
         self._data_bytes = 0
 
@@ -229,7 +230,14 @@ class SSEReader:
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Yield the data of every event that `piece` completes. Raises EngineFailed beyond 16 MiB without an end."""
-        *lines, self._rest = (self._rest + piece).split(b"\n")
+        *lines, rest = piece.split(b"\n")
+        if lines and self._rest:
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest.clear()
+            self._rest_bytes = 0
+        if rest:
+            self._rest.append(rest)
+            self._rest_bytes += len(rest)
         for line in lines:
             line = line.removesuffix(b"\r")
             if line.startswith(b"data:"):
@@ -239,7 +247,7 @@ class SSEReader:
                 yield b"\n".join(self._data)
                 self._data.clear()
                 self._data_bytes = 0
-        if self._data_bytes + len(self._rest) > _FRAME_LIMIT_BYTES:
+        if self._data_bytes + self._rest_bytes > _FRAME_LIMIT_BYTES:
             raise EngineFailed(f"a frame of the engine is larger than {_FRAME_LIMIT_BYTES} bytes")
 
 
@@ -354,7 +362,7 @@ class ChatFrames:
         if len(self._whole) > _FRAME_LIMIT_BYTES:
             raise EngineFailed(f"the engine's answer is larger than {_FRAME_LIMIT_BYTES} bytes")
         # Cheap to ask: only what ends with a brace is read, and a part of an object is none.
-        if self._whole.rstrip().endswith(b"}") and is_object(self._whole):
+        if piece.rstrip().endswith(b"}") and is_object(self._whole):
             yield bytes(self._whole)
             self.done = True
 
