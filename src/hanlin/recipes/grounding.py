@@ -24,6 +24,7 @@ _WORDS = (
 )
 _PUNCTUATION = re.compile(r"[\s,.;:!?'\"，。；：！？、“”‘’「」『』（）()《》\[\]【】…—\-~·]+")
 _MOST_SHARE = 0.5
+_DIGITS = re.compile(r"\d+")
 _FIGURES = re.compile(r"\d+(?:[-,. ]\d+)*")
 _TELLING_FIGURES, _LONG_FIGURES = 3, 7
 _LARGEST = 10**300  # beyond it, JSON has whole numbers that are no floats
@@ -39,6 +40,11 @@ class Heard:
     @cached_property
     def squeezed(self) -> str:
         return squeezed(self.text)
+
+    @cached_property
+    def figures(self) -> frozenset[str]:
+        """Its runs of digits, as they stand there without spaces and marks."""
+        return frozenset(_DIGITS.findall(self.squeezed))
 
     @cached_property
     def numbers(self) -> frozenset[float]:
@@ -85,7 +91,7 @@ def has_figures(figures: str, heard: Heard) -> bool:
         return True
     if len(figures) >= _LONG_FIGURES:
         return figures in heard.squeezed
-    return re.search(rf"(?<!\d){figures}(?!\d)", heard.squeezed) is not None
+    return figures in heard.figures
 
 
 def unsaid_figures(text: str, heard: Heard) -> Iterator[str]:
