@@ -218,8 +218,7 @@ class SSEReader:
     """Cut a byte stream into the `data` of its server-sent events. Comments and other fields are passed over."""
 
     def __init__(self) -> None:
-        self._rest: list[bytes] = []  # of a line whose end has not come
-        self._rest_bytes = 0
+        self._rest = bytearray()  # of a line whose end has not come
         self._data: list[bytes] = []
         self._data_bytes = 0
 
@@ -232,12 +231,10 @@ class SSEReader:
         """Yield the data of every event that `piece` completes. Raises EngineFailed beyond 16 MiB without an end."""
         *lines, rest = piece.split(b"\n")
         if lines and self._rest:
-            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest += lines[0]
+            lines[0] = bytes(self._rest)
             self._rest.clear()
-            self._rest_bytes = 0
-        if rest:
-            self._rest.append(rest)
-            self._rest_bytes += len(rest)
+        self._rest += rest
         for line in lines:
             line = line.removesuffix(b"\r")
             if line.startswith(b"data:"):
@@ -247,7 +244,7 @@ class SSEReader:
                 yield b"\n".join(self._data)
                 self._data.clear()
                 self._data_bytes = 0
-        if self._data_bytes + self._rest_bytes > _FRAME_LIMIT_BYTES:
+        if self._data_bytes + len(self._rest) > _FRAME_LIMIT_BYTES:
             raise EngineFailed(f"a frame of the engine is larger than {_FRAME_LIMIT_BYTES} bytes")
 
 
